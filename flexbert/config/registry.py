@@ -1,0 +1,60 @@
+"""Families of swappable components, each found in YAML by its ``name:``.
+
+A family is an abstract config class (``class Norm(Component, family="norm")``). A member is a frozen
+dataclass that subclasses it and is registered under a name::
+
+    @register("rmsnorm")
+    @dataclass(frozen=True, kw_only=True)
+    class RMSNorm(NormConfig):
+        eps: float = 1e-6
+
+        def build(self, hidden_size: int) -> nn.Module: ...
+
+In a recipe ``norm: {name: rmsnorm, eps: 1e-6}`` then decodes to ``RMSNorm(eps=1e-6)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+C = TypeVar("C", bound="type[Component]")
+
+_FAMILIES: dict[str, dict[str, type[Component]]] = {}
+
+
+class Component:
+    """Base of every config that a recipe selects by name."""
+
+    family: ClassVar[str]
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, family: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family = family
+            _FAMILIES.setdefault(family, {})
+
+
+def register(name: str) -> Callable[[C], C]:
+    """Class decorator: make the config class reachable as ``name: <name>`` within its family.
+
+    Raises:
+        ValueError: if another class of the family already has this name.
+    """
+
+    def decorate(cls: C) -> C:
+        members = _FAMILIES[cls.family]
+        # A second import of the same file (a plugin loaded by path) is not a conflict.
+        if name in members and members[name].__qualname__ != cls.__qualname__:
+            raise ValueError(f"{cls.family} {name!r} is already registered by {members[name]}")
+        cls.name = name
+        members[name] = cls
+        return cls
+
+    return decorate
+
+
+def members(family: str) -> dict[str, type[Component]]:
+    """Name to config class of everything registered in ``family``."""
+    return dict(_FAMILIES[family])

@@ -1,0 +1,137 @@
+"""What a corpus folder holds, shared by the tools that write one and the loader that reads it.
+
+A corpus is a folder::
+
+    corpus.json        CorpusMeta
+    tokenizer/         a folder that AutoTokenizer loads
+    train/             an MDS dataset of whole documents: one column ``tokens``, no special tokens
+        index.json     written by mosaicml-streaming, with a hash of every shard
+        shard.00000.mds ...
+        lengths.u32    little-endian uint32: the number of tokens of every document, in order
+    validation/        likewise; it shares no document with train/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flexbert.errors import UserError
+
+FORMAT_VERSION = 1
+META_FILE = "corpus.json"
+TOKENIZER_FOLDER = "tokenizer"
+LENGTHS_FILE = "lengths.u32"
+COLUMN = "tokens"
+SPLITS = ("train", "validation")
+SHARD_HASH = "xxh3_64"
+
+
+class CorpusError(UserError):
+    """A corpus folder cannot be used; the message names it and what to do."""
+
+
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest dtype that holds every id: uint16 up to 65,535 entries, else uint32."""
+    return np.dtype(np.uint16 if vocab_size < 65_536 else np.uint32)
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """Fingerprint of a tokenizer folder: the SHA-256 of its ``tokenizer.json``.
+
+    Raises:
+        CorpusError: if the folder has no ``tokenizer.json`` (only fast tokenizers are supported).
+    """
+    file = Path(folder) / "tokenizer.json"
+    if not file.is_file():
+        raise CorpusError(
+            f"{folder}: no tokenizer.json there; make one with: "
+            "python -m data_prep tokenizer --out FOLDER TEXT..."
+        )
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecialIds:
+    """Ids with a role, always read from the tokenizer and never assumed."""
+
+    cls: int
+    sep: int
+    pad: int
+    mask: int
+    unk: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitMeta:
+    """Counts of one split."""
+
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusMeta:
+    """``corpus.json``.
+
+    Attributes:
+        vocab_size: number of ids that the tokenizer can produce, specials and unused included.
+        special_ids: the five ids that training needs.
+        reserved_ids: every id that ordinary text never encodes to: all special and unused tokens.
+            They are neither masked nor drawn as random replacements.
+        splits: counts by split name.
+    """
+
+    tokenizer_sha256: str
+    vocab_size: int
+    special_ids: SpecialIds
+    reserved_ids: tuple[int, ...]
+    splits: dict[str, SplitMeta]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return token_dtype(self.vocab_size)
+
+    def write(self, corpus: Path) -> None:
+        """Write ``corpus.json`` atomically; it is written last, so its presence means complete."""
+        record: dict[str, Any] = {"format": FORMAT_VERSION, **asdict(self)}
+        temporary = corpus / f".{META_FILE}.tmp"
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.replace(corpus / META_FILE)
+
+    @classmethod
+    def read(cls, corpus: Path) -> CorpusMeta:
+        """Read ``corpus.json``.
+
+        Raises:
+            CorpusError: if it is missing, of another format, or not what this class describes.
+        """
+        file = Path(corpus) / META_FILE
+        if not file.is_file():
+            what = "is not a finished corpus" if Path(corpus).exists() else "does not exist"
+            raise CorpusError(
+                f"{corpus} {what} (no {META_FILE}); make one with: "
+                f"python -m data_prep corpus --tokenizer FOLDER --out {corpus} TEXT..."
+            )
+        try:
+            record = json.loads(file.read_text())
+            version = record.pop("format")
+            if version != FORMAT_VERSION:
+                raise CorpusError(
+                    f"{file}: corpus format {version}, this FlexBERT reads {FORMAT_VERSION}; "
+                    "make the corpus again with python -m data_prep corpus"
+                )
+            return cls(
+                tokenizer_sha256=record["tokenizer_sha256"],
+                vocab_size=record["vocab_size"],
+                special_ids=SpecialIds(**record["special_ids"]),
+                reserved_ids=tuple(record["reserved_ids"]),
+                splits={name: SplitMeta(**split) for name, split in record["splits"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorpusError(f"{file}: not a corpus description ({error})") from error

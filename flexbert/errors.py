@@ -1,0 +1,40 @@
+"""Errors that are the user's to mend: one clear line, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave is wrong. The message says where, what, and the nearest right thing."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A value in a recipe is wrong.
+
+    Args:
+        path: dotted path of the offending key, relative to where the error is raised; the decoder
+            prepends its own position on the way up (see :meth:`under`).
+        problem: what is wrong, as a clause without a final full stop.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}" if path else problem)
+
+    def under(self, prefix: str) -> ConfigError:
+        """The same error seen from the parent node ``prefix``."""
+        path = ".".join(part for part in (prefix, self.path) if part)
+        return type(self)(path, self.problem)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """`` did you mean X? (known: ...)`` for a message about an unknown name."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{hint}(known: {', '.join(names) or 'none'})"
