@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
@@ -38,3 +40,16 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"{hint}(known: {', '.join(names) or 'none'})"
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command's body and turn a user's mistake into one line and its exit code.
+
+    Under a launcher only the first process prints, so that the line stands once.
+    """
+    try:
+        return command()
+    except UserError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code

@@ -28,7 +28,8 @@ class NormConfig(Component, ABC, family="norm"):
 class EmbeddingConfig(Component, ABC, family="embedding"):
     @abstractmethod
     def build(self, vocab_size: int, hidden_size: int) -> nn.Module:
-        """A module from a ragged batch's tokens ``[N]`` to hidden states ``[N, C]``."""
+        """A module from a ragged batch to hidden states ``[N, C]``; its ``tokens.weight`` is the
+        matrix ``[V, C]`` that a decoder can be tied to."""
 
 
 class PositionConfig(Component, ABC, family="position"):
@@ -37,6 +38,10 @@ class PositionConfig(Component, ABC, family="position"):
     @abstractmethod
     def layer_theta(self, kind: str) -> float | None:
         """The rotary base of layers of this attention kind (``global`` or ``local``), if any."""
+
+    @abstractmethod
+    def build(self, head_dim: int, theta: float) -> nn.Module:
+        """A module from position ids ``[N]`` and a dtype to the rotation of queries and keys."""
 
 
 class AttentionConfig(Component, ABC, family="attention"):
@@ -50,7 +55,7 @@ class AttentionConfig(Component, ABC, family="attention"):
 
     @abstractmethod
     def build(self, hidden_size: int, layer: LayerPlan) -> nn.Module:
-        """A module from hidden states ``[N, C]`` and a ragged batch to ``[N, C]``."""
+        """A module from hidden states ``[N, C]``, a ragged batch and a rotation to ``[N, C]``."""
 
 
 class MLPConfig(Component, ABC, family="mlp"):
@@ -62,6 +67,10 @@ class MLPConfig(Component, ABC, family="mlp"):
 class BlockConfig(Component, ABC, family="block"):
     """How norms and residuals surround attention and MLP."""
 
+    def skips_attention_norm(self, index: int) -> bool:
+        """Whether the attention of layer ``index`` reads the residual stream as it is."""
+        return False
+
     @abstractmethod
     def build(self, model: ModelConfig, layer: LayerPlan) -> nn.Module:
         """One encoder layer."""
@@ -70,7 +79,8 @@ class BlockConfig(Component, ABC, family="block"):
 class HeadConfig(Component, ABC, family="head"):
     @abstractmethod
     def build(self, model: ModelConfig) -> nn.Module:
-        """A module from selected hidden states ``[M, C]`` to logits."""
+        """A module from selected hidden states ``[M, C]`` and the embedding matrix ``[V, C]`` to
+        logits ``[M, V]``."""
 
 
 class InitConfig(Component, ABC, family="init"):

@@ -1,0 +1,42 @@
+# Every target works on a fresh machine: it makes .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := corpora/demo
+
+.PHONY: quickstart test test-fast check lock clean
+.DELETE_ON_ERROR:
+
+# uv, because pip would pick another build of torch where one lies nearer.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+quickstart: .venv/ready
+	$(BIN)/python -m data_prep demo --out $(DEMO)/text
+	$(BIN)/python -m data_prep tokenizer --vocab-size 8192 --out $(DEMO)/tokenizer $(DEMO)/text
+	$(BIN)/python -m data_prep corpus --tokenizer $(DEMO)/tokenizer --validation 0.02 --out $(DEMO)/corpus $(DEMO)/text
+	$(BIN)/python main.py yamls/quickstart.yaml
+	$(BIN)/python benchmarks/verify_run.py runs/quickstart
+
+test: .venv/ready
+	$(BIN)/python -m pytest --cov
+
+test-fast: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Newer versions of everything that overrides.txt does not pin.
+lock: .venv/ready
+	$(BIN)/uv pip compile pyproject.toml --extra dev --override overrides.txt --universal \
+		--python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv runs corpora

@@ -1,0 +1,84 @@
+"""Checkpoint files: written whole or not at all, read without running any code.
+
+A checkpoint ``checkpoints/step-00001000.pt`` is a dict that plain ``torch.load`` with
+``weights_only=True`` and the allow-list below can read::
+
+    format      FORMAT_VERSION
+    recipe      the resolved recipe, plain containers
+    tokenizer   file name to text: what a Hugging Face tokenizer folder holds
+    state       Composer's state: model, optimizers, timestamp, callbacks
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from flexbert.errors import UserError
+
+FORMAT_VERSION = 1
+# The only class in a checkpoint beside tensors and plain containers: Composer's clock has one.
+SAFE_GLOBALS = [datetime.timedelta]
+_NAME = re.compile(r"step-(\d{8,})\.pt")
+_KEYS = {"format", "recipe", "tokenizer", "state"}
+
+
+class CheckpointError(UserError):
+    """A checkpoint file cannot be used; the message names it and why."""
+
+
+def checkpoint_name(step: int) -> str:
+    return f"step-{step:08d}.pt"
+
+
+def checkpoint_step(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    assert match is not None, path
+    return int(match[1])
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Finished checkpoints of a run, oldest first."""
+    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=checkpoint_step)
+
+
+def write_checkpoint(path: Path, contents: dict[str, Any]) -> None:
+    """Save ``contents`` so that a kill at any moment leaves either the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        torch.save({"format": FORMAT_VERSION, **contents}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, tensors on the CPU.
+
+    Raises:
+        CheckpointError: if the file is missing, truncated, holds anything but data, or is not ours.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        with torch.serialization.safe_globals(SAFE_GLOBALS):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from None
+    if not isinstance(contents, dict) or not contents.keys() >= _KEYS:
+        raise CheckpointError(f"{path}: not a FlexBERT checkpoint")
+    if contents["format"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint format {contents['format']}, this FlexBERT reads {FORMAT_VERSION}"
+        )
+    return contents

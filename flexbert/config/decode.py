@@ -1,0 +1,199 @@
+"""Plain containers (what YAML gives) to typed, frozen dataclasses, refusing everything unexpected.
+
+Reads only annotations, so a new field in a dataclass is a new key in YAML and nothing else changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from flexbert.config.registry import Component, members
+from flexbert.errors import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+MISSING = "???"
+RUN_TIME = "run_time"
+
+
+def run_time(**kwargs: Any) -> Any:
+    """A dataclass field that a plan can do without: ``???`` decodes to None and is listed."""
+    return dataclasses.field(metadata={RUN_TIME: True}, **kwargs)
+
+
+def decode(cls: type[T], node: Any, missing: list[str] | None = None) -> T:
+    """Turn ``node`` into an instance of the dataclass ``cls``.
+
+    Args:
+        node: nested dicts, lists and scalars; ``???`` stands for a value still to be given.
+        missing: receives the dotted paths of run-time fields that are ``???``. None refuses them.
+
+    Raises:
+        ConfigError: with the dotted path of the first unknown, missing or ill-typed value.
+    """
+    return _Decoder(missing).value(cls, node, ())
+
+
+class _Decoder:
+    def __init__(self, missing: list[str] | None) -> None:
+        self.missing = missing
+
+    def value(self, tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(node, str) and node == MISSING:
+            raise ConfigError(_dotted(path), "is still to be given (???)")
+        origin = get_origin(tp)
+        if origin in (Union, types.UnionType):
+            return self._optional(tp, node, path)
+        if origin is Literal:
+            return _literal(tp, node, path)
+        if origin is tuple:
+            return self._tuple(tp, node, path)
+        if origin is dict:
+            return self._dict(tp, node, path)
+        if isinstance(tp, type) and issubclass(tp, Component) and not hasattr(tp, "name"):
+            return self._component(tp, node, path)
+        if dataclasses.is_dataclass(tp) and not hasattr(tp, "parse"):
+            return self._dataclass(typing.cast(type, tp), node, path)
+        return _scalar(tp, node, path)
+
+    def _optional(self, tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+        options = [option for option in get_args(tp) if option is not type(None)]
+        assert len(options) == 1, f"only X | None is a union a recipe can hold, not {tp}"
+        return None if node is None else self.value(options[0], node, path)
+
+    def _tuple(self, tp: Any, node: Any, path: tuple[str, ...]) -> tuple[Any, ...]:
+        items = get_args(tp)
+        if isinstance(node, str) or not isinstance(node, Sequence):
+            raise ConfigError(_dotted(path), f"expected a list, got {_show(node)}")
+        if items[-1] is Ellipsis:
+            items = (items[0],) * len(node)
+        if len(items) != len(node):
+            raise ConfigError(
+                _dotted(path), f"expected a list of {len(items)} values, got {len(node)}"
+            )
+        return tuple(
+            self.value(item, value, (*path, str(index)))
+            for index, (item, value) in enumerate(zip(items, node, strict=True))
+        )
+
+    def _dict(self, tp: Any, node: Any, path: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(node, Mapping):
+            raise ConfigError(_dotted(path), f"expected a mapping, got {_show(node)}")
+        item = get_args(tp)[1]
+        return {
+            str(key): self.value(item, value, (*path, str(key))) for key, value in node.items()
+        }
+
+    def _component(self, family: type[Component], node: Any, path: tuple[str, ...]) -> Any:
+        known = members(family.family)
+        if not isinstance(node, Mapping):
+            raise ConfigError(
+                _dotted(path),
+                f"expected a mapping with a name ({', '.join(sorted(known))}), got {_show(node)}",
+            )
+        if "name" not in node:
+            raise ConfigError(
+                _dotted((*path, "name")), f"is missing (known: {', '.join(sorted(known))})"
+            )
+        name = node["name"]
+        if name not in known:
+            raise ConfigError(
+                _dotted((*path, "name")),
+                f"unknown {family.family} {name!r}; {did_you_mean(str(name), known)}",
+            )
+        rest = {key: value for key, value in node.items() if key != "name"}
+        return self._dataclass(known[name], rest, path)
+
+    def _dataclass(self, cls: type[T], node: Any, path: tuple[str, ...]) -> T:
+        if not isinstance(node, Mapping):
+            raise ConfigError(_dotted(path), f"expected a mapping, got {_show(node)}")
+        fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for key in node:
+            if key not in fields:
+                raise ConfigError(
+                    _dotted((*path, str(key))), f"unknown key; {did_you_mean(str(key), fields)}"
+                )
+        hints = _type_hints(cls)
+        values: dict[str, Any] = {}
+        for name, field in fields.items():
+            here = (*path, name)
+            if name not in node:
+                if _is_required(field):
+                    raise ConfigError(_dotted(here), "is missing")
+            elif node[name] == MISSING and field.metadata.get(RUN_TIME) and self.missing is not None:
+                self.missing.append(_dotted(here))
+                values[name] = None
+            else:
+                values[name] = self.value(hints[name], node[name], here)
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise error.under(_dotted(path)) from None
+
+
+def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+    where = _dotted(path)
+    if hasattr(tp, "parse"):
+        try:
+            return tp.parse(node)
+        except ValueError as error:
+            raise ConfigError(where, str(error)) from None
+    if tp is Path:
+        if not isinstance(node, str) or not node:
+            raise ConfigError(where, f"expected a path, got {_show(node)}")
+        return Path(node).expanduser()
+    # bool is an int to Python, and never one to the writer of a recipe.
+    wanted: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+        bool: ("true or false", lambda v: isinstance(v, bool)),
+        int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+        float: (
+            "a finite number",
+            lambda v: (
+                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(float(v))
+            ),
+        ),
+        str: ("a string", lambda v: isinstance(v, str)),
+    }
+    description, accepts = wanted[tp]
+    if not accepts(node):
+        raise ConfigError(where, f"expected {description}, got {_show(node)}")
+    return tp(node)
+
+
+def _literal(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+    options = get_args(tp)
+    if node not in options:
+        raise ConfigError(
+            _dotted(path), f"unknown value {node!r}; {did_you_mean(str(node), map(str, options))}"
+        )
+    return node
+
+
+@functools.cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return (
+        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+
+
+def _dotted(path: tuple[str, ...]) -> str:
+    return ".".join(path)
+
+
+def _show(node: Any) -> str:
+    if node is None:
+        return "null"
+    if isinstance(node, Mapping):
+        return "a mapping"
+    return "a list" if isinstance(node, list | tuple) else repr(node)

@@ -1,0 +1,93 @@
+"""The recipe: every key that a YAML file or an override may hold."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flexbert.config.data import DataConfig
+from flexbert.config.duration import Duration
+from flexbert.config.model import ModelConfig
+from flexbert.config.training import (
+    BatchConfig,
+    CheckpointConfig,
+    EvaluationConfig,
+    LoggingConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+from flexbert.errors import ConfigError
+
+Precision = Literal["amp_bf16", "fp32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run, from random weights to its last checkpoint.
+
+    Attributes:
+        run_name: the run's folder is ``runs_folder/run_name``.
+        seed: what weights, data order, masks and dropout are drawn from.
+        precision: ``amp_bf16`` runs matrix products in bfloat16 by autocast, on any device.
+        duration: length of training, in real tokens (padding never counts) or in updates.
+    """
+
+    run_name: str
+    runs_folder: Path = Path("runs")
+    seed: int
+    precision: Precision = "amp_bf16"
+    model: ModelConfig
+    data: DataConfig
+    batch: BatchConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    duration: Duration
+    evaluation: EvaluationConfig
+    checkpoints: CheckpointConfig
+    logging: LoggingConfig = LoggingConfig()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.run_name):
+            raise ConfigError(
+                "run_name",
+                f"names a folder: letters, digits, '.', '_' and '-' only, got {self.run_name!r}",
+            )
+        if self.seed < 0:
+            raise ConfigError("seed", f"must not be negative, got {self.seed}")
+        if self.duration.unit == "dur" or self.duration.value <= 0:
+            raise ConfigError(
+                "duration", f"must be a positive number of tok or ba, got {self.duration}"
+            )
+        for section, interval in (
+            ("evaluation", self.evaluation.interval),
+            ("checkpoints", self.checkpoints.interval),
+            ("logging", self.logging.interval),
+        ):
+            if interval.unit == "dur" and interval.value < 1e-6:
+                raise ConfigError(f"{section}.interval", f"{interval} is shorter than any update")
+        self.rows_per_batch  # noqa: B018  (refuses a batch that is no whole number of rows)
+        try:
+            self.schedule.check(self.duration)
+        except ConfigError as error:
+            raise error.under("schedule") from None
+
+    @property
+    def run_folder(self) -> Path:
+        return self.runs_folder / self.run_name
+
+    @property
+    def rows_per_batch(self) -> int:
+        """Packed rows in one update, over all processes."""
+        tokens = self.batch.size * self.data.max_length
+        rows, rest = divmod(tokens, self.data.row_length)
+        if rest:
+            nearest = max(1, round(tokens / self.data.row_length))
+            raise ConfigError(
+                "batch.size",
+                f"{self.batch.size} sequences of {self.data.max_length} tokens are no whole number "
+                f"of rows of {self.data.row_length}; nearest: "
+                f"{nearest * self.data.row_length / self.data.max_length:g}",
+            )
+        return rows

@@ -1,0 +1,54 @@
+"""What is installed here, what will be used, and what would make it faster."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import torch
+
+from flexbert.nn.attention_backends import backend_report
+
+PACKAGES = (
+    "torch",
+    "mosaicml",
+    "mosaicml-streaming",
+    "transformers",
+    "tokenizers",
+    "torch-optimi",
+    "omegaconf",
+    "numpy",
+    "numba",
+    "wandb",
+    "triton",
+    "flash-attn",
+)
+
+
+def diagnose() -> dict[str, Any]:
+    """Versions, devices and attention backends, as plain containers."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "gpus": [
+            {
+                "name": torch.cuda.get_device_name(index),
+                "memory_gib": round(torch.cuda.mem_get_info(index)[1] / 2**30, 1),
+                "capability": ".".join(map(str, torch.cuda.get_device_capability(index))),
+            }
+            for index in range(torch.cuda.device_count())
+        ],
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "attention_backends": backend_report(),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,74 @@
+"""Saving and restoring a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from composer import Callback, Logger, State
+from composer.utils import dist
+
+from flexbert.checkpoint.file import (
+    CheckpointError,
+    checkpoint_name,
+    list_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
+from flexbert.config.schema import Recipe
+from flexbert.data.corpus_format import TOKENIZER_FOLDER
+from flexbert.recipe.stages import Stage
+from flexbert.train.callbacks import interval_ended
+
+# Composer's notes about the environment; the manifest has them, and they hold classes that a safe
+# load refuses.
+_UNSAVED = ("metadata", "integrations")
+
+
+class Checkpointer(Callback):
+    """Writes ``step-XXXXXXXX.pt`` at the recipe's interval, at the end, and before preemption.
+
+    Composer's own saver writes in place, so that a kill leaves a partial file in the way.
+    """
+
+    def __init__(self, stage: Stage, folder: Path, unchanging: dict[str, Any]) -> None:
+        self.stage = stage
+        self.folder = folder
+        self.unchanging = unchanging
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        stopping = state.max_duration is not None and state.timestamp >= state.max_duration
+        if stopping or interval_ended(self.stage, state, self.stage.recipe.checkpoints.interval):
+            self._save(state)
+
+    def _save(self, state: State) -> None:
+        saved = {key: value for key, value in state.state_dict().items() if key not in _UNSAVED}
+        if dist.get_global_rank() == 0:
+            name = checkpoint_name(int(state.timestamp.batch.value))
+            write_checkpoint(self.folder / name, {**self.unchanging, "state": saved})
+            keep = self.stage.recipe.checkpoints.keep
+            if keep is not None:
+                for old in list_checkpoints(self.folder)[:-keep]:
+                    old.unlink()
+        dist.barrier()
+
+
+def unchanging_contents(resolved: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """What every checkpoint of a run holds beside its state: the recipe and the tokenizer."""
+    assert recipe.data.path is not None
+    folder = recipe.data.path / TOKENIZER_FOLDER
+    tokenizer = {file.name: file.read_text() for file in sorted(folder.iterdir())}
+    return {"recipe": resolved, "tokenizer": tokenizer}
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest readable checkpoint's contents, or None where there is none.
+
+    An unreadable one (a disk's fault: ours are written whole) is announced and passed over.
+    """
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            print(f"warning: {error}; trying the one before", flush=True)
+    return None

@@ -1,0 +1,56 @@
+"""The masked-LM as Composer sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from composer.models import ComposerModel
+from torch import Tensor
+from torchmetrics import Metric
+
+from flexbert.config.model import ModelConfig
+from flexbert.config.schema import Precision
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.ragged import RaggedBatch
+from flexbert.train.metrics import MaskedAccuracy, MaskedLoss, masked_loss
+
+Microbatch = dict[str, Any]
+
+
+class ComposerMaskedLM(MaskedLM, ComposerModel):
+    """:class:`MaskedLM` behind Composer's interface.
+
+    It inherits where it could wrap, so that the names of its parameters carry no prefix, in
+    checkpoints and optimizer states alike. Autocast happens here and Composer is told fp32, because
+    Composer refuses bf16 on a CPU.
+    """
+
+    def __init__(self, config: ModelConfig, precision: Precision) -> None:
+        super().__init__(config)
+        self.autocast_enabled = precision == "amp_bf16"
+
+    def forward(self, batch: Microbatch) -> Tensor:  # type: ignore[override]
+        """Logits ``[M, V]`` at the masked positions of one micro-batch."""
+        ragged = RaggedBatch(
+            tokens=batch["input_ids"],
+            cu_seqlens=batch["cu_seqlens"],
+            max_seqlen=batch["max_seqlen"],
+            position_ids=batch["position_ids"],
+        )
+        device = ragged.tokens.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.autocast_enabled):
+            return super().forward(ragged, batch["masked_positions"])
+
+    def loss(self, outputs: Tensor, batch: Microbatch) -> Tensor:
+        """Mean over this micro-batch; Composer weights it by the tokens of the global batch."""
+        return masked_loss(outputs, batch["labels"])
+
+    def eval_forward(self, batch: Microbatch, outputs: Tensor | None = None) -> Tensor:
+        return self(batch) if outputs is None else outputs
+
+    def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
+        return {} if is_train else {"loss": MaskedLoss(), "accuracy": MaskedAccuracy()}
+
+    def update_metric(self, batch: Microbatch, outputs: Tensor, metric: Metric) -> None:
+        metric.update(outputs, batch["labels"])

@@ -1,0 +1,106 @@
+"""The folder of a run: what is in it, and what it may be continued with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flexbert.errors import UserError
+
+# Keys that change what is recorded or how fast, never what is computed. All others are the run.
+OPERATIONAL_KEYS = (
+    "runs_folder",
+    "logging",
+    "checkpoints",
+    "evaluation",
+    "batch.microbatch_rows",
+    "data.path",
+    "data.num_workers",
+)
+
+
+class RunFolder:
+    """Paths of ``runs/RUN_NAME/`` and the rules for writing to them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.manifest = path / "manifest.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.report = path / "report.png"
+        self.tensorboard = path / "tensorboard"
+        self.wandb = path
+
+    def write_config(self, resolved: Mapping[str, Any]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_atomically(self.manifest, json.dumps(manifest, indent=2) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget lines of updates that a resume will run again, and a half-written last line."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if record["step"] <= step:
+                kept.append(line + "\n")
+        write_atomically(self.metrics, "".join(kept))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's contents so that a reader, or a kill, sees the old or the new, whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def refuse_changed_recipe(
+    run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> None:
+    """A run continues with the recipe it began with.
+
+    Raises:
+        UserError: naming every changed key that is not operational, with both values.
+    """
+    before, after = flatten(old), flatten(new)
+    changed = [
+        f"{key} ({before.get(key, 'absent')} -> {after.get(key, 'absent')})"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not _is_operational(key)
+    ]
+    if changed:
+        raise UserError(
+            f"{run_folder} was begun with another recipe; changed: {', '.join(changed)}. "
+            "Give the old values, or another run_name"
+        )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to one level of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def _is_operational(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL_KEYS)

@@ -1,0 +1,30 @@
+"""Train: ``composer main.py RECIPE [key=value ...]``, or ``python main.py`` for one process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from flexbert.components import load_recipe
+from flexbert.errors import run_command
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("recipe", type=Path, help="a YAML recipe, for instance yamls/base.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
+    arguments = parser.parse_args()
+
+    def command() -> int:
+        loaded = load_recipe(arguments.recipe, arguments.overrides)
+        # Composer takes seconds to import, so a wrong recipe is refused before it is.
+        from flexbert.train.trainer import train
+
+        return train(loaded, command=sys.argv)
+
+    return run_command(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
