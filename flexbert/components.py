@@ -15,7 +15,7 @@ from flexbert.config.load import LoadedRecipe
 
 
 def register_all() -> None:
-    """Import every file that may register components, so that a new one needs no list to stand in."""
+    """Import every file that may register components; a new one is found without a list."""
     for package in (flexbert.nn, flexbert.optim, flexbert.recipe):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             importlib.import_module(module.name)

@@ -29,6 +29,8 @@ PACKAGES = (
 
 def diagnose() -> dict[str, Any]:
     """Versions, devices and attention backends, as plain containers."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    backends = backend_report(device, torch.bfloat16)
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -42,7 +44,8 @@ def diagnose() -> dict[str, Any]:
             for index in range(torch.cuda.device_count())
         ],
         "packages": {name: package_version(name) for name in PACKAGES},
-        "attention_backends": backend_report(),
+        "attention_backends": backends,
+        "attention_backend": next(name for name, problem in backends.items() if problem is None),
     }
 
 
@@ -52,3 +55,20 @@ def package_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def diagnosis_text(findings: dict[str, Any]) -> str:
+    """What ``flexbert doctor`` prints."""
+    gpus = [f"{gpu['name']}, {gpu['memory_gib']} GiB" for gpu in findings["gpus"]]
+    lines = [
+        f"Python {findings['python']} on {findings['platform']}",
+        f"{findings['cpu_cores']} CPU cores",
+        f"GPUs: {'; '.join(gpus) or 'none, training uses the CPU'}",
+        "",
+        *(f"{name:<20} {version or '-'}" for name, version in findings["packages"].items()),
+        "",
+        f"attention in bfloat16: {findings['attention_backend']}",
+    ]
+    for name, problem in findings["attention_backends"].items():
+        lines.append(f"  {name:<18} {'works' if problem is None else problem}")
+    return "\n".join(lines)

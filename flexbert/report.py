@@ -34,7 +34,7 @@ def plot(run_folder: Path) -> Path:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    style = {
+    style: Any = {
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -46,11 +46,11 @@ def plot(run_folder: Path) -> Path:
     }
     with pyplot.rc_context(style):
         figure = pyplot.figure(figsize=(11, 8), layout="constrained")
-        axes = figure.subplot_mosaic([["loss"] * 3] * 2 + [["accuracy", "schedule", "speed"]])
-        _draw_loss(axes["loss"], records, manifest.get("unigram_entropy"))
-        _draw_accuracy(axes["accuracy"], records)
-        _draw_schedule(axes["schedule"], records)
-        _draw_speed(axes["speed"], records)
+        axes = figure.subplot_mosaic("LLL;LLL;ASV")
+        _draw_loss(axes["L"], records, manifest.get("unigram_entropy"))
+        _draw_accuracy(axes["A"], records)
+        _draw_schedule(axes["S"], records)
+        _draw_speed(axes["V"], records)
         figure.suptitle(_title(records, manifest), x=0.01, ha="left", fontsize=13)
         path = run_folder / "report.png"
         figure.savefig(path, dpi=130)
@@ -66,7 +66,9 @@ def read_metrics(run_folder: Path) -> list[Record]:
     """
     file = run_folder / "metrics.jsonl"
     if not file.is_file():
-        raise UserError(f"{run_folder}: no metrics.jsonl there; give the folder of a run, runs/NAME")
+        raise UserError(
+            f"{run_folder}: no metrics.jsonl there; give the folder of a run, runs/NAME"
+        )
     records = []
     for number, line in enumerate(file.read_text().splitlines(), start=1):
         try:
@@ -81,7 +83,9 @@ def read_metrics(run_folder: Path) -> list[Record]:
 def _read_manifest(run_folder: Path) -> Record:
     file = run_folder / "manifest.json"
     if not file.is_file():
-        raise UserError(f"{run_folder}: no manifest.json there; give the folder of a run, runs/NAME")
+        raise UserError(
+            f"{run_folder}: no manifest.json there; give the folder of a run, runs/NAME"
+        )
     manifest: Record = json.loads(file.read_text())
     return manifest
 
@@ -155,7 +159,7 @@ def _token_axis(axes: Axes) -> None:
     axes.set_xlim(left=0)
 
 
-def _count(value: float, position: int | None = None) -> str:
+def _count(value: float, position: float = 0) -> str:
     for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{suffix}"

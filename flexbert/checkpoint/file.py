@@ -15,6 +15,7 @@ import datetime
 import os
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,7 +26,7 @@ from flexbert.errors import UserError
 
 FORMAT_VERSION = 1
 # The only class in a checkpoint beside tensors and plain containers: Composer's clock has one.
-SAFE_GLOBALS = [datetime.timedelta]
+SAFE_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [datetime.timedelta]
 _NAME = re.compile(r"step-(\d{8,})\.pt")
 _KEYS = {"format", "recipe", "tokenizer", "state"}
 

@@ -29,5 +29,7 @@ def load_model(path: str | Path) -> PaddedMaskedLM:
         model.load_state_dict(contents["state"]["model"])
     except (ConfigError, KeyError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(f"{path}: weights and recipe do not fit together ({reason})") from None
+        raise CheckpointError(
+            f"{path}: weights and recipe do not fit together ({reason})"
+        ) from None
     return PaddedMaskedLM(model).eval()

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flexbert.config.decode import run_time
 from flexbert.errors import ConfigError
 
 
@@ -35,7 +36,6 @@ class DataConfig:
         max_length: tokens per sequence at most, [CLS] and [SEP] included.
         row_length: capacity of one packed row, in tokens.
         mask_rate: share of the ordinary tokens that training selects for prediction.
-        eval_mask_rate: the same in evaluation.
         mask_split: what becomes of the selected ones.
         window: pieces that are packed together; more of them fill rows better, and start slower.
         num_workers: processes that prepare batches ahead; 0 prepares them in the training process.
@@ -46,11 +46,10 @@ class DataConfig:
             node; unless told, one in the system's folder for temporary files.
     """
 
-    path: Path | None
+    path: Path | None = run_time()
     max_length: int
     row_length: int
     mask_rate: float = 0.3
-    eval_mask_rate: float = 0.15
     mask_split: MaskSplit = field(default_factory=MaskSplit)
     window: int = 16_384
     num_workers: int = 1
@@ -69,9 +68,8 @@ class DataConfig:
                 "row_length",
                 f"must hold a sequence of max_length {self.max_length}, got {self.row_length}",
             )
-        for key in ("mask_rate", "eval_mask_rate"):
-            if not 0 < getattr(self, key) <= 1:
-                raise ConfigError(key, f"must be above 0 and at most 1, got {getattr(self, key)}")
+        if not 0 < self.mask_rate <= 1:
+            raise ConfigError("mask_rate", f"must be above 0 and at most 1, got {self.mask_rate}")
         if self.window < 1:
             raise ConfigError("window", f"must be at least 1, got {self.window}")
         if self.num_workers < 0:

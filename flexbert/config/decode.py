@@ -87,9 +87,7 @@ class _Decoder:
         if not isinstance(node, Mapping):
             raise ConfigError(_dotted(path), f"expected a mapping, got {_show(node)}")
         item = get_args(tp)[1]
-        return {
-            str(key): self.value(item, value, (*path, str(key))) for key, value in node.items()
-        }
+        return {str(key): self.value(item, value, (*path, str(key))) for key, value in node.items()}
 
     def _component(self, family: type[Component], node: Any, path: tuple[str, ...]) -> Any:
         known = members(family.family)
@@ -120,14 +118,16 @@ class _Decoder:
                 raise ConfigError(
                     _dotted((*path, str(key))), f"unknown key; {did_you_mean(str(key), fields)}"
                 )
-        hints = _type_hints(cls)
+        hints = _type_hints(cls)  # type: ignore[arg-type]
         values: dict[str, Any] = {}
         for name, field in fields.items():
             here = (*path, name)
             if name not in node:
                 if _is_required(field):
                     raise ConfigError(_dotted(here), "is missing")
-            elif node[name] == MISSING and field.metadata.get(RUN_TIME) and self.missing is not None:
+            elif (
+                node[name] == MISSING and field.metadata.get(RUN_TIME) and self.missing is not None
+            ):
                 self.missing.append(_dotted(here))
                 values[name] = None
             else:
@@ -182,9 +182,7 @@ def _type_hints(cls: type) -> dict[str, Any]:
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return (
-        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    )
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _dotted(path: tuple[str, ...]) -> str:

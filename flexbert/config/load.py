@@ -1,4 +1,4 @@
-"""Recipe files: YAML with ``include``, then ``key.path=value`` overrides, then interpolation."""
+"""Recipe files: YAML with ``include``, ``key.path=value`` overrides, then interpolation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoadedRecipe:
     Attributes:
         recipe: the typed recipe.
         resolved: the same as plain containers, merged and interpolated, as ``config.yaml`` holds it.
-        missing: dotted paths of values that a run needs and that are still ``???``.
+        missing: dotted paths of values that a run needs and that are yet ``???``.
     """
 
     recipe: Recipe
@@ -104,8 +104,11 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        mergeable = isinstance(old, Mapping) and isinstance(value, Mapping)
-        if mergeable and value.get("name", old.get("name")) == old.get("name"):
+        if (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
             merged[key] = merge(old, value)
         else:
             merged[key] = value

@@ -1,7 +1,7 @@
 """Families of swappable components, each found in YAML by its ``name:``.
 
-A family is an abstract config class (``class Norm(Component, family="norm")``). A member is a frozen
-dataclass that subclasses it and is registered under a name::
+A family is an abstract config class (``class NormConfig(Component, family="norm")``). A member is a
+frozen dataclass that subclasses it and is registered under a name::
 
     @register("rmsnorm")
     @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OptimizerConfig(Component, ABC, family="optimizer"):
-    """Every member has these two: the schedule scales the first, and both are set at each update."""
+    """Every member has these two: a schedule scales the first, and both are set at each update."""
 
     lr: float
     weight_decay: float

@@ -27,6 +27,7 @@ def stage_clock(stage: Stage, timestamp: Timestamp) -> StageClock:
 
 def interval_ended(stage: Stage, state: State, interval: Duration) -> bool:
     """Whether the update that just ended completed an ``interval``, or the stage."""
+    assert state.previous_timestamp is not None, "an update has just ended"
     now = stage_clock(stage, state.timestamp)
     return now.finished or crossed(interval, stage_clock(stage, state.previous_timestamp), now)
 

@@ -54,3 +54,12 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
 
     def update_metric(self, batch: Microbatch, outputs: Tensor, metric: Metric) -> None:
         metric.update(outputs, batch["labels"])
+
+
+def build_composer_model(config: ModelConfig, precision: Precision) -> ComposerMaskedLM:
+    """A new, initialised model; see :func:`flexbert.nn.masked_lm.build_model`."""
+    with torch.device("meta"):
+        model = ComposerMaskedLM(config, precision)
+    model.to_empty(device="cpu")
+    config.init.apply(model, config)
+    return model

@@ -24,6 +24,8 @@ class _MaskedMean(Metric):
     """A sum over masked tokens divided by their number."""
 
     full_state_update = False
+    total: Tensor
+    count: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -35,16 +35,17 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.png"
         self.tensorboard = path / "tensorboard"
-        self.wandb = path
 
-    def write_config(self, resolved: Mapping[str, Any]) -> None:
+    def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
+        """Make the folder ready for a launch that continues after update ``after_step``."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
+        self._drop_metrics_after(after_step)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         write_atomically(self.manifest, json.dumps(manifest, indent=2) + "\n")
 
-    def drop_metrics_after(self, step: int) -> None:
+    def _drop_metrics_after(self, step: int) -> None:
         """Forget lines of updates that a resume will run again, and a half-written last line."""
         if not self.metrics.exists():
             return
@@ -69,9 +70,7 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def refuse_changed_recipe(
-    run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
-) -> None:
+def refuse_changed_recipe(run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """A run continues with the recipe it began with.
 
     Raises:

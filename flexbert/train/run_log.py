@@ -48,7 +48,9 @@ class RunLog(Callback):
             self._record_training(state, logger)
 
     def eval_end(self, state: State, logger: Logger) -> None:
-        metrics = {name: metric.compute().item() for name, metric in state.eval_metrics["eval"].items()}
+        metrics = {
+            name: metric.compute().item() for name, metric in state.eval_metrics["eval"].items()
+        }
         self._write(
             logger,
             {

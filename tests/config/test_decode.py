@@ -1,4 +1,4 @@
-"""The decoder: everything expected becomes a typed value, everything else is refused by its path."""
+"""The decoder: what is expected becomes a typed value, all else is refused by its path."""
 
 from __future__ import annotations
 
@@ -165,5 +165,5 @@ def test_durations_read_their_spellings(text: str, value: float, unit: str) -> N
 
 @pytest.mark.parametrize("text", ["10", "tok", "1.5ba", "2dur", "-5ba", "5ep", "", None, 5])
 def test_what_is_no_duration_is_refused(text: object) -> None:
-    with pytest.raises(ValueError, match="tok|whole|fraction"):
+    with pytest.raises(ValueError, match=r"tok|whole|fraction"):
         Duration.parse(text)

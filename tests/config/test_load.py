@@ -27,7 +27,9 @@ def test_includes_merge_in_order_and_own_keys_win(tmp_path: Path) -> None:
 
 def test_dotted_keys_are_nodes_in_files_and_overrides_alike(tmp_path: Path) -> None:
     file = write(tmp_path, "r.yaml", "optimizer: {lr: 1, eps: 2}\nmodel.attention.rope.theta: 5\n")
-    tree = merge(read_tree(file), overrides_tree(["optimizer.lr=3e-4", "model.attention.bias=true"]))
+    tree = merge(
+        read_tree(file), overrides_tree(["optimizer.lr=3e-4", "model.attention.bias=true"])
+    )
     assert tree == {
         "optimizer": {"lr": 3e-4, "eps": 2},
         "model": {"attention": {"rope": {"theta": 5}, "bias": True}},

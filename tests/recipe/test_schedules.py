@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -55,7 +56,7 @@ def test_it_is_continuous_and_never_below_the_final_fraction() -> None:
     values = [trapezoid().multiplier(at(n)) for n in range(WARMUP, 2 * TOTAL)]
     assert min(values) >= FINAL
     # 1 - sqrt is steepest at its start: sqrt(1 / DECAY) in the first token.
-    steps = [abs(a - b) for a, b in zip(values, values[1:], strict=False)]
+    steps = [abs(a - b) for a, b in itertools.pairwise(values)]
     assert max(steps) <= math.sqrt(1 / DECAY) + 1e-12
 
 
@@ -105,7 +106,9 @@ def test_constant_is_one() -> None:
 
 def test_crossed_marks_each_interval_once_whatever_the_step() -> None:
     interval = Duration(100, "tok")
-    marks = [tokens for tokens in range(0, 1000, 30) if crossed(interval, at(tokens), at(tokens + 30))]
+    marks = [
+        tokens for tokens in range(0, 1000, 30) if crossed(interval, at(tokens), at(tokens + 30))
+    ]
     assert len(marks) == 10
     assert [(tokens + 30) // 100 for tokens in marks] == list(range(1, 11))
 

@@ -1,0 +1,75 @@
+"""The ``flexbert`` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flexbert.components import load_recipe
+from flexbert.errors import UserError, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    return run_command(lambda: arguments.run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="flexbert", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    plan = commands.add_parser("plan", help="check and describe a recipe without training")
+    plan.add_argument("recipe", type=Path, help="a YAML recipe")
+    plan.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
+    plan.add_argument("--processes", type=int, default=1, help="plan for so many (default 1)")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    plan.set_defaults(run=_plan)
+
+    doctor = commands.add_parser("doctor", help="what is installed, and what will be used")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
+
+    plot = commands.add_parser("plot", help="draw a run's report.png")
+    plot.add_argument("run_folder", type=Path, help="for instance runs/quickstart")
+    plot.set_defaults(run=_plot)
+    return parser
+
+
+# Each command imports what it needs, so that none waits for another's libraries.
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from flexbert.plan import make_plan
+    from flexbert.plan_text import plan_text
+
+    if arguments.processes < 1:
+        raise UserError(f"--processes: expected at least 1, got {arguments.processes}")
+    loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
+    return _print(arguments, make_plan(loaded, arguments.processes), plan_text)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from flexbert.doctor import diagnose, diagnosis_text
+
+    return _print(arguments, diagnose(), diagnosis_text)
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from flexbert.report import plot
+
+    print(plot(arguments.run_folder))
+    return 0
+
+
+def _print(arguments: argparse.Namespace, content: dict[str, Any], as_text: Any) -> int:
+    print(json.dumps(content, indent=2) if arguments.json else as_text(content))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""What a recipe will do and cost, known before a GPU is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from flexbert.config.load import LoadedRecipe
+from flexbert.config.model import ModelConfig
+from flexbert.config.schema import Recipe
+from flexbert.data.corpus import Corpus, Split
+from flexbert.data.loader import Share, open_corpus
+from flexbert.data.pieces import Pieces
+from flexbert.data.stream import evaluation_stream, training_stream
+from flexbert.errors import ConfigError
+from flexbert.nn.layer_plan import layer_plan
+from flexbert.nn.masked_lm import build_model, parameter_counts
+from flexbert.recipe.clock import StageClock
+from flexbert.recipe.flops import FORMULA, flops_per_token, mean_keys_attended
+from flexbert.recipe.stages import Stage, stages
+
+# Up to so many rows a stage is packed from end to end and its steps counted; beyond, its first
+# rows tell how full the others will be.
+MAX_ROWS_PACKED = 100_000
+SAMPLED_PIECES = 100_000
+
+
+def make_plan(loaded: LoadedRecipe, processes: int) -> dict[str, Any]:
+    """Everything that is known beforehand, as plain containers.
+
+    Args:
+        processes: number of processes to plan the rows of a batch for.
+
+    Raises:
+        UserError: if the corpus is there and cannot be used for this recipe.
+    """
+    recipe = loaded.recipe
+    corpus = None
+    if recipe.data.path is not None:
+        corpus = open_corpus(recipe.data)
+        check_corpus(recipe, corpus)
+    train = corpus.split("train") if corpus else None
+    return {
+        "run_name": recipe.run_name,
+        "run_folder": str(recipe.run_folder),
+        "to_be_given": list(loaded.missing),
+        "parameters": parameter_counts(recipe.model),
+        "layers": [
+            {
+                "index": layer.index,
+                "attention": layer.attention,
+                "window": layer.window,
+                "theta": layer.theta,
+            }
+            for layer in layer_plan(recipe.model)
+        ],
+        **_cost(recipe, train),
+        "corpus": _describe_corpus(corpus) if corpus else None,
+        "stages": [_plan_stage(stage, train, processes) for stage in stages(recipe)],
+    }
+
+
+def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse a corpus that this recipe cannot train on.
+
+    Raises:
+        ConfigError: if the corpus holds ids that the model has no embedding for.
+        CorpusError: if a split is empty or damaged.
+    """
+    vocab_size = corpus.meta.vocab_size
+    if vocab_size > recipe.model.vocab_size:
+        raise ConfigError(
+            "model.vocab_size",
+            f"{recipe.model.vocab_size} is too small for the tokenizer of {corpus.folder}, which "
+            f"has {vocab_size} entries; nearest multiple of 64: {math.ceil(vocab_size / 64) * 64}",
+        )
+    for name in ("train", "validation"):
+        Pieces(corpus.split(name), recipe.data.max_length)
+
+
+def _cost(recipe: Recipe, train: Split | None) -> dict[str, Any]:
+    if train is None:
+        lengths = np.array([recipe.data.max_length])
+        source = f"sequences of {recipe.data.max_length} tokens (no corpus given)"
+    else:
+        pieces = Pieces(train, recipe.data.max_length)
+        lengths = pieces.lengths(pieces.sample(SAMPLED_PIECES))
+        source = "the corpus's lengths"
+    layers = layer_plan(recipe.model)
+    encoder, head = _matrices(recipe.model)
+    flops = flops_per_token(
+        encoder_matrices=encoder,
+        head_matrices=head,
+        mask_rate=recipe.data.mask_rate,
+        hidden_size=recipe.model.hidden_size,
+        mean_keys=[mean_keys_attended(lengths, layer.window) for layer in layers],
+    )
+    return {"flops_per_token": flops, "flops_formula": FORMULA, "flops_lengths": source}
+
+
+def _matrices(model: ModelConfig) -> tuple[int, int]:
+    """Weights in the matrices of the encoder's layers, and in those that masked tokens pass."""
+    masked_lm = build_model(model, device="meta")
+    encoder = sum(p.numel() for p in masked_lm.encoder.layers.parameters() if p.ndim >= 2)
+    # Counted by running it: a tied decoder's matrix is no parameter of the head.
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        hidden = torch.empty(1, model.hidden_size, device="meta")
+        masked_lm.head(hidden, masked_lm.encoder.token_matrix)
+    return encoder, counter.get_total_flops() // 2
+
+
+def _describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    return {
+        "path": str(corpus.folder),
+        "vocab_size": corpus.meta.vocab_size,
+        "splits": {name: dataclasses.asdict(meta) for name, meta in corpus.meta.splits.items()},
+    }
+
+
+def _plan_stage(stage: Stage, train: Split | None, processes: int) -> dict[str, Any]:
+    recipe = stage.recipe
+    rows = stage.rows_per_update(0)
+    num_microbatches, size = Share(0, processes, recipe.batch.microbatch_rows).split(rows)
+    planned = {
+        "name": stage.name,
+        "tokens": stage.nominal_tokens,
+        "steps": stage.nominal_updates,
+        "steps_are": "nominal: as if every row were full",
+        "lr": recipe.optimizer.lr,
+        "batch_size": recipe.batch.size,
+        "batch_tokens": stage.nominal_tokens_per_update,
+        "max_length": recipe.data.max_length,
+        "row_length": recipe.data.row_length,
+        "rows_per_batch": rows,
+        "mask_rate": recipe.data.mask_rate,
+        "processes": processes,
+        "microbatches": num_microbatches,
+        "rows_per_microbatch": size,
+        "idle_rows": 1 - rows / (processes * num_microbatches * size),
+        "packing_efficiency": None,
+        "epochs": None,
+    }
+    if train is not None:
+        planned |= _pack(stage, train)
+    return planned
+
+
+def _pack(stage: Stage, train: Split) -> dict[str, Any]:
+    """Steps, fullness of rows and epochs, from the real lengths of documents."""
+    recipe = stage.recipe
+    pieces = Pieces(train, recipe.data.max_length)
+    nominal_rows = sum(stage.rows_per_update(u) for u in range(min(stage.nominal_updates, 10**6)))
+    countable = nominal_rows <= MAX_ROWS_PACKED and len(pieces) <= 100 * MAX_ROWS_PACKED
+    if countable:
+        stream = training_stream(train, recipe.data, seed=recipe.seed, stage=stage.name)
+    else:
+        # The corpus's own order will do for a sample, and needs no file to be built.
+        stream, _ = evaluation_stream(train, recipe.data)
+    all_rows = stream.rows()
+    tokens = rows = updates = 0
+    clock = StageClock(tokens=0, updates=0, duration=stage.duration)
+    while not clock.finished and (countable or rows < MAX_ROWS_PACKED):
+        for row in itertools.islice(all_rows, stage.rows_per_update(updates)):
+            tokens += int(row.lengths.sum())
+            rows += 1
+        updates += 1
+        clock = dataclasses.replace(clock, tokens=tokens, updates=updates)
+    efficiency = tokens / (rows * recipe.data.row_length)
+    if not clock.finished:
+        if stage.duration.unit == "tok":
+            updates = math.ceil(stage.nominal_updates / efficiency)
+            tokens = stage.nominal_tokens
+        else:
+            updates = stage.nominal_updates
+            tokens = round(stage.nominal_tokens * efficiency)
+    epoch_tokens = train.num_tokens + 2 * len(pieces)
+    return {
+        "tokens": tokens,
+        "steps": updates,
+        "steps_are": "exact" if clock.finished else "estimated from a sample of packed rows",
+        "packing_efficiency": efficiency,
+        "epochs": tokens / epoch_tokens,
+    }

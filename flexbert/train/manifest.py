@@ -1,0 +1,62 @@
+"""What made a run: the code, the environment, the data and every launch."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+from composer import State
+from composer.utils import dist
+
+from flexbert import __version__
+from flexbert.config.schema import Recipe
+from flexbert.data.corpus import Corpus
+from flexbert.doctor import PACKAGES, package_version
+from flexbert.nn.masked_lm import parameter_counts
+from flexbert.train.run_folder import RunFolder
+
+
+def write_manifest(
+    folder: RunFolder, recipe: Recipe, corpus: Corpus, state: State, command: Sequence[str]
+) -> None:
+    """Write ``manifest.json``; launches of the same run that came before stay in it."""
+    launches: list[dict[str, Any]] = []
+    if folder.manifest.exists():
+        launches = json.loads(folder.manifest.read_text())["launches"]
+    launches.append(
+        {
+            "command": list(command),
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "after_step": int(state.timestamp.batch.value),
+            "processes": dist.get_world_size(),
+            "device": state.device.name,
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "flexbert": __version__,
+            "packages": {name: package_version(name) for name in PACKAGES},
+        }
+    )
+    folder.write_manifest(
+        {
+            "run_name": recipe.run_name,
+            "parameters": parameter_counts(recipe.model)["total"],
+            "corpus": {
+                "path": str(recipe.data.path),
+                "tokenizer_sha256": corpus.meta.tokenizer_sha256,
+                "splits": {name: corpus.split(name).fingerprint for name in corpus.meta.splits},
+            },
+            "unigram_entropy": _unigram_entropy(corpus),
+            "launches": launches,
+        }
+    )
+
+
+def _unigram_entropy(corpus: Corpus) -> float | None:
+    """Nats per token of the validation split, where the corpus tool has measured it."""
+    report = corpus.folder / "report.json"
+    return (
+        json.loads(report.read_text())["validation_unigram_entropy"] if report.is_file() else None
+    )

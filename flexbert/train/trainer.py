@@ -1,0 +1,212 @@
+"""A recipe to a trained model: Composer's Trainer, assembled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from composer import Callback, DataSpec, Evaluator, Trainer
+from composer.core import Event, State
+from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
+from composer.utils import dist, get_device
+
+from flexbert.config.load import LoadedRecipe
+from flexbert.config.schema import Recipe
+from flexbert.data.corpus import Corpus
+from flexbert.data.loader import Loader, eval_loader, open_corpus, train_loader
+from flexbert.plan import check_corpus
+from flexbert.recipe.stages import Stage, stages
+from flexbert.report import plot
+from flexbert.train.callbacks import (
+    DataPosition,
+    Hyperparameters,
+    Preemption,
+    UpdateSeed,
+    interval_ended,
+)
+from flexbert.train.checkpointing import Checkpointer, newest_checkpoint, unchanging_contents
+from flexbert.train.composer_model import build_composer_model
+from flexbert.train.manifest import write_manifest
+from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
+from flexbert.train.run_log import RunLog
+
+DONE, PREEMPTED = 0, 75
+# Generous: a slow disk under one process must not end the run of all.
+DIST_TIMEOUT_SECONDS = 1800.0
+
+
+def train(loaded: LoadedRecipe, command: Sequence[str]) -> int:
+    """Train, or continue training, what the recipe describes.
+
+    Returns:
+        The process's exit code: 0 when the run is finished, 75 when it was told to stop and has
+        saved a checkpoint from which the same command continues.
+
+    Raises:
+        UserError: before anything is built, if the corpus cannot be used for this recipe, or the
+            run folder holds a run of another recipe.
+    """
+    recipe = loaded.recipe
+    (stage,) = stages(recipe)
+    corpus = open_corpus(recipe.data)
+    check_corpus(recipe, corpus)
+    folder = RunFolder(recipe.run_folder)
+
+    dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
+    checkpoint = newest_checkpoint(folder.checkpoints)
+    if checkpoint is not None:
+        refuse_changed_recipe(folder.path, checkpoint["recipe"], loaded.resolved)
+    trainer, preemption = _assemble(stage, corpus, folder, loaded, checkpoint)
+    if checkpoint is not None:
+        trainer.state.load_state_dict(checkpoint["state"], trainer.logger, strict=True)
+        if trainer.state.timestamp >= trainer.state.max_duration:
+            _say(f"{folder.path} is finished; to train anew give another run_name")
+            return DONE
+        _say(f"continuing {folder.path} after update {trainer.state.timestamp.batch.value}")
+
+    if dist.get_global_rank() == 0:
+        folder.begin(loaded.resolved, after_step=int(trainer.state.timestamp.batch.value))
+        write_manifest(folder, recipe, corpus, trainer.state, command)
+    dist.barrier()
+    trainer.fit()
+    trainer.close()
+
+    if preemption.preempted:
+        _say(f"stopped on request and saved; the same command continues {folder.path}")
+        return PREEMPTED
+    if dist.get_global_rank() == 0:
+        print(f"finished {folder.path}; picture: {plot(folder.path)}", flush=True)
+    return DONE
+
+
+def _assemble(
+    stage: Stage,
+    corpus: Corpus,
+    folder: RunFolder,
+    loaded: LoadedRecipe,
+    checkpoint: dict[str, Any] | None,
+) -> tuple[Trainer, Preemption]:
+    recipe = stage.recipe
+    torch.manual_seed(recipe.seed)
+    device = get_device(None)
+    model = device.module_to_device(build_composer_model(recipe.model, recipe.precision))
+    preemption = Preemption()
+    callbacks: list[Callback] = [
+        Hyperparameters(stage),
+        UpdateSeed(stage),
+        DataPosition(),
+        RunLog(stage, folder),
+        Checkpointer(stage, folder.checkpoints, unchanging_contents(loaded.resolved, recipe)),
+        preemption,
+    ]
+    trainer = Trainer(
+        model=model,
+        optimizers=recipe.optimizer.build(model),
+        train_dataloader=_train_data(stage, corpus, checkpoint),
+        eval_dataloader=_evaluator(stage, corpus),
+        max_duration=str(stage.duration),
+        accumulate_train_batch_on_tokens=True,
+        # Batches come in micro-batches; Composer only insists on a number.
+        device_train_microbatch_size=recipe.batch.microbatch_rows,
+        # Autocast is the model's own affair: see ComposerMaskedLM.
+        precision="fp32",
+        callbacks=callbacks,
+        loggers=_loggers(recipe, folder),
+        seed=recipe.seed,
+        run_name=recipe.run_name,
+        spin_dataloaders=False,
+        progress_bar=False,
+        auto_log_hparams=False,
+        dist_timeout=DIST_TIMEOUT_SECONDS,
+    )
+    return trainer, preemption
+
+
+def _train_data(stage: Stage, corpus: Corpus, checkpoint: dict[str, Any] | None) -> DataSpec:
+    recipe = stage.recipe
+    start = None
+    if checkpoint is not None:
+        start = checkpoint["state"]["callbacks"][DataPosition.__qualname__]["position"]
+    return _data_spec(
+        train_loader(
+            corpus.split("train"),
+            recipe.data,
+            seed=recipe.seed,
+            stage=stage.name,
+            rows_per_update=stage.rows_per_update,
+            microbatch_rows=recipe.batch.microbatch_rows,
+            rank=dist.get_global_rank(),
+            world_size=dist.get_world_size(),
+            start=start,
+        )
+    )
+
+
+def _evaluator(stage: Stage, corpus: Corpus) -> Evaluator:
+    evaluation = stage.recipe.evaluation
+    loader = eval_loader(
+        corpus.split("validation"),
+        stage.recipe.data,
+        mask_rate=evaluation.mask_rate,
+        microbatch_rows=evaluation.microbatch_rows,
+        rank=dist.get_global_rank(),
+        world_size=dist.get_world_size(),
+        max_rows=evaluation.rows,
+    )
+
+    def due(state: State, event: Event) -> bool:
+        return event is Event.BATCH_END and interval_ended(stage, state, evaluation.interval)
+
+    return Evaluator(
+        label="eval",
+        dataloader=_data_spec(loader),
+        eval_interval=due,
+        device_eval_microbatch_size=evaluation.microbatch_rows,
+    )
+
+
+def _data_spec(loader: Loader) -> DataSpec:
+    return DataSpec(
+        loader,
+        split_batch=lambda batch, size: batch["microbatches"],
+        get_num_samples_in_batch=lambda batch: len(_microbatches(batch)),
+        get_num_tokens_in_batch=_num_tokens,
+    )
+
+
+def _num_tokens(batch: dict[str, Any]) -> dict[str, int]:
+    """Real tokens, and those that the loss is a mean over, of a device batch or a micro-batch."""
+    microbatches = _microbatches(batch)
+    return {
+        "total": sum(microbatch["num_tokens"] for microbatch in microbatches),
+        "loss_generating": sum(microbatch["num_masked"] for microbatch in microbatches),
+    }
+
+
+def _microbatches(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    microbatches: list[dict[str, Any]] = batch.get("microbatches", [batch])
+    return microbatches
+
+
+def _loggers(recipe: Recipe, folder: RunFolder) -> list[LoggerDestination]:
+    loggers: list[LoggerDestination] = []
+    wandb = recipe.logging.wandb
+    if wandb is not None:
+        loggers.append(
+            WandBLogger(
+                project=wandb.project,
+                entity=wandb.entity,
+                group=wandb.group,
+                name=recipe.run_name,
+                init_kwargs={"mode": wandb.mode, "dir": str(folder.path)},
+            )
+        )
+    if recipe.logging.tensorboard:
+        loggers.append(TensorboardLogger(log_dir=str(folder.tensorboard)))
+    return loggers
+
+
+def _say(text: str) -> None:
+    if dist.get_global_rank() == 0:
+        print(text, flush=True)
