@@ -27,6 +27,7 @@ from flexbert import load_model
 from flexbert.checkpoint.file import list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
+from flexbert.config.training import EvaluationConfig
 from flexbert.data.corpus import Corpus
 from flexbert.data.loader import eval_loader, open_corpus
 from flexbert.errors import UserError, run_command
@@ -46,14 +47,16 @@ class Example:
     labels: np.ndarray
 
 
-def examples(corpus: Corpus, data: DataConfig, config: dict) -> Iterator[Example]:
+def examples(
+    corpus: Corpus, data: DataConfig, evaluation: EvaluationConfig
+) -> Iterator[Example]:
     """Every piece of the validation split with the masks of evaluation."""
     loader = eval_loader(
         corpus.split("validation"),
         data,
-        mask_rate=config["evaluation"]["mask_rate"],
+        mask_rate=evaluation.mask_rate,
         microbatch_rows=1,
-        max_rows=config["evaluation"].get("rows"),
+        max_rows=evaluation.rows,
     )
     for batch in loader:
         for row in batch["microbatches"]:
@@ -104,8 +107,9 @@ def verify(run_folder: Path) -> int:
         raise UserError(f"{run_folder}: not a finished run")
     config = yaml.safe_load((run_folder / "config.yaml").read_text())
     data = decode(DataConfig, config["data"])
+    evaluation = decode(EvaluationConfig, config["evaluation"])
     corpus = open_corpus(data)
-    chosen = list(examples(corpus, data, config))
+    chosen = list(examples(corpus, data, evaluation))
 
     bf16 = config["precision"] == "amp_bf16"
     recomputed = model_loss(checkpoints[-1], chosen, corpus.meta.special_ids.pad, bf16)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flexbert.config.decode import decode
+from flexbert.config.encode import encode
 from flexbert.config.schema import Recipe
 from flexbert.errors import ConfigError, UserError, did_you_mean
 
@@ -20,11 +21,11 @@ INCLUDE = "include"
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRecipe:
-    """A recipe and what it was decoded from.
+    """A recipe, and what is told of it.
 
     Attributes:
         recipe: the typed recipe.
-        resolved: the same as plain containers, merged and interpolated, as ``config.yaml`` holds it.
+        resolved: the same as plain containers, defaults written out: what ``config.yaml`` holds.
         missing: dotted paths of values that a run needs and that are yet ``???``.
     """
 
@@ -45,10 +46,9 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
         ConfigError: if the merged tree is not a recipe.
     """
     tree = merge(read_tree(path), overrides_tree(overrides))
-    resolved = interpolate(tree)
     missing: list[str] | None = [] if planning else None
-    recipe = decode(Recipe, resolved, missing)
-    return LoadedRecipe(recipe=recipe, resolved=resolved, missing=tuple(missing or ()))
+    recipe = decode(Recipe, interpolate(tree), missing)
+    return LoadedRecipe(recipe=recipe, resolved=encode(recipe), missing=tuple(missing or ()))
 
 
 def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flexbert.config.registry import register
@@ -43,8 +43,6 @@ class StableAdamW(OptimizerConfig):
         # Imported here because a plan needs the numbers above and not the optimizer.
         from optimi import StableAdamW as OptimiStableAdamW
 
-        # optimi takes its Triton path whenever triton is installed, and fails there without a GPU.
-        on_gpu = next(model.parameters()).is_cuda
         return OptimiStableAdamW(
             parameter_groups(model),
             lr=self.lr,
@@ -53,8 +51,7 @@ class StableAdamW(OptimizerConfig):
             eps=self.eps,
             weight_decay=self.weight_decay,
             decouple_lr=True,
-            triton=on_gpu,
-            foreach=not on_gpu,
+            **_implementation(next(model.parameters())),
         )
 
     def hyperparameters(self, group: dict[str, Any], multiplier: float) -> dict[str, Any]:
@@ -65,4 +62,10 @@ class StableAdamW(OptimizerConfig):
             "beta2": self.betas[1],
             "eps": self.eps,
             "weight_decay": self.weight_decay if group[DECAY] else 0.0,
+            **_implementation(group["params"][0]),
         }
+
+
+def _implementation(parameter: Tensor) -> dict[str, bool]:
+    """Optimi takes its Triton path whenever triton is installed, and fails there without a GPU."""
+    return {"triton": parameter.is_cuda, "foreach": not parameter.is_cuda}

@@ -93,12 +93,16 @@ class Preemption(Callback):
     def __init__(self) -> None:
         self.preempted = False
         self._signalled = False
+        self._previous_handler: Any = signal.SIG_DFL
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self._signalled = True
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        signal.signal(signal.SIGTERM, self._receive)
+        self._previous_handler = signal.signal(signal.SIGTERM, self._receive)
+
+    def fit_end(self, state: State, logger: Logger) -> None:
+        signal.signal(signal.SIGTERM, self._previous_handler)
 
     def batch_end(self, state: State, logger: Logger) -> None:
         flag = state.device.tensor_to_device(torch.tensor([int(self._signalled)]))

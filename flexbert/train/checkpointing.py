@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from composer import Callback, Logger, State
+from composer import Callback, Logger, State, Timestamp
 from composer.utils import dist
 
 from flexbert.checkpoint.file import (
@@ -17,8 +17,9 @@ from flexbert.checkpoint.file import (
 )
 from flexbert.config.schema import Recipe
 from flexbert.data.corpus_format import TOKENIZER_FOLDER
+from flexbert.data.loader import Position
 from flexbert.recipe.stages import Stage
-from flexbert.train.callbacks import interval_ended
+from flexbert.train.callbacks import DataPosition, interval_ended
 
 # Composer's notes about the environment; the manifest has them, and they hold classes that a safe
 # load refuses.
@@ -72,3 +73,16 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
         except CheckpointError as error:
             print(f"warning: {error}; trying the one before", flush=True)
     return None
+
+
+def saved_timestamp(contents: dict[str, Any]) -> Timestamp:
+    """Composer's clock in a checkpoint."""
+    timestamp = Timestamp()
+    timestamp.load_state_dict(contents["state"]["timestamp"][Timestamp.__qualname__])
+    return timestamp
+
+
+def saved_position(contents: dict[str, Any]) -> Position:
+    """Where in its stage's stream a checkpoint's training goes on."""
+    position: Position = contents["state"]["callbacks"][DataPosition.__qualname__]["position"]
+    return position

@@ -24,8 +24,15 @@ from flexbert.train.callbacks import (
     Preemption,
     UpdateSeed,
     interval_ended,
+    stage_clock,
 )
-from flexbert.train.checkpointing import Checkpointer, newest_checkpoint, unchanging_contents
+from flexbert.train.checkpointing import (
+    Checkpointer,
+    newest_checkpoint,
+    saved_position,
+    saved_timestamp,
+    unchanging_contents,
+)
 from flexbert.train.composer_model import build_composer_model
 from flexbert.train.manifest import write_manifest
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
@@ -36,8 +43,12 @@ DONE, PREEMPTED = 0, 75
 DIST_TIMEOUT_SECONDS = 1800.0
 
 
-def train(loaded: LoadedRecipe, command: Sequence[str]) -> int:
+def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
     """Train, or continue training, what the recipe describes.
+
+    Args:
+        command: the command line, for the manifest.
+        callbacks: Composer callbacks beside FlexBERT's own; they run after these.
 
     Returns:
         The process's exit code: 0 when the run is finished, 75 when it was told to stop and has
@@ -57,13 +68,14 @@ def train(loaded: LoadedRecipe, command: Sequence[str]) -> int:
     checkpoint = newest_checkpoint(folder.checkpoints)
     if checkpoint is not None:
         refuse_changed_recipe(folder.path, checkpoint["recipe"], loaded.resolved)
-    trainer, preemption = _assemble(stage, corpus, folder, loaded, checkpoint)
-    if checkpoint is not None:
-        trainer.state.load_state_dict(checkpoint["state"], trainer.logger, strict=True)
-        if trainer.state.timestamp >= trainer.state.max_duration:
+        clock = stage_clock(stage, saved_timestamp(checkpoint))
+        if clock.finished:
             _say(f"{folder.path} is finished; to train anew give another run_name")
             return DONE
-        _say(f"continuing {folder.path} after update {trainer.state.timestamp.batch.value}")
+        _say(f"continuing {folder.path} after update {clock.updates}")
+    trainer, preemption = _assemble(stage, corpus, folder, loaded, checkpoint, callbacks)
+    if checkpoint is not None:
+        trainer.state.load_state_dict(checkpoint["state"], trainer.logger, strict=True)
 
     if dist.get_global_rank() == 0:
         folder.begin(loaded.resolved, after_step=int(trainer.state.timestamp.batch.value))
@@ -86,6 +98,7 @@ def _assemble(
     folder: RunFolder,
     loaded: LoadedRecipe,
     checkpoint: dict[str, Any] | None,
+    more_callbacks: Sequence[Callback],
 ) -> tuple[Trainer, Preemption]:
     recipe = stage.recipe
     torch.manual_seed(recipe.seed)
@@ -99,6 +112,7 @@ def _assemble(
         RunLog(stage, folder),
         Checkpointer(stage, folder.checkpoints, unchanging_contents(loaded.resolved, recipe)),
         preemption,
+        *more_callbacks,
     ]
     trainer = Trainer(
         model=model,
@@ -125,9 +139,6 @@ def _assemble(
 
 def _train_data(stage: Stage, corpus: Corpus, checkpoint: dict[str, Any] | None) -> DataSpec:
     recipe = stage.recipe
-    start = None
-    if checkpoint is not None:
-        start = checkpoint["state"]["callbacks"][DataPosition.__qualname__]["position"]
     return _data_spec(
         train_loader(
             corpus.split("train"),
@@ -138,8 +149,9 @@ def _train_data(stage: Stage, corpus: Corpus, checkpoint: dict[str, Any] | None)
             microbatch_rows=recipe.batch.microbatch_rows,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
-            start=start,
-        )
+            start=saved_position(checkpoint) if checkpoint else None,
+        ),
+        recipe.data.row_length,
     )
 
 
@@ -160,17 +172,20 @@ def _evaluator(stage: Stage, corpus: Corpus) -> Evaluator:
 
     return Evaluator(
         label="eval",
-        dataloader=_data_spec(loader),
+        dataloader=_data_spec(loader, stage.recipe.data.row_length),
         eval_interval=due,
         device_eval_microbatch_size=evaluation.microbatch_rows,
     )
 
 
-def _data_spec(loader: Loader) -> DataSpec:
+def _data_spec(loader: Loader, row_length: int) -> DataSpec:
+    def num_rows(batch: dict[str, Any]) -> int:
+        return sum(len(m["input_ids"]) // row_length for m in _microbatches(batch))
+
     return DataSpec(
         loader,
         split_batch=lambda batch, size: batch["microbatches"],
-        get_num_samples_in_batch=lambda batch: len(_microbatches(batch)),
+        get_num_samples_in_batch=num_rows,
         get_num_tokens_in_batch=_num_tokens,
     )
 

@@ -1,0 +1,90 @@
+"""The recipes that are shipped, and what a recipe refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flexbert.components import load_recipe
+from flexbert.config.decode import decode
+from flexbert.config.schema import Recipe
+from flexbert.errors import ConfigError
+from flexbert.recipe.stages import stages
+from tests.conftest import REPOSITORY, TINY_RECIPE
+
+SHIPPED = sorted((REPOSITORY / "yamls").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_recipe_is_complete_but_for_its_corpus(path: Path) -> None:
+    loaded = load_recipe(path, [], planning=True)
+    assert set(loaded.missing) <= {"data.path"}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_resolved_recipe_decodes_to_the_same_recipe(path: Path) -> None:
+    loaded = load_recipe(path, ["data.path=somewhere"])
+    assert decode(Recipe, loaded.resolved) == loaded.recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "tokens", "updates"),
+    [
+        # 4608 and 4928 sequences of 1024 tokens; 1.719T and 900B tokens (arXiv 2412.13663, table 3).
+        ("base", 576, 4_718_592, -(-1_719_000_000_000 // 4_718_592)),
+        ("large", 616, 5_046_272, -(-900_000_000_000 // 5_046_272)),
+    ],
+)
+def test_batches_and_steps_follow_from_the_published_numbers(
+    name: str, rows: int, tokens: int, updates: int
+) -> None:
+    recipe = load_recipe(REPOSITORY / "yamls" / f"{name}.yaml", [], planning=True).recipe
+    (stage,) = stages(recipe)
+    assert recipe.rows_per_batch == rows
+    assert stage.nominal_tokens_per_update == tokens
+    assert stage.nominal_updates == updates
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "words"),
+    [
+        ("optimizer.lrr=1", "optimizer.lrr", ["'lr'"]),
+        ("optimizer.lr=fast", "optimizer.lr", ["a finite number", "'fast'"]),
+        ("optimizer.lr=-1", "optimizer.lr", ["positive"]),
+        ("optimizer.betas=[0.9, 1.0]", "optimizer.betas.1", ["below 1"]),
+        ("optimizer.eps=0", "optimizer.eps", ["positive"]),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay", ["negative"]),
+        ("optimizer.name=stable_adam", "optimizer.name", ["'stable_adamw'"]),
+        ("model.block={name: pre_nrom}", "model.block.name", ["'pre_norm'"]),
+        ("model.attention.num_heads=3", "model.attention.num_heads", ["divide"]),
+        ("model.hidden_size=0", "model.hidden_size", ["positive"]),
+        ("batch.size=7", "batch.size", ["nearest: 8"]),
+        ("batch.microbatch_rows=0", "batch.microbatch_rows", ["positive"]),
+        ("data.row_length=32", "data.row_length", ["64"]),
+        ("data.mask_rate=1.5", "data.mask_rate", ["at most 1"]),
+        ("duration=0.5dur", "duration", ["tok or ba"]),
+        ("duration=0tok", "duration", ["positive"]),
+        ("schedule.warmup=20ba", "schedule.warmup", ["longer together"]),
+        ("schedule.decay=100tok", "schedule.decay", ["cannot be counted back"]),
+        ("schedule.decay=0ba", "schedule.final_fraction", ["would do nothing"]),
+        ("schedule.final_fraction=2", "schedule.final_fraction", ["between 0 and 1"]),
+        ("schedule.decay_shape=sqrt", "schedule.decay_shape", ["unknown value"]),
+        ("evaluation.interval=0ba", "evaluation.interval", ["positive"]),
+        ("evaluation.mask_rate=0", "evaluation.mask_rate", ["above 0"]),
+        ("evaluation.rows=0", "evaluation.rows", ["positive"]),
+        ("checkpoints.keep=0", "checkpoints.keep", ["positive"]),
+        ("precision=bf16", "precision", ["'amp_bf16'"]),
+        ("run_name=a/b", "run_name", ["names a folder"]),
+        ("seed=-1", "seed", ["negative"]),
+        ("seed=1.5", "seed", ["an integer"]),
+        ("logging.wandb={projekt: x}", "logging.wandb.projekt", ["'project'"]),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_is_built(
+    override: str, path: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe(TINY_RECIPE, ["data.path=somewhere", override])
+    assert error.value.path == path
+    assert all(word in str(error.value) for word in words), str(error.value)

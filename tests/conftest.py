@@ -1,0 +1,69 @@
+"""What tests of whole runs share: a small real corpus, and a small recipe for it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from data_prep.cli import main as data_prep
+
+REPOSITORY = Path(__file__).parent.parent
+TINY_RECIPE = REPOSITORY / "tests" / "integration" / "tiny.yaml"
+VOCAB_SIZE = 512
+
+Overrides = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real text that is on every machine: sources of the standard library, in small documents."""
+    folder = tmp_path_factory.mktemp("text")
+    lines = []
+    for module in (argparse, json, textwrap, typing):
+        source = Path(module.__file__).read_text(encoding="utf-8")
+        lines += [json.dumps({"text": part}) for part in source.split("\n\n\n") if part.strip()]
+    (folder / "sources.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
+    run_data_prep("tokenizer", "--vocab-size", VOCAB_SIZE, "--unused", 8, "--out", folder, text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(text: Path, tokenizer: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "corpus"
+    run_data_prep(
+        "corpus", "--tokenizer", tokenizer, "--validation", 0.1, "--out", folder, text, "--quiet"
+    )
+    return folder
+
+
+@pytest.fixture
+def tiny(corpus: Path, tmp_path: Path) -> Overrides:
+    """Overrides that run the tiny recipe on the corpus, in this test's own folder."""
+
+    def overrides(*more: str) -> list[str]:
+        return [f"data.path={corpus}", f"runs_folder={tmp_path / 'runs'}", *more]
+
+    return overrides
+
+
+def run_data_prep(*arguments: object) -> None:
+    assert data_prep([str(argument) for argument in arguments]) == 0
+
+
+def read_records(run_folder: Path, event: str | None = None) -> Sequence[dict[str, typing.Any]]:
+    """The records of a run, or those of one event."""
+    lines = (run_folder / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [record for record in records if event in (None, record["event"])]

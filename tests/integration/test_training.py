@@ -1,0 +1,185 @@
+"""Whole runs in this process: what they leave behind, and how they continue."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from benchmarks.verify_run import examples, model_loss
+from flexbert import load_model
+from flexbert.checkpoint.file import list_checkpoints, read_checkpoint
+from flexbert.components import load_recipe
+from flexbert.errors import UserError
+from flexbert.train.trainer import DONE, train
+from tests.conftest import TINY_RECIPE, Overrides, read_records
+
+pytestmark = pytest.mark.slow
+
+# How fast a machine is does not belong to what a run computes.
+TIMINGS = ("tokens_per_second", "data_wait")
+
+
+def run(overrides: list[str]) -> Path:
+    loaded = load_recipe(TINY_RECIPE, overrides)
+    assert train(loaded, command=["test"]) == DONE
+    return loaded.recipe.run_folder
+
+
+def final_weights(run_folder: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = read_checkpoint(
+        list_checkpoints(run_folder / "checkpoints")[-1]
+    )["state"]["model"]
+    return weights
+
+
+def computed(run_folder: Path) -> list[dict[str, Any]]:
+    """The records of a run without its timings."""
+    return [
+        {key: value for key, value in record.items() if key not in TIMINGS}
+        for record in read_records(run_folder)
+    ]
+
+
+def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
+    folder = run(tiny())
+    assert [path.name for path in list_checkpoints(folder / "checkpoints")] == [
+        "step-00000004.pt",
+        "step-00000008.pt",
+        "step-00000012.pt",
+    ]
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["final_norm"] == config["model"]["head"]["norm"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["launches"][0]["command"] == ["test"]
+    assert manifest["launches"][0]["packages"]["torch"] == torch.__version__.split("+")[0]
+
+    training = read_records(folder, "train")
+    assert [record["step"] for record in training] == list(range(1, 13))
+    assert set(training[0]) >= {
+        "event",
+        "stage",
+        "step",
+        "tokens",
+        "stage_tokens",
+        "loss",
+        "lr",
+        "batch_size",
+        "tokens_per_second",
+    }
+    evaluations = read_records(folder, "eval")
+    assert [record["step"] for record in evaluations] == [6, 12]
+    assert all(0 <= record["eval_accuracy"] <= 1 for record in evaluations)
+    assert evaluations[-1]["eval_loss"] < training[0]["loss"]
+
+
+def test_every_update_runs_at_the_schedules_value(tiny: Overrides) -> None:
+    folder = run(tiny("schedule.decay_shape=linear"))
+    expected = [0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1, 0.775, 0.55, 0.325]
+    recorded = [record["lr"] / 1e-2 for record in read_records(folder, "train")]
+    assert recorded == pytest.approx(expected)
+
+
+def test_a_finished_run_says_so_and_changes_nothing(
+    tiny: Overrides, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tiny())
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    run(tiny())
+    assert "is finished" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_changed_recipe_is_refused_by_its_keys_and_operational_ones_are_not(
+    tiny: Overrides,
+) -> None:
+    run(tiny())
+    with pytest.raises(UserError, match=r"optimizer\.lr \(0\.01 -> 0\.02\)"):
+        run(tiny("optimizer.lr=0.02"))
+    run(tiny("logging.interval=5ba", "batch.microbatch_rows=1", "data.num_workers=1"))
+
+
+@pytest.mark.parametrize("lost", ["killed", "corrupt"])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    tiny: Overrides, lost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tiny())
+    weights, records = final_weights(folder), computed(folder)
+    *_, middle, last = list_checkpoints(folder / "checkpoints")
+    last.unlink()
+    expected_step = 8
+    if lost == "corrupt":
+        middle.write_bytes(middle.read_bytes()[:-1000])
+        expected_step = 4
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"event": "train", "st')  # a kill in the middle of a line
+    capsys.readouterr()
+
+    run(tiny())
+    output = capsys.readouterr().out
+    assert f"after update {expected_step}" in output
+    assert ("not a readable checkpoint" in output) == (lost == "corrupt")
+    resumed = final_weights(folder)
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+    assert computed(folder) == records
+    launches = json.loads((folder / "manifest.json").read_text())["launches"]
+    assert [launch["after_step"] for launch in launches] == [0, expected_step]
+
+
+def test_microbatches_change_memory_and_not_the_result(tiny: Overrides) -> None:
+    # One pass over three rows against three of one row; sums differ by float32 rounding alone.
+    settings = ("model.attention.output_dropout=0", "duration=4ba", "schedule.warmup=0ba")
+    whole = run(tiny(*settings, "run_name=whole", "batch.microbatch_rows=3"))
+    split = run(tiny(*settings, "run_name=split", "batch.microbatch_rows=1"))
+    for one, other in zip(read_records(whole), read_records(split), strict=True):
+        if one["event"] == "train":
+            assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+
+
+def test_load_model_needs_the_checkpoint_alone_and_gives_the_evaluated_model(
+    tiny: Overrides,
+) -> None:
+    from flexbert.data.loader import open_corpus
+
+    loaded = load_recipe(TINY_RECIPE, tiny())
+    folder = run(tiny())
+    corpus = open_corpus(loaded.recipe.data)
+    chosen = list(examples(corpus, loaded.recipe.data, loaded.recipe.evaluation))
+    checkpoint = list_checkpoints(folder / "checkpoints")[-1]
+    loss = model_loss(checkpoint, chosen, corpus.meta.special_ids.pad, bf16=False)
+    assert loss == pytest.approx(read_records(folder, "eval")[-1]["eval_loss"], abs=1e-5)
+
+    model = load_model(checkpoint)
+    assert not model.training
+    ids = torch.randint(20, 500, (2, 7))
+    assert model(ids, torch.ones_like(ids)).shape == (2, 7, 512)
+
+
+def test_only_the_newest_checkpoints_are_kept_when_asked(tiny: Overrides) -> None:
+    folder = run(tiny("checkpoints.keep=2", "checkpoints.interval=3ba"))
+    kept = [path.name for path in list_checkpoints(folder / "checkpoints")]
+    assert kept == ["step-00000009.pt", "step-00000012.pt"]
+
+
+def test_wandb_offline_and_tensorboard_receive_the_records(tiny: Overrides) -> None:
+    folder = run(
+        tiny("duration=2ba", "schedule={name: constant}", "logging.tensorboard=true")
+        + ["logging.wandb={project: test, mode: offline}"]
+    )
+    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))
+
+
+def test_bfloat16_trains_on_a_cpu_in_float32_weights(tiny: Overrides) -> None:
+    folder = run(tiny("precision=amp_bf16"))
+    assert {weight.dtype for weight in final_weights(folder).values()} == {torch.float32}
+    losses = [record["eval_loss"] for record in read_records(folder, "eval")]
+    exact = [record["eval_loss"] for record in read_records(run(tiny("run_name=fp32")), "eval")]
+    assert losses != exact
+    assert losses == pytest.approx(exact, abs=0.05)
