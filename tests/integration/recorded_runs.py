@@ -1,0 +1,51 @@
+"""Runs the tiny recipe once per list of overrides, and saves the batches that each process used.
+
+    composer -n 2 tests/integration/recorded_runs.py FOLDER '[["run_name=a"], ["run_name=b"]]'
+
+One process pays for several runs: importing Composer takes longer than training them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from composer import Callback, Logger, State
+from composer.utils import dist
+
+from flexbert.components import load_recipe
+from flexbert.train.trainer import train
+
+TINY_RECIPE = Path(__file__).parent / "tiny.yaml"
+
+
+class BatchRecorder(Callback):
+    """Keeps the rows of every batch as (input ids, labels), in the order they are trained on."""
+
+    def __init__(self, row_length: int) -> None:
+        self.row_length = row_length
+        self.updates: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+
+    def batch_start(self, state: State, logger: Logger) -> None:
+        rows = []
+        for microbatch in state.batch["microbatches"]:
+            ids, count = microbatch["input_ids"], microbatch["num_masked"]
+            labels = torch.full_like(ids, -100)
+            labels[microbatch["masked_positions"][:count]] = microbatch["labels"][:count]
+            rows += zip(ids.split(self.row_length), labels.split(self.row_length), strict=True)
+        self.updates.append(rows)
+
+
+def main(folder: Path, runs: list[list[str]]) -> None:
+    for overrides in runs:
+        loaded = load_recipe(TINY_RECIPE, overrides)
+        recorder = BatchRecorder(loaded.recipe.data.row_length)
+        assert train(loaded, command=sys.argv, callbacks=[recorder]) == 0
+        name = f"{loaded.recipe.run_name}-{dist.get_world_size()}-{dist.get_global_rank()}.pt"
+        torch.save(recorder.updates, folder / name)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))

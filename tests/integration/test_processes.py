@@ -1,0 +1,114 @@
+"""Two processes against one: the same global batches, the same losses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from flexbert.checkpoint.file import list_checkpoints, read_checkpoint
+from tests.conftest import REPOSITORY, Overrides, read_records
+
+pytestmark = pytest.mark.slow
+
+DRIVER = "tests/integration/recorded_runs.py"
+COMPOSER = Path(sys.executable).with_name("composer")
+Row = tuple[torch.Tensor, torch.Tensor]
+
+# Rows in a batch: 3 do not divide by two processes, 1 leaves a process without any.
+ROWS = {"three": 3, "one": 1}
+# Without dropout, which draws other numbers where rows stand elsewhere, results must agree too.
+SETTINGS = ("duration=4ba", "schedule={name: constant}", "model.attention.output_dropout=0")
+
+
+@pytest.fixture(scope="module")
+def recorded(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both runs on one process and on two; FOLDER/NAME-WORLD-RANK.pt and FOLDER/runs-WORLD/NAME."""
+    folder = tmp_path_factory.mktemp("recorded")
+    for world in (1, 2):
+        runs = [
+            [
+                f"data.path={corpus}",
+                f"runs_folder={folder / f'runs-{world}'}",
+                f"run_name={name}",
+                f"batch.size={2 * rows}",
+                *SETTINGS,
+            ]
+            for name, rows in ROWS.items()
+        ]
+        launcher = [sys.executable] if world == 1 else [str(COMPOSER), "-n", str(world)]
+        done = subprocess.run(
+            [*launcher, DRIVER, str(folder), json.dumps(runs)],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def load(recorded: Path, name: str, world: int, rank: int) -> list[list[Row]]:
+    updates: list[list[Row]] = torch.load(recorded / f"{name}-{world}-{rank}.pt")
+    return updates
+
+
+def is_null(row: Row) -> bool:
+    ids, labels = row
+    return bool((labels == -100).all()) and ids.unique().numel() == 1
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_two_processes_see_the_global_batches_of_one(recorded: Path, name: str) -> None:
+    alone = load(recorded, name, world=1, rank=0)
+    ranks = [load(recorded, name, world=2, rank=rank) for rank in range(2)]
+    assert len(alone) == len(ranks[0]) == len(ranks[1]) == 4
+    for update, rows in enumerate(alone):
+        shares = [rank[update] for rank in ranks]
+        assert len(shares[0]) == len(shares[1])  # a process with fewer would hang the others
+        for number in range(ROWS[name]):
+            assert not is_null(rows[number])
+            for one, other in zip(rows[number], shares[number % 2][number // 2], strict=True):
+                assert torch.equal(one, other)
+        for padded in (rows, shares[0] + shares[1]):
+            assert sum(is_null(row) for row in padded) == len(padded) - ROWS[name]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_two_processes_compute_the_losses_and_counts_of_one(recorded: Path, name: str) -> None:
+    one, two = (read_records(recorded / f"runs-{world}" / name) for world in (1, 2))
+    assert len(one) == len(two) > 0
+    for alone, together in zip(one, two, strict=True):
+        assert alone["tokens"] == together["tokens"]
+        for key in ("loss", "eval_loss", "eval_accuracy"):
+            if key in alone:
+                # float32 sums in another order
+                assert together[key] == pytest.approx(alone[key], abs=2e-4)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_two_processes_arrive_at_the_weights_of_one(recorded: Path, name: str) -> None:
+    one, two = (
+        read_checkpoint(list_checkpoints(recorded / f"runs-{world}" / name / "checkpoints")[-1])
+        for world in (1, 2)
+    )
+    for key, weight in one["state"]["model"].items():
+        torch.testing.assert_close(two["state"]["model"][key], weight, rtol=0, atol=2e-3, msg=key)
+
+
+def test_the_launcher_trains_main_on_two_processes(tiny: Overrides, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(COMPOSER), "-n", "2", "main.py", "tests/integration/tiny.yaml", *tiny("duration=4ba")]
+        + ["schedule={name: constant}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = read_records(tmp_path / "runs" / "tiny")
+    assert [record["step"] for record in records if record["event"] == "train"] == [1, 2, 3, 4]

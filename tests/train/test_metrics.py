@@ -1,0 +1,49 @@
+"""Loss and accuracy over masked tokens against float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flexbert.train.metrics import IGNORE, MaskedAccuracy, MaskedLoss, masked_loss
+
+
+def labelled(seed: int, count: int, masked: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, 11, generator=generator, requires_grad=True)
+    labels = torch.randint(11, (count,), generator=generator)
+    labels[masked:] = IGNORE
+    return logits, labels
+
+
+def expected_loss(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    losses = []
+    for logits, labels in parts:
+        log_probs = logits.detach().double().log_softmax(-1)
+        losses += [-log_probs[i, label].item() for i, label in enumerate(labels) if label >= 0]
+    return sum(losses) / len(losses)
+
+
+def test_loss_is_the_mean_over_masked_tokens() -> None:
+    part = labelled(0, 9, 5)
+    assert masked_loss(*part).item() == pytest.approx(expected_loss([part]), abs=1e-6)
+
+
+def test_nothing_masked_is_zero_with_zero_gradients() -> None:
+    logits, labels = labelled(0, 4, 0)
+    loss = masked_loss(logits, labels)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+
+def test_metrics_weigh_tokens_and_not_batches() -> None:
+    parts = [labelled(1, 20, 17), labelled(2, 6, 1), labelled(3, 4, 0)]
+    loss, accuracy = MaskedLoss(), MaskedAccuracy()
+    for logits, labels in parts:
+        loss.update(logits, labels)
+        accuracy.update(logits, labels)
+    hits = [logits.argmax(-1) == labels for logits, labels in parts]
+    assert loss.compute().item() == pytest.approx(expected_loss(parts), abs=1e-6)
+    assert accuracy.compute().item() == pytest.approx(sum(h.sum().item() for h in hits) / 18)
