@@ -1,0 +1,15 @@
+"""Attention over ragged batches: one function, several implementations.
+
+A backend is one file with a :class:`Backend`, and its place in the order of ``selection.py``.
+"""
+
+from flexbert.nn.attention_backends.backend import Backend
+from flexbert.nn.attention_backends.selection import (
+    BACKENDS,
+    attend,
+    backend_report,
+    check_backend,
+    resolve_backend,
+)
+
+__all__ = ["BACKENDS", "Backend", "attend", "backend_report", "check_backend", "resolve_backend"]
