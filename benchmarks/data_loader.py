@@ -1,0 +1,161 @@
+"""How fast are masked batches made, against a plain DataLoader with transformers' collator?
+
+Both read the same documents from the same memory-mapped corpus on one process, put special tokens
+around them, mask 30 percent by 80/10/10, and hand over tensors. Ours also packs. The other pads
+each batch to its longest document; real tokens are counted for both, padding for neither.
+
+    python benchmarks/data_loader.py [--tokens 50_000_000] [--mean 300]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from streaming import MDSWriter
+from tokenizers import Tokenizer, models
+from torch.utils.data import DataLoader, Dataset
+from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+
+from flexbert.config.data import DataConfig
+from flexbert.data.corpus import Split
+from flexbert.data.corpus_format import (
+    COLUMN,
+    LENGTHS_FILE,
+    SHARD_HASH,
+    TOKENIZER_FOLDER,
+    CorpusMeta,
+    SpecialIds,
+    SplitMeta,
+    tokenizer_sha256,
+)
+from flexbert.data.loader import open_corpus, train_loader
+
+VOCAB_SIZE = 50_368
+SPECIAL = {"unk": 50_280, "cls": 50_281, "sep": 50_282, "pad": 50_283, "mask": 50_284}
+MAX_LENGTH = 1024
+ROW_LENGTH = 8192
+ROUNDS = 3
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    names = {f"{name}_token": f"[{name.upper()}]" for name in SPECIAL}
+    vocabulary = {f"w{i}": i for i in range(VOCAB_SIZE)}
+    for name, token_id in SPECIAL.items():
+        del vocabulary[f"w{token_id}"]
+        vocabulary[f"[{name.upper()}]"] = token_id
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def make_corpus(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: int, mean: int) -> None:
+    """Documents with lognormal lengths, as the web has them, and uniform ids."""
+    generator = np.random.default_rng(0)
+    sigma = 1.0
+    drawn = generator.lognormal(np.log(mean) - sigma**2 / 2, sigma, tokens // mean)
+    lengths = np.maximum(drawn.astype(np.uint32), 4)
+    writer = MDSWriter(
+        out=str(folder / "train"), columns={COLUMN: "ndarray:uint16"}, hashes=[SHARD_HASH]
+    )
+    with writer:
+        for length in lengths:
+            document = generator.integers(0, min(SPECIAL.values()), length, dtype=np.uint16)
+            writer.write({COLUMN: document})
+    lengths.tofile(folder / "train" / LENGTHS_FILE)
+    tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
+    CorpusMeta(
+        tokenizer_sha256=tokenizer_sha256(folder / TOKENIZER_FOLDER),
+        vocab_size=VOCAB_SIZE,
+        special_ids=SpecialIds(**SPECIAL),
+        reserved_ids=tuple(range(min(SPECIAL.values()), VOCAB_SIZE)),
+        splits={"train": SplitMeta(documents=len(lengths), tokens=int(lengths.sum()))},
+    ).write(folder)
+
+
+class PlainDocuments(Dataset[dict[str, np.ndarray]]):
+    """Documents with special tokens, cut off at ``MAX_LENGTH``, as examples show it.
+
+    The mask of special tokens comes along: without it the collator searches for them in Python.
+    """
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return self.split.num_documents
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        count = min(int(self.split.lengths[index]), MAX_LENGTH - 2)
+        tokens = self.split.gather(np.array([index]), np.zeros(1, np.int64), np.array([count]))
+        special = np.zeros(count + 2, np.int64)
+        special[[0, -1]] = 1
+        input_ids = np.concatenate([[SPECIAL["cls"]], tokens, [SPECIAL["sep"]]])
+        return {"input_ids": input_ids, "special_tokens_mask": special}
+
+
+def plain_tokens(split: Split, tokenizer: PreTrainedTokenizerFast) -> Iterator[int]:
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.3)
+    for batch in DataLoader(PlainDocuments(split), 96, shuffle=True, collate_fn=collator):
+        yield int(batch["attention_mask"].sum())
+
+
+def our_tokens(split: Split, config: DataConfig) -> Iterator[int]:
+    loader = train_loader(
+        split, config, seed=0, stage="benchmark", rows_per_update=rows, microbatch_rows=12
+    )
+    for batch in loader:
+        yield sum(microbatch["num_tokens"] for microbatch in batch["microbatches"])
+
+
+def rows(update: int) -> int:
+    return 96
+
+
+def tokens_per_second(make: Callable[[], Iterator[int]], seconds: float) -> float:
+    """After a first batch that is not counted."""
+    batches = make()
+    next(batches)
+    begin = time.perf_counter()
+    total = 0
+    while (elapsed := time.perf_counter() - begin) < seconds:
+        total += next(batches)
+    return total / elapsed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=50_000_000, help="tokens in the corpus")
+    parser.add_argument("--mean", type=int, default=300, help="tokens per document")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    tokenizer = make_tokenizer()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_corpus(folder, tokenizer, arguments.tokens, arguments.mean)
+        config = DataConfig(
+            path=folder, max_length=MAX_LENGTH, row_length=ROW_LENGTH, num_workers=0
+        )
+        split = open_corpus(config).split("train")
+        ours, plain = [], []
+        for _ in range(ROUNDS):
+            ours.append(tokens_per_second(lambda: our_tokens(split, config), arguments.seconds))
+            plain.append(
+                tokens_per_second(lambda: plain_tokens(split, tokenizer), arguments.seconds)
+            )
+    record = {
+        "flexbert_tokens_per_second": round(float(np.median(ours))),
+        "plain_tokens_per_second": round(float(np.median(plain))),
+        "ratio": round(float(np.median(ours) / np.median(plain)), 1),
+    }
+    print(json.dumps(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Device batches for training and evaluation, the same global stream on any number of processes.
+
+Of the rows of an update, row j goes to rank j mod world size. Every rank makes the same number of
+micro-batches of the same size; rows that are missing for that are null rows: padding alone, nothing
+to predict. A batch carries the place in the stream behind it, so that batches made ahead of time do
+not move the place at which a resumed run goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from flexbert.config.data import DataConfig
+from flexbert.data.corpus import Corpus, Split
+from flexbert.data.masking import Masker
+from flexbert.data.rows import MicrobatchBuilder, PieceSpans, RowSpans
+from flexbert.data.stream import NULL_ROW, Row, RowStream, evaluation_stream, training_stream
+from flexbert.errors import ConfigError, UserError
+
+_PREFETCH = 2  # device batches that each worker keeps ready
+
+
+class Position(TypedDict):
+    """A place in a stage's stream: before row ``row`` of ``window``, where ``update`` begins."""
+
+    window: int
+    row: int
+    update: int
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a global batch this process takes, and in which micro-batches.
+
+    Attributes:
+        microbatch_rows: rows of a micro-batch at most.
+    """
+
+    rank: int
+    world_size: int
+    microbatch_rows: int
+
+    def split(self, num_rows: int) -> tuple[int, int]:
+        """``(micro-batches, rows of each)`` that every rank makes of a global batch."""
+        rows_per_rank = -(-num_rows // self.world_size)
+        num_microbatches = -(-rows_per_rank // self.microbatch_rows)
+        return num_microbatches, -(-rows_per_rank // num_microbatches)
+
+    def take(self, rows: list[Row], num_microbatches: int, size: int) -> list[list[Row]]:
+        """This rank's micro-batches of ``size`` rows, filled up with null rows."""
+        own = rows[self.rank :: self.world_size]
+        own += [NULL_ROW] * (num_microbatches * size - len(own))
+        return [own[begin : begin + size] for begin in range(0, len(own), size)]
+
+
+class DeviceBatches(IterableDataset[dict[str, Any] | UserError], ABC):
+    """One process's batches; each of n workers makes every n-th of them."""
+
+    def __init__(self, stream: RowStream, builder: MicrobatchBuilder, share: Share) -> None:
+        self._stream = stream
+        self._builder = builder
+        self._share = share
+
+    @abstractmethod
+    def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
+        """Of each batch the rows of its micro-batches, and what else it carries."""
+
+    def __iter__(self) -> Iterator[dict[str, Any] | UserError]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        try:
+            for microbatches, more in itertools.islice(self._plans(), first, None, step):
+                yield {"microbatches": [self._build(rows) for rows in microbatches], **more}
+        except UserError as error:
+            # As an item: torch would bury an exception of a worker in the text of its traceback.
+            yield error
+
+    def _build(self, rows: list[Row]) -> dict[str, torch.Tensor | int]:
+        return {
+            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for key, value in self._builder.build(rows).items()
+        }
+
+
+class TrainingBatches(DeviceBatches):
+    """Endless; one batch an update."""
+
+    def __init__(
+        self,
+        stream: RowStream,
+        builder: MicrobatchBuilder,
+        share: Share,
+        rows_per_update: Callable[[int], int],
+        start: Position,
+    ) -> None:
+        super().__init__(stream, builder, share)
+        self._rows_per_update = rows_per_update
+        self._start = start
+
+    def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
+        stream = self._stream.rows(self._start["window"], self._start["row"])
+        for update in itertools.count(self._start["update"]):
+            rows = list(itertools.islice(stream, self._rows_per_update(update)))
+            last = rows[-1]
+            position = Position(window=last.window, row=last.index + 1, update=update + 1)
+            microbatches = self._share.take(rows, *self._share.split(len(rows)))
+            yield microbatches, {"position": position}
+
+
+class EvaluationBatches(DeviceBatches):
+    """One pass, one micro-batch a batch, all of them of one size."""
+
+    def __init__(
+        self, stream: RowStream, builder: MicrobatchBuilder, share: Share, rows: list[Row]
+    ) -> None:
+        super().__init__(stream, builder, share)
+        self._rows = rows
+        self._num_batches, self._size = share.split(len(rows))
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
+        for microbatch in self._share.take(self._rows, self._num_batches, self._size):
+            yield [microbatch], {}
+
+
+class Loader(DataLoader[dict[str, Any] | UserError]):
+    """A DataLoader of whole device batches that raises a user's error as it was raised."""
+
+    def __init__(self, batches: DeviceBatches, num_workers: int) -> None:
+        super().__init__(
+            batches,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=_PREFETCH if num_workers else None,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def open_corpus(config: DataConfig) -> Corpus:
+    """The corpus that a recipe's ``data`` node names.
+
+    Raises:
+        ConfigError: if it names none.
+        CorpusError: if it cannot be used, or was made with another tokenizer than asked for.
+    """
+    if config.path is None:
+        raise ConfigError("data.path", "names no corpus; make one with python -m data_prep corpus")
+    corpus = Corpus.open(config.path, verify_hashes=config.verify_hashes)
+    if config.tokenizer is not None:
+        corpus.require_tokenizer(config.tokenizer)
+    return corpus
+
+
+def train_loader(
+    split: Split,
+    config: DataConfig,
+    *,
+    seed: int,
+    stage: str,
+    rows_per_update: Callable[[int], int],
+    microbatch_rows: int,
+    rank: int = 0,
+    world_size: int = 1,
+    start: Position | None = None,
+) -> Loader:
+    """This rank's batches of a stage, without end, from ``start`` on.
+
+    Each is ``{"microbatches": [...], "position": Position}``: micro-batches as
+    :meth:`flexbert.data.rows.MicrobatchBuilder.build` describes them, in tensors, and the place to
+    start from after this batch.
+
+    Args:
+        rows_per_update: the rows of the global batch, by update number; must pickle.
+        microbatch_rows: rows of a micro-batch at most.
+
+    Raises:
+        CorpusError: if the split is empty.
+    """
+    stream = training_stream(split, config, seed=seed, stage=stage)
+    masker = Masker(split.meta, config.mask_rate, config.mask_split, at_least_one=True)
+    builder = MicrobatchBuilder(stream, masker, RowSpans(seed, stage, split.fingerprint))
+    share = Share(rank, world_size, microbatch_rows)
+    start = start or Position(window=0, row=0, update=0)
+    batches = TrainingBatches(stream, builder, share, rows_per_update, start)
+    return Loader(batches, config.num_workers)
+
+
+def eval_loader(
+    split: Split,
+    config: DataConfig,
+    *,
+    mask_rate: float,
+    microbatch_rows: int,
+    rank: int = 0,
+    world_size: int = 1,
+    max_rows: int | None = None,
+) -> Loader:
+    """This rank's batches of one pass over a split, in a fixed order with fixed masks.
+
+    Each is ``{"microbatches": [one]}``; ``len`` of the loader is the same on every rank.
+
+    Args:
+        mask_rate: share of the ordinary tokens to predict, whatever training's is.
+        microbatch_rows: rows of a micro-batch at most.
+        max_rows: stop after so many rows.
+
+    Raises:
+        CorpusError: if the split is empty.
+    """
+    stream, num_windows = evaluation_stream(split, config)
+    masker = Masker(split.meta, mask_rate, config.mask_split, at_least_one=False)
+    builder = MicrobatchBuilder(stream, masker, PieceSpans())
+    windows = itertools.chain.from_iterable(map(stream.window, range(num_windows)))
+    rows = list(itertools.islice(windows, max_rows))
+    share = Share(rank, world_size, microbatch_rows)
+    return Loader(EvaluationBatches(stream, builder, share, rows), config.num_workers)

@@ -1,0 +1,199 @@
+"""Micro-batches from rows: tokens read, special tokens and padding placed, tokens masked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numba import njit
+
+from flexbert.data.corpus_format import CorpusError
+from flexbert.data.keys import derive_key
+from flexbert.data.masking import Masker, Spans, span_keys
+from flexbert.data.pieces import NUM_SPECIALS
+from flexbert.data.stream import Row, RowLayout, RowStream
+
+Microbatch: TypeAlias = dict[str, np.ndarray | int]
+
+
+@dataclass(frozen=True)
+class PlacedPieces:
+    """Where the pieces of a micro-batch come from and where they stand; all int64.
+
+    Attributes:
+        documents, starts: the document of each piece and its first token there.
+        begins, ends: its flat range in the micro-batch, special tokens included.
+    """
+
+    documents: np.ndarray
+    starts: np.ndarray
+    begins: np.ndarray
+    ends: np.ndarray
+
+
+class MaskSpans(Protocol):
+    """What is masked by one key."""
+
+    def spans_per_row(self, layout: RowLayout) -> int:
+        """How many spans a row has at most."""
+
+    def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedPieces) -> Spans:
+        """The spans of a micro-batch with these rows."""
+
+
+class RowSpans:
+    """Training: a row is one span, and masked anew whenever it comes."""
+
+    def __init__(self, seed: int, stage: str, source: str) -> None:
+        self._base = _base_key("training", seed, stage, source)
+
+    def spans_per_row(self, layout: RowLayout) -> int:
+        return 1
+
+    def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedPieces) -> Spans:
+        begins = np.arange(len(rows)) * layout.row_length
+        windows = np.array([row.window for row in rows])
+        indices = np.array([row.index for row in rows])
+        return Spans(begins, begins + layout.row_length, span_keys(self._base, windows, indices))
+
+
+class PieceSpans:
+    """Evaluation: a piece is one span, masked alike in every row, run and step."""
+
+    def __init__(self) -> None:
+        self._base = _base_key("evaluation")
+
+    def spans_per_row(self, layout: RowLayout) -> int:
+        return layout.max_segments
+
+    def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedPieces) -> Spans:
+        keys = span_keys(self._base, placed.documents, placed.starts)
+        return Spans(placed.begins, placed.ends, keys)
+
+
+def _base_key(*parts: str | int) -> np.uint64:
+    return np.uint64(derive_key("mask", *parts) & 0xFFFFFFFFFFFFFFFF)
+
+
+class MicrobatchBuilder:
+    """Turns planned rows into arrays of static shape."""
+
+    def __init__(self, stream: RowStream, masker: Masker, mask_spans: MaskSpans) -> None:
+        self._layout = stream.layout
+        self._pieces = stream.pieces
+        self._masker = masker
+        self._mask_spans = mask_spans
+
+    def build(self, rows: Sequence[Row]) -> Microbatch:
+        """A micro-batch of these rows, concatenated: N tokens in S segments, M masked at most.
+
+        Returns:
+            ``input_ids [N]`` and ``position_ids [N]`` (int64); ``cu_seqlens [S+1]`` (int32, unused
+            segments are empty ones at the end) and ``max_seqlen``; ``masked_positions [M]`` and
+            ``labels [M]`` (int64, padded with 0 and -100); ``num_tokens``, padding left out, and
+            ``num_masked``.
+
+        Raises:
+            CorpusError: if a document has an id that the tokenizer cannot produce.
+        """
+        layout, split = self._layout, self._pieces.split
+        lengths = np.concatenate([row.lengths for row in rows])
+        documents, starts = self._pieces.locate(np.concatenate([row.pieces for row in rows]))
+        content = split.gather(documents, starts, lengths - NUM_SPECIALS)
+        row_offsets = np.cumsum([0] + [len(row.lengths) for row in rows])
+
+        num_tokens = len(rows) * layout.row_length
+        input_ids = np.empty(num_tokens, np.int64)
+        position_ids = np.empty(num_tokens, np.int64)
+        cu_seqlens = np.full(len(rows) * layout.segments + 1, num_tokens, np.int32)
+        begins = np.empty(len(lengths), np.int64)
+        special = split.meta.special_ids
+        wrong = _lay_out(
+            content,
+            lengths,
+            row_offsets,
+            (layout.row_length, layout.max_length),
+            (special.cls, special.sep, special.pad),
+            split.meta.vocab_size,
+            input_ids,
+            position_ids,
+            cu_seqlens,
+            begins,
+        )
+        if wrong >= 0:
+            raise CorpusError(
+                f"{split.folder}: document {documents[wrong]} has a token id that its tokenizer of "
+                f"{split.meta.vocab_size} entries does not have; make the corpus again"
+            )
+        placed = PlacedPieces(documents, starts, begins, begins + lengths)
+        masked = self._masker.mask(
+            input_ids,
+            self._mask_spans.spans(layout, rows, placed),
+            self._masker.capacity(layout.row_length, self._mask_spans.spans_per_row(layout))
+            * len(rows),
+        )
+        return {
+            "input_ids": input_ids,
+            "position_ids": position_ids,
+            "cu_seqlens": cu_seqlens,
+            "max_seqlen": layout.max_length,
+            "masked_positions": masked.positions,
+            "labels": masked.labels,
+            "num_tokens": int(lengths.sum()),
+            "num_masked": masked.count,
+        }
+
+
+@njit(cache=True)
+def _lay_out(
+    content: np.ndarray,
+    lengths: np.ndarray,
+    row_offsets: np.ndarray,
+    shape: tuple[int, int],
+    special_ids: tuple[int, int, int],
+    vocab_size: int,
+    input_ids: np.ndarray,
+    position_ids: np.ndarray,
+    cu_seqlens: np.ndarray,
+    begins: np.ndarray,
+) -> int:
+    """Fill the last four arrays; return the first piece with an id of no token, or -1.
+
+    ``cu_seqlens`` comes filled with the number of tokens, which is what unused segments have.
+    """
+    row_length, max_length = shape
+    cls_id, sep_id, pad_id = special_ids
+    read = 0
+    segment = 0
+    for row in range(len(row_offsets) - 1):
+        write = row * row_length
+        row_end = write + row_length
+        for piece in range(row_offsets[row], row_offsets[row + 1]):
+            begins[piece] = write
+            cu_seqlens[segment] = write
+            segment += 1
+            last = lengths[piece] - 1
+            input_ids[write] = cls_id
+            largest = np.int64(0)
+            for i in range(1, last):
+                token = np.int64(content[read + i - 1])
+                largest = max(largest, token)
+                input_ids[write + i] = token
+            if largest >= vocab_size:
+                return piece
+            input_ids[write + last] = sep_id
+            for i in range(last + 1):
+                position_ids[write + i] = i
+            read += last - 1
+            write += last + 1
+        while write < row_end:
+            cu_seqlens[segment] = write
+            segment += 1
+            padding = min(max_length, row_end - write)
+            for i in range(padding):
+                input_ids[write + i] = pad_id
+                position_ids[write + i] = i
+            write += padding
+    return -1

@@ -1,0 +1,89 @@
+"""Small corpora and helpers for the tests of flexbert.data, written as data_prep writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from streaming import MDSWriter
+
+from flexbert.data.corpus_format import (
+    COLUMN,
+    LENGTHS_FILE,
+    SHARD_HASH,
+    SPLITS,
+    TOKENIZER_FOLDER,
+    CorpusMeta,
+    SpecialIds,
+    SplitMeta,
+    token_dtype,
+    tokenizer_sha256,
+)
+
+# Ids 0 to 4 are special and 5 to 9 unused; text has the others.
+SPECIAL = SpecialIds(cls=1, sep=2, pad=0, mask=3, unk=4)
+RESERVED = tuple(range(10))
+FIRST_ORDINARY = len(RESERVED)
+
+
+def numbered_documents(lengths: Sequence[int], vocab_size: int = 60_000) -> list[np.ndarray]:
+    """Documents whose tokens differ from each other, as far as the vocabulary reaches."""
+    ordinary = np.arange(FIRST_ORDINARY, vocab_size)
+    tokens = np.resize(ordinary, sum(lengths)).astype(token_dtype(vocab_size))
+    return np.split(tokens, np.cumsum(lengths)[:-1])
+
+
+def write_corpus(
+    folder: Path,
+    train: Sequence[np.ndarray],
+    validation: Sequence[np.ndarray] = (),
+    *,
+    vocab_size: int = 60_000,
+    shard_bytes: int = 1 << 14,
+) -> Path:
+    """A finished corpus of these documents."""
+    documents = dict(zip(SPLITS, (train, validation), strict=True))
+    dtype = token_dtype(vocab_size)
+    for name, split in documents.items():
+        with MDSWriter(
+            out=str(folder / name),
+            columns={COLUMN: f"ndarray:{dtype.name}"},
+            hashes=[SHARD_HASH],
+            size_limit=shard_bytes,
+        ) as writer:
+            for document in split:
+                writer.write({COLUMN: np.asarray(document, dtype)})
+        np.array([len(d) for d in split], "<u4").tofile(folder / name / LENGTHS_FILE)
+    tokenizer = folder / TOKENIZER_FOLDER
+    tokenizer.mkdir()
+    (tokenizer / "tokenizer.json").write_text(json.dumps({"vocab_size": vocab_size}))
+    CorpusMeta(
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
+        vocab_size=vocab_size,
+        special_ids=SPECIAL,
+        reserved_ids=RESERVED,
+        splits={
+            name: SplitMeta(documents=len(split), tokens=sum(len(d) for d in split))
+            for name, split in documents.items()
+        },
+    ).write(folder)
+    return folder
+
+
+def original_ids(microbatch: Mapping[str, Any]) -> np.ndarray:
+    """The tokens of a micro-batch before they were masked."""
+    ids = np.array(microbatch["input_ids"])
+    count = microbatch["num_masked"]
+    positions, labels = microbatch["masked_positions"], microbatch["labels"]
+    ids[np.array(positions[:count])] = np.array(labels[:count])
+    return ids
+
+
+def sequences(microbatch: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """The unmasked tokens of every segment that is not padding, special tokens included."""
+    ids = original_ids(microbatch)
+    segments = np.split(ids, np.unique(np.array(microbatch["cu_seqlens"]))[1:-1])
+    return [tuple(segment.tolist()) for segment in segments if segment[0] != SPECIAL.pad]

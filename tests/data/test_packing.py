@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flexbert.data.packing import Packing, enough_segments, pack
+
+UNLIMITED = 1 << 40
+
+
+def reference(lengths: list[int], capacity: int, max_segments: int) -> list[list[int]]:
+    """The rows' lengths by the same rule, every row looked at for every piece."""
+    planned = math.ceil(sum(lengths) * 1.001 / capacity)
+    rows: list[list[int]] = []
+    for length in sorted(lengths, reverse=True):
+        fits = [r for r in rows if len(r) < max_segments and sum(r) + length <= capacity]
+        if length > capacity // 16:
+            row = max(fits, key=sum, default=None)
+        else:
+            row = min(fits, key=sum, default=None) if len(rows) >= planned else None
+        if row is None:
+            rows.append(row := [])
+        row.append(length)
+    return rows
+
+
+def best_fit_decreasing(lengths: list[int], capacity: int) -> int:
+    """How many rows the textbook's algorithm needs."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        fits = [i for i, room in enumerate(rooms) if room >= length]
+        if fits:
+            rooms[min(fits, key=rooms.__getitem__)] -= length
+        else:
+            rooms.append(capacity - length)
+    return len(rooms)
+
+
+def web_pieces(num_pieces: int, mean: int, max_length: int, seed: int = 0) -> np.ndarray:
+    """Lognormal documents of at least 4 tokens, cut to pieces, in random order."""
+    generator = np.random.default_rng(seed)
+    sigma = 1.2
+    drawn = generator.lognormal(math.log(mean) - sigma**2 / 2, sigma, num_pieces).astype(np.int64)
+    documents = np.maximum(drawn, 4)
+    content = max_length - 2
+    parts = -(-documents // content)
+    pieces = np.full(parts.sum(), max_length)
+    pieces[np.cumsum(parts) - 1] = documents - (parts - 1) * content + 2
+    generator.shuffle(pieces)
+    return pieces[:num_pieces]
+
+
+def row_loads(packing: Packing, lengths: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(lengths[packing.members], packing.offsets[:-1])
+
+
+lengths_and_capacity = st.integers(1, 80).flatmap(
+    lambda capacity: st.tuples(
+        st.lists(st.integers(1, capacity), min_size=1, max_size=80), st.just(capacity)
+    )
+)
+
+
+@given(lengths_and_capacity, st.integers(1, 8))
+def test_every_piece_stands_once_in_a_row_that_holds_it(
+    case: tuple[list[int], int], max_segments: int
+) -> None:
+    lengths, capacity = np.array(case[0]), case[1]
+    packing = pack(lengths, capacity, max_segments)
+    assert sorted(packing.members) == list(range(len(lengths)))
+    assert row_loads(packing, lengths).max() <= capacity
+    sizes = np.diff(packing.offsets)
+    assert 1 <= sizes.min() <= sizes.max() <= max_segments
+
+
+@given(lengths_and_capacity, st.sampled_from([1, 2, 3, 8, UNLIMITED]))
+def test_packing_equals_a_plain_search_over_all_rows(
+    case: tuple[list[int], int], max_segments: int
+) -> None:
+    lengths, capacity = np.array(case[0]), case[1]
+    packing = pack(lengths, capacity, max_segments)
+    expected = [sum(row) for row in reference(case[0], capacity, max_segments)]
+    assert sorted(row_loads(packing, lengths)) == sorted(expected)
+
+
+@given(lengths_and_capacity)
+def test_it_needs_no_more_rows_than_best_fit_decreasing_or_a_sixteenth_of_padding(
+    case: tuple[list[int], int],
+) -> None:
+    lengths, capacity = case
+    bound = math.ceil(sum(lengths) * 16 / 15 / capacity) + 1
+    rows = pack(np.array(lengths), capacity, UNLIMITED).num_rows
+    assert rows <= max(best_fit_decreasing(lengths, capacity), bound)
+
+
+@pytest.mark.parametrize("mean", [300, 500, 2000])
+@pytest.mark.parametrize(
+    ("capacity", "max_length"), [(1024, 1024), (8192, 1024), (8192, 8192), (16_384, 8192)]
+)
+def test_rows_of_web_pieces_are_99_and_a_half_percent_full(
+    mean: int, capacity: int, max_length: int
+) -> None:
+    pieces = web_pieces(4 * 16_384, mean, max_length).reshape(4, -1)
+    limit = enough_segments(pieces[0], capacity)
+    rows = sum(pack(window, capacity, limit).num_rows for window in pieces)
+    assert pieces.sum() / (rows * capacity) > 0.995
+    if capacity > max_length:  # else most rows hold one piece, and the mean says nothing
+        assert limit <= 4 * pieces.size / rows
+
+
+def test_enough_segments_never_costs_rows_where_short_pieces_abound() -> None:
+    lengths = np.repeat([1000, 5], [100, 20_000])
+    limit = enough_segments(lengths, 1000)
+    assert pack(lengths, 1000, limit).num_rows <= 1.001 * pack(lengths, 1000, UNLIMITED).num_rows
+
+
+def test_a_piece_longer_than_a_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="between 1 and the capacity of 8"):
+        pack(np.array([9]), 8, 4)
+
+
+def test_nothing_packs_into_no_rows() -> None:
+    assert pack(np.empty(0, np.int64), 8, 4).num_rows == 0
+
+
+@pytest.mark.slow
+def test_millions_of_pieces_are_packed_a_second() -> None:
+    pieces = web_pieces(1 << 20, 300, 1024)
+    pack(pieces[:100], 8192, 64)
+    begin = time.perf_counter()
+    pack(pieces, 8192, 64)
+    assert len(pieces) / (time.perf_counter() - begin) > 2e6
