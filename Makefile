@@ -8,6 +8,7 @@ DEMO := corpora/demo
 
 # uv, because pip would pick another build of torch where one lies nearer.
 .venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and 'FlexBERT needs Python 3.11 or 3.12: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
@@ -16,7 +17,7 @@ DEMO := corpora/demo
 
 quickstart: .venv/ready
 	$(BIN)/python -m data_prep demo --out $(DEMO)/text
-	$(BIN)/python -m data_prep tokenizer --vocab-size 8192 --out $(DEMO)/tokenizer $(DEMO)/text
+	test -d $(DEMO)/tokenizer || $(BIN)/python -m data_prep tokenizer --vocab-size 8192 --out $(DEMO)/tokenizer $(DEMO)/text
 	$(BIN)/python -m data_prep corpus --tokenizer $(DEMO)/tokenizer --validation 0.02 --out $(DEMO)/corpus $(DEMO)/text
 	$(BIN)/python main.py yamls/quickstart.yaml
 	$(BIN)/python benchmarks/verify_run.py runs/quickstart

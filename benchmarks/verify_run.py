@@ -47,9 +47,7 @@ class Example:
     labels: np.ndarray
 
 
-def examples(
-    corpus: Corpus, data: DataConfig, evaluation: EvaluationConfig
-) -> Iterator[Example]:
+def examples(corpus: Corpus, data: DataConfig, evaluation: EvaluationConfig) -> Iterator[Example]:
     """Every piece of the validation split with the masks of evaluation."""
     loader = eval_loader(
         corpus.split("validation"),

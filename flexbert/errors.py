@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(Exception):
-    """Something the user gave is wrong: the message says where, what, and the nearest right thing."""
+    """Something the user gave is wrong; the message says where, what, and the nearest right one."""
 
     exit_code = 2
 

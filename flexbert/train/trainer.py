@@ -34,6 +34,7 @@ from flexbert.train.checkpointing import (
     unchanging_contents,
 )
 from flexbert.train.composer_model import build_composer_model
+from flexbert.train.cpu_memory import return_freed_tensors
 from flexbert.train.manifest import write_manifest
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
 from flexbert.train.run_log import RunLog
@@ -103,6 +104,8 @@ def _assemble(
     recipe = stage.recipe
     torch.manual_seed(recipe.seed)
     device = get_device(None)
+    if device.name == "cpu":
+        return_freed_tensors()
     model = device.module_to_device(build_composer_model(recipe.model, recipe.precision))
     preemption = Preemption()
     callbacks: list[Callback] = [

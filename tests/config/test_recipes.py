@@ -31,7 +31,7 @@ def test_a_resolved_recipe_decodes_to_the_same_recipe(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rows", "tokens", "updates"),
     [
-        # 4608 and 4928 sequences of 1024 tokens; 1.719T and 900B tokens (arXiv 2412.13663, table 3).
+        # 4608 and 4928 sequences of 1024 tokens; 1.719T and 900B (arXiv 2412.13663, table 3).
         ("base", 576, 4_718_592, -(-1_719_000_000_000 // 4_718_592)),
         ("large", 616, 5_046_272, -(-900_000_000_000 // 5_046_272)),
     ],

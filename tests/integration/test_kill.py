@@ -25,7 +25,11 @@ def command(overrides: list[str]) -> list[str]:
 
 def finish(overrides: list[str]) -> None:
     subprocess.run(
-        command(overrides), cwd=REPOSITORY, check=True, capture_output=True, timeout=PATIENCE_SECONDS
+        command(overrides),
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE_SECONDS,
     )
 
 

@@ -102,8 +102,10 @@ def test_two_processes_arrive_at_the_weights_of_one(recorded: Path, name: str) -
 
 def test_the_launcher_trains_main_on_two_processes(tiny: Overrides, tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(COMPOSER), "-n", "2", "main.py", "tests/integration/tiny.yaml", *tiny("duration=4ba")]
-        + ["schedule={name: constant}"],
+        [
+            *(str(COMPOSER), "-n", "2", "main.py", "tests/integration/tiny.yaml"),
+            *tiny("duration=4ba", "schedule={name: constant}"),
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

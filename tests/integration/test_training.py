@@ -169,8 +169,12 @@ def test_only_the_newest_checkpoints_are_kept_when_asked(tiny: Overrides) -> Non
 
 def test_wandb_offline_and_tensorboard_receive_the_records(tiny: Overrides) -> None:
     folder = run(
-        tiny("duration=2ba", "schedule={name: constant}", "logging.tensorboard=true")
-        + ["logging.wandb={project: test, mode: offline}"]
+        tiny(
+            "duration=2ba",
+            "schedule={name: constant}",
+            "logging.tensorboard=true",
+            "logging.wandb={project: test, mode: offline}",
+        )
     )
     assert list(folder.glob("wandb/offline-run-*/*.wandb"))
     assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))

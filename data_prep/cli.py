@@ -1,0 +1,280 @@
+"""The command line: ``python -m data_prep tokenizer | corpus | inspect | baseline | demo``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from data_prep.sources import FORMATS, Inputs, find_inputs
+from flexbert.errors import UserError
+
+UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as any other mistake of the user: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m data_prep", description="From text to a corpus.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, summary, add_arguments, run in (
+        ("tokenizer", "train or adapt a tokenizer", _tokenizer_arguments, _run_tokenizer),
+        ("corpus", "tokenize text into a corpus", _corpus_arguments, _run_corpus),
+        ("inspect", "look at a corpus, or verify it", _inspect_arguments, _run_inspect),
+        ("baseline", "what counting neighbours reaches", _baseline_arguments, _run_baseline),
+        ("demo", "text of this Python installation", _demo_arguments, _run_demo),
+    ):
+        command = commands.add_parser(
+            name, help=summary, description=summary.capitalize() + ".", allow_abbrev=False
+        )
+        add_arguments(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _input_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
+    parser.add_argument(
+        "inputs",
+        nargs=nargs,
+        type=Path,
+        metavar="INPUT",
+        help="file or folder: text (a document a file), JSON lines, Parquet or CSV",
+    )
+    parser.add_argument(
+        "--text-field",
+        default="text",
+        metavar="NAME",
+        help="field or column that holds the text (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="read all files as this, whatever their suffix"
+    )
+
+
+def _find_inputs(arguments: argparse.Namespace) -> Inputs:
+    return find_inputs(arguments.inputs, format_override=arguments.format)
+
+
+def _tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to save")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument(
+        "--vocab-size",
+        type=int,
+        default=50_368,
+        metavar="N",
+        help="ids in all, a multiple of 64 (default: %(default)s)",
+    )
+    origin.add_argument(
+        "--adapt",
+        metavar="NAME_OR_FOLDER",
+        help="take this Hugging Face tokenizer and its ids instead of training one",
+    )
+    parser.add_argument(
+        "--unused",
+        type=_whole_number,
+        default=83,
+        metavar="N",
+        help="reserved ids for later use (default: %(default)s)",
+    )
+    _input_arguments(parser, nargs="*")
+
+
+def _run_tokenizer(arguments: argparse.Namespace) -> None:
+    if arguments.adapt and arguments.inputs:
+        raise UserError("--adapt takes no INPUT: the tokenizer is not trained")
+    if not arguments.adapt and not arguments.inputs:
+        raise UserError("give INPUT to train on, or --adapt NAME_OR_FOLDER")
+    from data_prep import tokenizer
+
+    tokenizer.check_free(arguments.out)
+    if arguments.adapt:
+        made = tokenizer.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
+    else:
+        made = tokenizer.train_tokenizer(
+            _find_inputs(arguments),
+            vocab_size=arguments.vocab_size,
+            unused=arguments.unused,
+            text_field=arguments.text_field,
+        )
+    tokenizer.save_tokenizer(made, arguments.out)
+    print(f"{arguments.out}: {len(made):,} ids, mask {made.mask_token} {made.mask_token_id}")
+
+
+def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tokenizer", type=Path, required=True, metavar="FOLDER", help="tokenizer to use"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="CORPUS",
+        help="folder to make; the same command continues a corpus that was interrupted",
+    )
+    parser.add_argument(
+        "--validation",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="share of the documents to hold out (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes to tokenize with (default: one a core)",
+    )
+    parser.add_argument(
+        "--shard-size",
+        type=_size,
+        default=_size("64mb"),
+        metavar="SIZE",
+        help="bytes a shard, for example 64mb (the default)",
+    )
+    parser.add_argument(
+        "--part-size",
+        type=_size,
+        default=_size("8mb"),
+        metavar="SIZE",
+        help="input bytes a worker takes at a time and a restart may repeat (default: 8mb)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
+    _input_arguments(parser, nargs="+")
+
+
+def _run_corpus(arguments: argparse.Namespace) -> None:
+    from data_prep.corpus import make_corpus
+
+    for argument in arguments.inputs:
+        if arguments.out.resolve().is_relative_to(argument.resolve()):
+            raise UserError(f"--out {arguments.out} lies inside the input {argument}")
+    make_corpus(
+        _find_inputs(arguments),
+        arguments.out,
+        tokenizer_folder=arguments.tokenizer,
+        text_field=arguments.text_field,
+        validation=arguments.validation,
+        shard_bytes=arguments.shard_size,
+        part_bytes=arguments.part_size,
+        workers=arguments.workers,
+        quiet=arguments.quiet,
+    )
+
+
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", type=Path, metavar="CORPUS", help="folder of a corpus")
+    parser.add_argument("--split", default="train", help="split to show (default: %(default)s)")
+    parser.add_argument(
+        "--documents",
+        type=_whole_number,
+        default=3,
+        metavar="N",
+        help="documents to show (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="first check every shard's hash and lengths"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run_inspect(arguments: argparse.Namespace) -> None:
+    from data_prep import inspection
+
+    if arguments.verify:
+        inspection.verify_corpus(arguments.corpus)
+    description = inspection.describe_corpus(
+        arguments.corpus, split=arguments.split, num_samples=arguments.documents
+    )
+    if arguments.verify:
+        description = {"verified": True, **description}
+    _print(description, inspection.format_description(description), arguments.json)
+
+
+def _baseline_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", type=Path, metavar="CORPUS", help="folder of a corpus")
+    parser.add_argument(
+        "--mask-rate",
+        type=_share,
+        default=0.15,
+        metavar="SHARE",
+        help="share of the validation tokens to predict (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=_whole_number, default=0, help="of the masked positions")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _run_baseline(arguments: argparse.Namespace) -> None:
+    from data_prep import baseline
+
+    result = baseline.evaluate_baseline(
+        arguments.corpus, mask_rate=arguments.mask_rate, seed=arguments.seed
+    )
+    _print(result, baseline.format_baseline(result), arguments.json)
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
+
+
+def _run_demo(arguments: argparse.Namespace) -> None:
+    from data_prep.demo import write_demo
+
+    write_demo(arguments.out)
+
+
+def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
+    print(json.dumps(result, indent=2) if as_json else text)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"(\d+)(kb|mb|gb|)", text.lower())
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64mb")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return share
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)

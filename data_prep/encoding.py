@@ -1,0 +1,124 @@
+"""Documents to token ids, and what a corpus must know about its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from tokenizers import Tokenizer
+
+from data_prep.readers import Reject, Row
+from flexbert.data.corpus_format import SpecialIds, token_dtype, tokenizer_sha256
+from flexbert.errors import UserError
+
+# One call into the tokenizer takes about this much text, so that memory stays bounded.
+BATCH_CHARACTERS = 1 << 20
+UNUSED_TOKEN = re.compile(r"\[unused\d+\]|<unused\d+>")
+
+
+class Encoded:
+    """A batch of encoded documents.
+
+    Attributes:
+        tokens: ids of all documents, one after the other.
+        lengths: number of tokens of each document, uint32.
+        hashes: hash of each document's text, uint64.
+        characters: number of characters of all documents.
+    """
+
+    def __init__(self, texts: list[str], ids: list[list[int]], dtype: np.dtype) -> None:
+        self.tokens = np.concatenate([np.array(document, dtype) for document in ids])
+        self.lengths = np.array([len(document) for document in ids], "<u4")
+        self.hashes = np.array([text_hash(text) for text in texts], "<u8")
+        self.characters = sum(len(text) for text in texts)
+
+
+def text_hash(text: str) -> int:
+    """64-bit hash of a document; equal texts are equal documents."""
+    return xxhash.xxh3_64_intdigest(text.encode())
+
+
+class CorpusTokenizer:
+    """The tokenizer of a folder, as a corpus uses it: no special tokens, no truncation.
+
+    Text that spells a special token ("[MASK]") is encoded as the ordinary text that it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.sha256 = tokenizer_sha256(folder)
+        self.folder = Path(folder)
+        self.backend = load_backend(folder / "tokenizer.json")
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.backend.encode_special_tokens = True
+        vocabulary = self.backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
+        self.dtype = token_dtype(self.vocab_size)
+        added = self.backend.get_added_tokens_decoder()
+        unused = {id_ for token, id_ in vocabulary.items() if UNUSED_TOKEN.fullmatch(token)}
+        special = {id_ for id_, token in added.items() if token.special}
+        self.special_ids = self._read_special_ids()
+        named = {id_ for id_ in vars(self.special_ids).values() if id_ is not None}
+        self.reserved_ids = tuple(sorted(unused | special | named))
+
+    def _read_special_ids(self) -> SpecialIds:
+        file = self.folder / "tokenizer_config.json"
+        if not file.is_file():
+            raise UserError(f"{self.folder}: no tokenizer_config.json there")
+        config = json.loads(file.read_text(encoding="utf-8"))
+        ids: dict[str, int | None] = {}
+        for role in ("cls", "sep", "pad", "mask", "unk"):
+            token = config.get(f"{role}_token")
+            content = token["content"] if isinstance(token, dict) else token
+            ids[role] = None if content is None else self.backend.token_to_id(content)
+        missing = [role for role in ("cls", "sep", "pad", "mask") if ids[role] is None]
+        if missing:
+            raise UserError(
+                f"{self.folder}: the tokenizer has no {' or '.join(missing)} token; add what is "
+                f"missing with: python -m data_prep tokenizer --adapt {self.folder} --out FOLDER"
+            )
+        return SpecialIds(**ids)  # type: ignore[arg-type]  # only unk may be None
+
+    def encode(self, rows: Iterable[Row]) -> Iterator[Encoded | Reject]:
+        """Encode rows in batches; bad rows pass through."""
+        texts: list[str] = []
+        characters = 0
+        for row in rows:
+            if isinstance(row, Reject):
+                yield row
+                continue
+            texts.append(row)
+            characters += len(row)
+            if characters >= BATCH_CHARACTERS:
+                yield from self._encode_batch(texts)
+                texts, characters = [], 0
+        yield from self._encode_batch(texts)
+
+    def _encode_batch(self, texts: list[str]) -> Iterator[Encoded | Reject]:
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        kept: list[str] = []
+        ids: list[list[int]] = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            if encoding.ids:
+                kept.append(text)
+                ids.append(encoding.ids)
+            else:
+                yield Reject.NO_TOKENS
+        if kept:
+            yield Encoded(kept, ids, self.dtype)
+
+
+def load_backend(file: Path) -> Tokenizer:
+    """Load a ``tokenizer.json``.
+
+    Raises:
+        UserError: if it is not one.
+    """
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise UserError(f"{file}: not a tokenizer that can be loaded ({error})") from error

@@ -1,0 +1,69 @@
+"""What a corpus is made from: kept in its folder, so that a restart is sure to be the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flexbert.errors import UserError
+
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything that the bytes of a corpus depend on.
+
+    Attributes:
+        files: ``InputFile.fingerprint`` of every input, in order.
+    """
+
+    tokenizer_sha256: str
+    text_field: str
+    validation: float
+    shard_bytes: int
+    part_bytes: int
+    files: list[dict[str, Any]]
+
+    def claim(self, corpus: Path) -> None:
+        """Write this manifest into a new folder, or check that the folder was begun with it.
+
+        Raises:
+            UserError: naming the first difference, or if the folder holds something else.
+        """
+        file = corpus / MANIFEST_FILE
+        if file.is_file():
+            difference = _difference(json.loads(file.read_text()), asdict(self))
+            if difference:
+                raise UserError(
+                    f"{corpus} was made from something else: {difference}; "
+                    "choose another --out, or delete the folder to make it anew"
+                )
+            return
+        if any(not path.name.startswith(".") for path in corpus.iterdir()):
+            raise UserError(f"{corpus} is neither empty nor a corpus; choose another --out")
+        temporary = corpus / f".{MANIFEST_FILE}.tmp"
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        temporary.replace(file)
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """The first difference of two manifests in words; empty if there is none."""
+    for key, value in now.items():
+        if key != "files" and before.get(key) != value:
+            return f"{key} was {before.get(key)!r}, now {value!r}"
+    files_before = {file["name"]: file for file in before["files"]}
+    files_now = {file["name"]: file for file in now["files"]}
+    for name in files_before.keys() | files_now.keys():
+        if name not in files_before:
+            return f"input {name} is new"
+        if name not in files_now:
+            return f"input {name} is missing"
+        for key, value in files_now[name].items():
+            if files_before[name][key] != value:
+                return (
+                    f"input {name} has changed ({key} was {files_before[name][key]}, now {value})"
+                )
+    return "the inputs come in another order" if before["files"] != now["files"] else ""
