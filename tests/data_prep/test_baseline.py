@@ -45,7 +45,7 @@ def by_formula(left: int, right: int, a: float, b: float, k: float) -> list[floa
     p0 = [(tokens.count(t) + 1) / (len(tokens) + SIZE) for t in range(SIZE)]
 
     def smoothed(weight: float, prior: list[float], x: int | None, y: int | None) -> list[float]:
-        beside = [t for l, t, r in seen if x in (None, l) and y in (None, r)]
+        beside = [t for before, t, after in seen if x in (None, before) and y in (None, after)]
         discounted = [max(beside.count(t) - DISCOUNT, 0) for t in range(SIZE)]
         total = weight + DISCOUNT * len(set(beside))
         return [
