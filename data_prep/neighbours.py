@@ -10,8 +10,8 @@ different tokens counted beside x, and p0 the add-one smoothed unigram distribut
     p(t | l, r) = (c(l t r) + K q(t | l, r)) / (c(l . r) + K)           K = k + d n(l . r)
 
 q is exact where l and r are independent given t; Z makes it sum to one. The back-off weights a, b
-and k are tuned on a slice of the training documents that is not counted meanwhile. A neighbour never seen
-in training ([MASK], say) drops out by itself: its counts are zero, so pl = p0.
+and k are tuned on a slice of the training documents that is not counted meanwhile. A neighbour
+never seen in training ([MASK], say) drops out by itself: its counts are zero, so pl = p0.
 
 Tried on the demo corpus (16,384 ids): 3.88 nats, against 4.05 without discounts and 4.04 with a
 linear mixture of pl and pr in place of q.
