@@ -47,8 +47,9 @@ def report(name: str, pieces: np.ndarray, row_length: int, max_length: int) -> N
     unlimited = sum(pack(window, row_length, len(window)).num_rows for window in windows)
     tokens = pieces.sum() / row_length
     print(
-        f"{name:<16} rows of {row_length:>6}, sequences of {max_length:>5}: {tokens / ours:.4f} full "
-        f"with at most {limit} pieces a row, {tokens / unlimited:.4f} without a limit"
+        f"{name:<16} rows of {row_length:>6}, sequences of {max_length:>4}: "
+        f"{tokens / ours:.4f} full with at most {limit} pieces a row, "
+        f"{tokens / unlimited:.4f} without a limit"
     )
 
 
