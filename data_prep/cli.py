@@ -6,13 +6,12 @@ import argparse
 import json
 import os
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from data_prep.sources import FORMATS, Inputs, find_inputs
-from flexbert.errors import UserError
+from flexbert.errors import UserError, run_command, run_command
 
 UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
@@ -26,13 +25,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    try:
+
+    def command() -> int:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        return 0
+
+    return run_command(command)
 
 
 def _parser() -> _Parser:
