@@ -13,6 +13,7 @@ from data_prep.neighbours import NeighbourModel, neighbour_model
 from data_prep.shards import read_split
 from data_prep.unigram import unigram_counts, unigram_entropy
 from flexbert.data.corpus_format import CorpusMeta
+from flexbert.errors import UserError
 
 __all__ = ["evaluate_baseline", "masked_loss", "neighbour_model", "with_borders"]
 
@@ -45,7 +46,7 @@ def evaluate_baseline(corpus: Path, *, mask_rate: float, seed: int) -> dict[str,
     Each token is masked independently with probability ``mask_rate``, as in training.
 
     Raises:
-        UserError: if the corpus is missing or corrupt.
+        UserError: if the corpus is missing or corrupt, or no position came out masked.
     """
     meta = CorpusMeta.read(corpus)
     model = neighbour_model(with_borders(corpus, "train"), meta.vocab_size)
@@ -58,6 +59,10 @@ def evaluate_baseline(corpus: Path, *, mask_rate: float, seed: int) -> dict[str,
         losses.append(masked_loss(model, document, masked, meta.special_ids.mask))
         tokens.append(document[masked])
     loss, token = np.concatenate(losses), np.concatenate(tokens)
+    if len(loss) == 0:
+        raise UserError(
+            f"--mask-rate {mask_rate} masks no token of {corpus / 'validation'}; raise it"
+        )
     validation = read_split(corpus / "validation", meta.dtype)
     return {
         "positions": len(loss),

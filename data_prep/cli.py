@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from data_prep.sources import FORMATS, Inputs, find_inputs
-from flexbert.errors import UserError, run_command, run_command
+from flexbert.errors import UserError, run_command
 
 UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
@@ -28,7 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         arguments = _parser().parse_args(argv)
-        arguments.run(arguments)
+        try:
+            arguments.run(arguments)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from error
         return 0
 
     return run_command(command)

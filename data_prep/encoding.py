@@ -69,7 +69,12 @@ class CorpusTokenizer:
         file = self.folder / "tokenizer_config.json"
         if not file.is_file():
             raise UserError(f"{self.folder}: no tokenizer_config.json there")
-        config = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{file}: not JSON ({error})") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{file}: not a JSON object")
         ids: dict[str, int | None] = {}
         for role in ("cls", "sep", "pad", "mask", "unk"):
             token = config.get(f"{role}_token")

@@ -36,6 +36,8 @@ def describe_corpus(corpus: Path, *, split: str, num_samples: int) -> dict[str, 
     if split not in meta.splits:
         raise UserError(f"--split {split}: {did_you_mean(split, meta.splits)}")
     lengths = read_lengths(corpus / split)
+    if len(lengths) != meta.splits[split].documents or not lengths.all():
+        raise CorpusError(f"{corpus / split / LENGTHS_FILE}: differs from corpus.json; corrupt")
     return {
         "vocab_size": meta.vocab_size,
         "dtype": meta.dtype.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,16 +55,20 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     for key, value in now.items():
         if key != "files" and before.get(key) != value:
             return f"{key} was {before.get(key)!r}, now {value!r}"
-    files_before = {file["name"]: file for file in before["files"]}
-    files_now = {file["name"]: file for file in now["files"]}
-    for name in files_before.keys() | files_now.keys():
-        if name not in files_before:
-            return f"input {name} is new"
-        if name not in files_now:
-            return f"input {name} is missing"
-        for key, value in files_now[name].items():
-            if files_before[name][key] != value:
+    # Two inputs may bear one name (a/x.txt and b/x.txt), so names are counted and not looked up.
+    names_before = [file["name"] for file in before["files"]]
+    names_now = [file["name"] for file in now["files"]]
+    for name in (Counter(names_now) - Counter(names_before)).keys():
+        return f"input {name} is new"
+    for name in (Counter(names_before) - Counter(names_now)).keys():
+        return f"input {name} is missing"
+    if names_before != names_now:
+        return "the inputs come in another order"
+    for file_before, file_now in zip(before["files"], now["files"], strict=True):
+        for key, value in file_now.items():
+            if file_before[key] != value:
                 return (
-                    f"input {name} has changed ({key} was {files_before[name][key]}, now {value})"
+                    f"input {file_now['name']} has changed "
+                    f"({key} was {file_before[key]}, now {value})"
                 )
-    return "the inputs come in another order" if before["files"] != now["files"] else ""
+    return ""

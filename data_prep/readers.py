@@ -99,12 +99,34 @@ def read_csv(piece: Piece, text_field: str) -> Iterator[Row]:
     csv.field_size_limit(CSV_FIELD_LIMIT)
     # Invalid bytes become lone surrogates, which check_text finds in the one field that matters.
     with open(piece.file.path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        records = csv.reader(file)
+        lines = _Lines(file)
+        records = csv.reader(lines)
         header = next(records, [])
         _check_field(piece.file, text_field, header)
         column = header.index(text_field)
+        last_line = records.line_num
         for record in records:
+            # A record is whole when its last line is read; the reader asks for one more only within
+            # quotes, and at the end would pass off the rest of the file as one document.
+            if lines.ended:
+                raise UserError(
+                    f"{piece.file.path}: the record at line {last_line + 1} opens a quote that "
+                    "is never closed"
+                )
+            last_line = records.line_num
             yield check_text(record[column]) if column < len(record) else Reject.MISSING
+
+
+class _Lines:
+    """The lines of a file, and whether a reader has asked for more than there are."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.lines = lines
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.lines
+        self.ended = True
 
 
 READERS = {TEXT: read_text, JSONL: read_jsonl, PARQUET: read_parquet, CSV: read_csv}

@@ -43,8 +43,8 @@ def write_split(
     from streaming import MDSWriter
 
     shutil.rmtree(split, ignore_errors=True)
-    size_limit = max(shard_bytes, longest * dtype.itemsize + SHARD_OVERHEAD)
-    if size_limit > MAX_SHARD_BYTES:
+    smallest = longest * dtype.itemsize + SHARD_OVERHEAD
+    if smallest > MAX_SHARD_BYTES:
         raise UserError(
             f"a document of {longest:,} tokens does not fit into one shard (4 GiB at most); cut it"
         )
@@ -53,7 +53,7 @@ def write_split(
         columns={COLUMN: f"ndarray:{dtype.name}"},
         out=str(split),
         hashes=[SHARD_HASH],
-        size_limit=size_limit,
+        size_limit=max(shard_bytes, smallest),
     )
     with writer, open(split / LENGTHS_FILE, "wb") as lengths:
         for document in documents:
@@ -68,11 +68,13 @@ def read_lengths(split: Path) -> np.ndarray:
     """``lengths.u32`` of a split.
 
     Raises:
-        CorpusError: if it is missing.
+        CorpusError: if it is missing, or not whole numbers of four bytes.
     """
     file = split / LENGTHS_FILE
     if not file.is_file():
         raise CorpusError(f"{file}: missing; make the corpus again")
+    if file.stat().st_size % 4:
+        raise CorpusError(f"{file}: {file.stat().st_size:,} bytes, not a multiple of 4; corrupt")
     return np.fromfile(file, "<u4")
 
 

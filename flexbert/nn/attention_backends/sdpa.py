@@ -109,7 +109,8 @@ def _padded_groups(cu_seqlens: Tensor) -> list[tuple[Tensor, Tensor]]:
     """
     starts, lengths = cu_seqlens[:-1], cu_seqlens.diff()
     members = defaultdict(list)
-    for index, length in enumerate(lengths.tolist()):
+    # One by one, because torch 2.7 has no tolist() within torch.func; on the CPU, to wait once.
+    for index, length in enumerate(map(int, lengths.cpu())):
         if length:
             step = max(16, (1 << length.bit_length()) >> 4)
             members[-(-length // step) * step].append(index)
