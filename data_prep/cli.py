@@ -171,7 +171,10 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run_corpus(arguments: argparse.Namespace) -> None:
     from data_prep.corpus import make_corpus
+    from data_prep.shards import MAX_SHARD_BYTES
 
+    if arguments.shard_size > MAX_SHARD_BYTES:
+        raise UserError("--shard-size: a shard is smaller than 4gb; 64mb to 256mb serve well")
     for argument in arguments.inputs:
         if arguments.out.resolve().is_relative_to(argument.resolve()):
             raise UserError(f"--out {arguments.out} lies inside the input {argument}")

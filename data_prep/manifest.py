@@ -58,9 +58,9 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     # Two inputs may bear one name (a/x.txt and b/x.txt), so names are counted and not looked up.
     names_before = [file["name"] for file in before["files"]]
     names_now = [file["name"] for file in now["files"]]
-    for name in (Counter(names_now) - Counter(names_before)).keys():
+    for name in Counter(names_now) - Counter(names_before):
         return f"input {name} is new"
-    for name in (Counter(names_before) - Counter(names_now)).keys():
+    for name in Counter(names_before) - Counter(names_now):
         return f"input {name} is missing"
     if names_before != names_now:
         return "the inputs come in another order"
