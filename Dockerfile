@@ -24,7 +24,7 @@ ARG MAX_JOBS=8
 COPY --chown=flexbert pyproject.toml README.md LICENSE ./
 RUN mkdir flexbert data_prep \
     && MAX_JOBS=${MAX_JOBS} .venv/bin/uv pip install --quiet --python .venv/bin/python \
-        --no-build-isolation -c requirements.lock --no-deps "flash-attn>=2.8"
+        --no-build-isolation --override requirements.lock ".[flash]"
 
 COPY --chown=flexbert . .
 RUN .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e . \
