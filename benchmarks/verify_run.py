@@ -120,12 +120,8 @@ def verify(run_folder: Path) -> int:
     print(f"validation               {sum(len(e.labels) for e in chosen):,} masked tokens")
     print(f"loss, recomputed         {recomputed:.4f} nats")
     print(f"loss, the trainer's      {reported[-1]:.4f} nats: {'agrees' if agrees else 'DIFFERS'}")
-    print(
-        f"counting neighbours      {neighbours:.4f} nats: {neighbours - recomputed:+.4f} from the model's"
-    )
-    print(
-        f"unigram entropy          {entropy:.4f} nats: {entropy - recomputed:+.4f} from the model's"
-    )
+    for name, other in (("counting neighbours", neighbours), ("unigram entropy", entropy)):
+        print(f"{name:<24} {other:.4f} nats: {other - recomputed:+.4f} from the model's")
     return 0 if agrees and recomputed < neighbours else 1
 
 

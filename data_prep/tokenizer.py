@@ -88,7 +88,7 @@ def adapt_tokenizer(name_or_folder: str, *, unused: int) -> PreTrainedTokenizerF
     is set; unused tokens pad the vocabulary to a multiple of 64, at least ``unused`` of them.
 
     Raises:
-        UserError: if it cannot be loaded or is not a fast tokenizer.
+        UserError: if it cannot be loaded, is not a fast tokenizer, or its ids are not 0, 1, 2, ...
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -106,16 +106,15 @@ def adapt_tokenizer(name_or_folder: str, *, unused: int) -> PreTrainedTokenizerF
     backend.no_truncation()
     backend.no_padding()
     before = backend.get_vocab()
+    if set(before.values()) != set(range(len(before))):
+        # New tokens get the ids from the number of tokens on, whether or not those are taken.
+        raise UserError(f"--adapt {name_or_folder}: its ids have gaps, new ones could collide")
     roles = {role: token for role in SPECIAL_TOKENS if (token := getattr(existing, role))}
     _drop_shared(roles)
     numbers = _unused_numbers(backend)
     missing = sum(token not in before for token in {**SPECIAL_TOKENS, **roles}.values())
     smallest = len(before) + missing + max(unused - len(numbers), 0)
-    adapted = _complete(backend, roles, vocab_size=-(-smallest // MULTIPLE) * MULTIPLE)
-    after = adapted.get_vocab()
-    if any(after[token] != id_ for token, id_ in before.items()):
-        raise UserError(f"--adapt {name_or_folder}: its vocabulary has gaps, ids would change")
-    return adapted
+    return _complete(backend, roles, vocab_size=-(-smallest // MULTIPLE) * MULTIPLE)
 
 
 def check_free(folder: Path) -> None:

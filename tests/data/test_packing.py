@@ -23,18 +23,20 @@ def reference(lengths: list[int], capacity: int, max_segments: int) -> list[list
 def plain_search(
     lengths: list[int], capacity: int, max_segments: int, short: int
 ) -> list[list[int]]:
-    """The rows' lengths by one rule, every row looked at for every piece."""
+    """The rows' lengths by one rule, every row looked at for every piece.
+
+    Of rows with the same room, the one that was filled last is taken.
+    """
     planned = math.ceil(sum(lengths) * 1.001 / capacity)
-    rows: list[list[int]] = []
+    rows: list[list[int]] = []  # the one that was filled last stands first
     for length in sorted(lengths, reverse=True):
         fits = [r for r in rows if len(r) < max_segments and sum(r) + length <= capacity]
         if length > short:
             row = max(fits, key=sum, default=None)
         else:
             row = min(fits, key=sum, default=None) if len(rows) >= planned else None
-        if row is None:
-            rows.append(row := [])
-        row.append(length)
+        rows = [r for r in rows if r is not row]
+        rows.insert(0, [*(row or []), length])
     return rows
 
 

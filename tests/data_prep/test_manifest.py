@@ -42,7 +42,7 @@ BEGUN = Manifest(
         ({"files": [file("b"), file("a"), *BEGUN.files[2:]]}, "in another order"),
         (
             {"files": [file("a", 11), *BEGUN.files[1:]]},
-            r"input a has changed \(size was 10, now 11",
+            "a has changed .size was 10, now 11",
         ),
         ({"files": [*BEGUN.files[:2], file("same", 3), file("same", 2)]}, "input same has changed"),
     ],
