@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flexbert.nn.masked_lm import PaddedMaskedLM
+    from flexbert.nn.padded import PaddedModel
 
 __version__ = "0.1.0"
 
 
-def load_model(path: str | Path) -> PaddedMaskedLM:
+def load_model(path: str | Path) -> PaddedModel:
     """See :func:`flexbert.checkpoint.load.load_model`; torch is imported when it is called."""
     from flexbert.checkpoint.load import load_model as load
 

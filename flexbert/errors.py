@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class UserError(Exception):
@@ -32,6 +33,15 @@ class ConfigError(UserError):
         """The same error seen from the parent node ``prefix``."""
         path = ".".join(part for part in (prefix, self.path) if part)
         return type(self)(path, self.problem)
+
+
+@contextlib.contextmanager
+def config_errors_under(prefix: str) -> Iterator[None]:
+    """Config errors raised inside are reported as the parent node ``prefix`` sees them."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under(prefix) from None
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -19,8 +19,8 @@ from flexbert.data.loader import Share, open_corpus
 from flexbert.data.pieces import Pieces
 from flexbert.data.stream import evaluation_stream, training_stream
 from flexbert.errors import ConfigError
+from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.layer_plan import layer_plan
-from flexbert.nn.masked_lm import build_model, parameter_counts
 from flexbert.recipe.clock import StageClock
 from flexbert.recipe.flops import FORMULA, flops_per_token, mean_keys_attended
 from flexbert.recipe.stages import Stage, stages

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from flexbert.config.registry import Component, members
-from flexbert.errors import ConfigError, did_you_mean
+from flexbert.errors import ConfigError, config_errors_under, did_you_mean
 
 T = TypeVar("T")
 
@@ -132,10 +132,8 @@ class _Decoder:
                 values[name] = None
             else:
                 values[name] = self.value(hints[name], node[name], here)
-        try:
+        with config_errors_under(_dotted(path)):
             return cls(**values)
-        except ConfigError as error:
-            raise error.under(_dotted(path)) from None
 
 
 def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.duration import Duration
 from flexbert.config.registry import Component
 
@@ -14,6 +15,8 @@ def encode(value: Any) -> Any:
     """Nested dicts, lists and scalars that :func:`flexbert.config.decode.decode` reads back."""
     if isinstance(value, Duration | Path):
         return str(value)
+    if isinstance(value, BackendChoice):
+        return value.plain()
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, tuple):

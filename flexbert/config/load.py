@@ -47,7 +47,7 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
     """
     tree = merge(read_tree(path), overrides_tree(overrides))
     missing: list[str] | None = [] if planning else None
-    recipe = decode(Recipe, interpolate(tree), missing)
+    recipe = decode(Recipe, complete_layers(interpolate(tree)), missing)
     return LoadedRecipe(recipe=recipe, resolved=encode(recipe), missing=tuple(missing or ()))
 
 
@@ -126,6 +126,26 @@ def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or ""
         raise ConfigError(str(where), _first_line(error)) from None
+
+
+def complete_layers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay each part of ``model.layers`` over the model's own, so that it says only what differs.
+
+    It happens last, so that whatever the model's own part became is what the layers start from.
+    """
+    model = tree.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("layers"), Mapping):
+        return dict(tree)
+    completed = {
+        key: {
+            family: merge({family: model.get(family)}, {family: node})[family]
+            for family, node in parts.items()
+        }
+        if isinstance(parts, Mapping)
+        else parts
+        for key, parts in model["layers"].items()
+    }
+    return {**tree, "model": {**model, "layers": completed}}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

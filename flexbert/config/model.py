@@ -6,52 +6,147 @@ implements it; every one of them turns itself into a module with ``build``.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from flexbert.config.layer_range import LayerRange
 from flexbert.config.registry import Component
-from flexbert.errors import ConfigError
+from flexbert.errors import ConfigError, config_errors_under
 
 if TYPE_CHECKING:
     from torch import nn
 
     from flexbert.nn.layer_plan import LayerPlan
 
+AttentionKind = Literal["global", "local"]
+
 
 class NormConfig(Component, ABC, family="norm"):
     @abstractmethod
-    def build(self, hidden_size: int) -> nn.Module:
-        """A module from ``[..., C]`` to ``[..., C]``."""
+    def build(self, size: int) -> nn.Module:
+        """A module from ``[..., size]`` to ``[..., size]``, over the last dimension."""
+
+
+class AbsolutePositionConfig(Component, ABC, family="absolute_position"):
+    """What is added to token embeddings for their place in a document."""
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest document that has a position for every token; None if there is no longest."""
+        return None
+
+    def check(self, size: int) -> None:
+        """Raises: ConfigError if there are no such positions of this size."""
+        return None
+
+    @abstractmethod
+    def build(self, size: int) -> nn.Module:
+        """A module from position ids ``[N]`` to ``[N, size]``."""
 
 
 class EmbeddingConfig(Component, ABC, family="embedding"):
+    @property
+    def max_length(self) -> int | None:
+        """The longest document that can be embedded; None if there is no longest."""
+        return None
+
+    @property
+    def knows_positions(self) -> bool:
+        """Whether the order of tokens enters here."""
+        return False
+
+    def matrix_size(self, hidden_size: int) -> int:
+        """The width E of the token matrix ``[V, E]``."""
+        return hidden_size
+
+    def check(self, hidden_size: int) -> None:
+        """Raises: ConfigError if it cannot serve a model of this width."""
+        return None
+
     @abstractmethod
     def build(self, vocab_size: int, hidden_size: int) -> nn.Module:
         """A module from a ragged batch to hidden states ``[N, C]``; its ``tokens.weight`` is the
-        matrix ``[V, C]`` that a decoder can be tied to."""
+        matrix ``[V, E]`` that a decoder can be tied to."""
 
 
 class PositionConfig(Component, ABC, family="position"):
-    """How attention learns of relative position (rotary embeddings, for one)."""
+    """How attention learns of relative position by turning queries and keys."""
 
     @abstractmethod
-    def layer_theta(self, kind: str) -> float | None:
-        """The rotary base of layers of this attention kind (``global`` or ``local``), if any."""
+    def layer_theta(self, kind: AttentionKind) -> float:
+        """The rotary base of layers of this attention kind."""
+
+    @abstractmethod
+    def check(self, head_dim: int, kinds: frozenset[AttentionKind]) -> None:
+        """Raises: ConfigError if it cannot serve heads of this size in layers of these kinds."""
 
     @abstractmethod
     def build(self, head_dim: int, theta: float) -> nn.Module:
-        """A module from position ids ``[N]`` and a dtype to the rotation of queries and keys."""
+        """A module from a ragged batch to the rotation of its queries and keys."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class AttentionConfig(Component, ABC, family="attention"):
-    """Every member has these fields: they decide the layer plan."""
+    """What every member has: it decides the layer plan.
+
+    Args:
+        head_dim: size of a head; ``hidden_size / num_heads`` when None.
+        window: total width seen by the other, local layers; None when all are global.
+        global_every: layer i is global when ``i % global_every == 0``.
+        rope: rotary embeddings, if any.
+    """
 
     num_heads: int
-    window: int | None
-    global_every: int
-    rope: PositionConfig | None
-    backend: str
+    head_dim: int | None = None
+    window: int | None = None
+    global_every: int = 1
+    rope: PositionConfig | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("num_heads", "global_every"):
+            if getattr(self, key) <= 0:
+                raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
+        if self.head_dim is not None and self.head_dim <= 0:
+            raise ConfigError("head_dim", f"must be positive, got {self.head_dim}")
+        if self.window is not None and (self.window <= 0 or self.window % 2):
+            raise ConfigError("window", f"must be positive and even, got {self.window}")
+        if self.window is None and self.global_every > 1:
+            raise ConfigError("window", f"local layers (global_every {self.global_every}) need one")
+        if self.window is not None and self.global_every == 1:
+            raise ConfigError("window", "has no use: with global_every 1 no layer is local")
+
+    @property
+    def knows_positions(self) -> bool:
+        """Whether the order of tokens enters here."""
+        return self.rope is not None
+
+    @property
+    def kinds(self) -> frozenset[AttentionKind]:
+        """The kinds of layers there can be, however few layers the model has."""
+        return frozenset(("global",) if self.window is None else ("global", "local"))
+
+    def kind(self, index: int) -> AttentionKind:
+        """Whether layer ``index`` sees whole documents or a window."""
+        return "global" if index % self.global_every == 0 else "local"
+
+    def size_of_head(self, hidden_size: int) -> int:
+        """Raises: ConfigError if ``hidden_size`` does not divide into heads."""
+        if self.head_dim is not None:
+            return self.head_dim
+        if hidden_size % self.num_heads:
+            raise ConfigError(
+                "num_heads", f"must divide hidden_size {hidden_size}, got {self.num_heads}"
+            )
+        return hidden_size // self.num_heads
+
+    def check(self, hidden_size: int) -> None:
+        """Raises: ConfigError if it cannot serve a model of this width."""
+        head_dim = self.size_of_head(hidden_size)
+        if self.rope is not None:
+            with config_errors_under("rope"):
+                self.rope.check(head_dim, self.kinds)
 
     @abstractmethod
     def build(self, hidden_size: int, layer: LayerPlan) -> nn.Module:
@@ -67,31 +162,72 @@ class MLPConfig(Component, ABC, family="mlp"):
 class BlockConfig(Component, ABC, family="block"):
     """How norms and residuals surround attention and MLP."""
 
+    # Whether a layer's output is normalised, so that a final norm would normalise it twice.
+    ends_with_norm: ClassVar[bool] = False
+
     def skips_attention_norm(self, index: int) -> bool:
         """Whether the attention of layer ``index`` reads the residual stream as it is."""
         return False
 
     @abstractmethod
     def build(self, model: ModelConfig, layer: LayerPlan) -> nn.Module:
-        """One encoder layer."""
+        """One encoder layer: a module from hidden states ``[N, C]``, a ragged batch and a rotation
+        to ``[N, C]``."""
 
 
 class HeadConfig(Component, ABC, family="head"):
+    """What is predicted from hidden states."""
+
+    task: ClassVar[str]
+    # Whether there are logits for each token, and not for each sequence.
+    per_token: ClassVar[bool] = True
+
+    def check(self, model: ModelConfig) -> None:
+        """Raises: ConfigError if the head does not fit the rest of the model."""
+        return None
+
     @abstractmethod
     def build(self, model: ModelConfig) -> nn.Module:
-        """A module from selected hidden states ``[M, C]`` and the embedding matrix ``[V, C]`` to
-        logits ``[M, V]``."""
+        """A module from hidden states ``[M, C]`` to logits; that of a masked-LM head also takes the
+        token matrix ``[V, E]``."""
 
 
 class InitConfig(Component, ABC, family="init"):
+    def check(self, model: ModelConfig) -> None:
+        """Raises: ConfigError if the scheme does not fit the model."""
+        return None
+
     @abstractmethod
     def apply(self, module: nn.Module, model: ModelConfig) -> None:
         """Fill every parameter of a built model in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """The parts of one layer. As an override of some layers, None keeps the model's own part."""
+
+    block: BlockConfig | None = None
+    attention: AttentionConfig | None = None
+    mlp: MLPConfig | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerParts:
+    """The parts that a layer is built of."""
+
+    block: BlockConfig
+    attention: AttentionConfig
+    mlp: MLPConfig
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """An encoder with a masked-LM head; each part is a node of its own."""
+    """An encoder with a head; each part is a node of its own.
+
+    Attributes:
+        layers: other parts for some layers, by :class:`~flexbert.config.layer_range.LayerRange`
+            (``"0-2"``, ``"-1"``).
+    """
 
     vocab_size: int
     hidden_size: int
@@ -100,6 +236,7 @@ class ModelConfig:
     block: BlockConfig
     attention: AttentionConfig
     mlp: MLPConfig
+    layers: dict[str, LayerConfig] = dataclasses.field(default_factory=dict)
     final_norm: NormConfig | None
     head: HeadConfig
     init: InitConfig
@@ -108,8 +245,66 @@ class ModelConfig:
         for key in ("vocab_size", "hidden_size", "num_layers"):
             if getattr(self, key) <= 0:
                 raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
-        if self.hidden_size % self.attention.num_heads:
+        self._check_layer_ranges()
+        self._check_attention()
+        with config_errors_under("embedding"):
+            self.embedding.check(self.hidden_size)
+        last_block = self.layer(self.num_layers - 1).block
+        if self.final_norm is not None and last_block.ends_with_norm:
             raise ConfigError(
-                "attention.num_heads",
-                f"must divide hidden_size {self.hidden_size}, got {self.attention.num_heads}",
+                "final_norm", f"{last_block.name} already ends each layer with a norm: give null"
+            )
+        with config_errors_under("head"):
+            self.head.check(self)
+        with config_errors_under("init"):
+            self.init.check(self)
+
+    def layer(self, index: int) -> LayerParts:
+        """The parts of layer ``index``: the model's own, or what ``layers`` says instead."""
+        parts = LayerParts(block=self.block, attention=self.attention, mlp=self.mlp)
+        for key, other in self.layers.items():
+            if index in LayerRange.parse(key).indices(self.num_layers):
+                given = {
+                    field.name: value
+                    for field in dataclasses.fields(other)
+                    if (value := getattr(other, field.name)) is not None
+                }
+                parts = dataclasses.replace(parts, **given)
+        return parts
+
+    def _check_layer_ranges(self) -> None:
+        taken: dict[tuple[str, int], str] = {}
+        for key, other in self.layers.items():
+            try:
+                indices = LayerRange.parse(key).indices(self.num_layers)
+            except ValueError as error:
+                raise ConfigError(f"layers.{key}", str(error)) from None
+            families = [f.name for f in dataclasses.fields(other) if getattr(other, f.name)]
+            if not families:
+                raise ConfigError(f"layers.{key}", "changes nothing: give block, attention or mlp")
+            for index in indices:
+                for family in families:
+                    first = taken.setdefault((family, index), key)
+                    if first != key:
+                        raise ConfigError(
+                            f"layers.{key}.{family}", f"layer {index} has one from {first!r} too"
+                        )
+
+    def _check_attention(self) -> None:
+        nodes = {"attention": self.attention} | {
+            f"layers.{key}.attention": other.attention
+            for key, other in self.layers.items()
+            if other.attention is not None
+        }
+        for where, attention in nodes.items():
+            with config_errors_under(where):
+                attention.check(self.hidden_size)
+        knows_positions = self.embedding.knows_positions or any(
+            self.layer(index).attention.knows_positions for index in range(self.num_layers)
+        )
+        if not knows_positions:
+            raise ConfigError(
+                "attention.rope",
+                "nothing tells the model in which order tokens stand: give rope or alibi here, or "
+                "positions to the embedding",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,12 @@ from flexbert.config.training import (
     CheckpointConfig,
     EvaluationConfig,
     LoggingConfig,
+    LossConfig,
     OptimizerConfig,
     ScheduleConfig,
+    plain_loss,
 )
-from flexbert.errors import ConfigError
+from flexbert.errors import ConfigError, config_errors_under
 
 Precision = Literal["amp_bf16", "fp32"]
 
@@ -40,6 +42,7 @@ class Recipe:
     precision: Precision = "amp_bf16"
     model: ModelConfig
     data: DataConfig
+    loss: LossConfig = field(default_factory=plain_loss)
     batch: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
@@ -67,11 +70,19 @@ class Recipe:
         ):
             if interval.unit == "dur" and interval.value < 1e-6:
                 raise ConfigError(f"{section}.interval", f"{interval} is shorter than any update")
+        if self.model.head.task != "masked_lm":
+            raise ConfigError(
+                "model.head.name", f"a run trains a masked-LM head, not {self.model.head.name}"
+            )
+        longest = self.model.embedding.max_length
+        if longest is not None and self.data.max_length > longest:
+            raise ConfigError(
+                "data.max_length",
+                f"{self.data.max_length} is more than the {longest} positions of model.embedding",
+            )
         self.rows_per_batch  # noqa: B018  (refuses a batch that is no whole number of rows)
-        try:
+        with config_errors_under("schedule"):
             self.schedule.check(self.duration)
-        except ConfigError as error:
-            raise error.under("schedule") from None
 
     @property
     def run_folder(self) -> Path:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexbert.config.duration import Duration
-from flexbert.config.registry import Component
+from flexbert.config.registry import Component, members
 from flexbert.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from flexbert.recipe.clock import StageClock
@@ -46,6 +46,19 @@ class ScheduleConfig(Component, ABC, family="schedule"):
     @abstractmethod
     def multiplier(self, clock: StageClock) -> float:
         """The fraction of the base learning rate for the update that starts at ``clock``."""
+
+
+class LossConfig(Component, ABC, family="loss"):
+    @abstractmethod
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The mean over masked tokens of ``logits [M, V]`` against ``labels [M]``."""
+
+
+def plain_loss() -> LossConfig:
+    """Cross-entropy alone: what a recipe that says nothing of its loss gets."""
+    loss = members("loss")["cross_entropy"]()
+    assert isinstance(loss, LossConfig)
+    return loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from flexbert.config.model import AttentionConfig, PositionConfig
+from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.model import AttentionConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
+from flexbert.nn.alibi import alibi_slopes
 from flexbert.nn.attention_backends import attend, check_backend
 from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.layer_plan import LayerPlan
@@ -20,53 +23,78 @@ from flexbert.nn.rope import Rotation, rotate
 @register("multi_head")
 @dataclass(frozen=True, kw_only=True)
 class MultiHeadConfig(AttentionConfig):
-    """Multi-head attention (Vaswani et al. 2017), global in every ``global_every``-th layer.
+    """Multi-head attention (Vaswani et al. 2017), also with fewer keys than queries.
 
     Args:
-        window: total width seen by the other, local layers; None when all are global.
-        output_dropout: dropout on what attention adds to the residual stream.
-        backend: one of :mod:`flexbert.nn.attention_backends`, or ``auto``.
+        num_kv_heads: heads of keys and values, each shared by as many heads of queries (Ainslie et
+            al. 2023); ``num_heads`` when None.
+        alibi: penalise distant keys linearly (Press et al. 2022), instead of rope.
+        qk_norm: a norm on every head's queries and one on its keys (Henry et al. 2020).
+        bias: whether the projections in and out have one.
+        dropout: on attention probabilities.
+        output_dropout: on what attention adds to the residual stream.
+        backend: of :mod:`flexbert.nn.attention_backends`, or ``auto``; one for all layers, or one
+            for each kind.
     """
 
-    num_heads: int
-    window: int | None = None
-    global_every: int = 1
-    rope: PositionConfig | None = None
+    num_kv_heads: int | None = None
+    alibi: bool = False
+    qk_norm: NormConfig | None = None
     bias: bool = False
+    dropout: float = 0.0
     output_dropout: float = 0.0
-    backend: str = "auto"
+    backend: BackendChoice = BackendChoice()
 
     def __post_init__(self) -> None:
-        check_positive("num_heads", self.num_heads)
-        check_positive("global_every", self.global_every)
+        super().__post_init__()
+        check_probability("dropout", self.dropout)
         check_probability("output_dropout", self.output_dropout)
-        check_backend("backend", self.backend)
-        if self.window is not None and (self.window <= 0 or self.window % 2):
-            raise ConfigError("window", f"must be positive and even, got {self.window}")
-        if self.window is None and self.global_every > 1:
-            raise ConfigError("window", f"local layers (global_every {self.global_every}) need one")
-        if self.window is not None and self.global_every == 1:
-            raise ConfigError("window", "has no use: with global_every 1 no layer is local")
+        check_backend("backend", self.backend.global_layers)
+        check_backend("backend", self.backend.local_layers)
+        if self.num_kv_heads is not None:
+            check_positive("num_kv_heads", self.num_kv_heads)
+            if self.num_heads % self.num_kv_heads:
+                raise ConfigError(
+                    "num_kv_heads",
+                    f"must divide num_heads {self.num_heads}, got {self.num_kv_heads}",
+                )
+        if self.alibi and self.rope is not None:
+            raise ConfigError(
+                "alibi", "stands for rope: give one of them, rope: null or alibi: false"
+            )
+
+    @property
+    def knows_positions(self) -> bool:
+        return self.alibi or super().knows_positions
 
     def build(self, hidden_size: int, layer: LayerPlan) -> MultiHeadAttention:
         return MultiHeadAttention(self, hidden_size, layer)
 
 
 class MultiHeadAttention(nn.Module):
+    """``qkv`` gives all heads' queries, then keys, then values."""
+
     def __init__(self, config: MultiHeadConfig, hidden_size: int, layer: LayerPlan) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.head_dim = hidden_size // config.num_heads
+        num_kv_heads = config.num_kv_heads or config.num_heads
+        self.heads = (config.num_heads, num_kv_heads, num_kv_heads)
+        self.head_dim = config.size_of_head(hidden_size)
         self.window = layer.window
-        self.backend = config.backend
-        self.qkv = nn.Linear(hidden_size, 3 * hidden_size, bias=config.bias)
-        self.out = OutputProjection(hidden_size, hidden_size, bias=config.bias)
+        self.alibi = config.alibi
+        self.backend = config.backend.of(layer.attention)
+        self.qkv = nn.Linear(hidden_size, sum(self.heads) * self.head_dim, bias=config.bias)
+        self.q_norm = config.qk_norm.build(self.head_dim) if config.qk_norm else nn.Identity()
+        self.k_norm = config.qk_norm.build(self.head_dim) if config.qk_norm else nn.Identity()
+        self.out = OutputProjection(config.num_heads * self.head_dim, hidden_size, bias=config.bias)
+        self.probability_dropout = config.dropout
         self.dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
-        """``[N, C]`` to ``[N, C]``; without a rotation, position is not looked at."""
-        qkv = self.qkv(hidden).unflatten(-1, (3, self.num_heads, self.head_dim))
-        q, k, v = qkv.unbind(1)
+        """``[N, C]`` to ``[N, C]``; without a rotation, queries and keys are not turned."""
+        heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim))
+        q, k, v = heads.split(self.heads, dim=1)
+        # A norm's parameters may be kept in another precision than the matrix product's result.
+        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
         mixed = attend(
@@ -76,6 +104,12 @@ class MultiHeadAttention(nn.Module):
             ragged,
             window=self.window,
             scale=self.head_dim**-0.5,
+            alibi_slopes=self._alibi_slopes(q.device),
+            dropout=self.probability_dropout if self.training else 0.0,
             backend=self.backend,
         )
         return self.dropout(self.out(mixed.flatten(1)))
+
+    def _alibi_slopes(self, device: torch.device) -> Tensor | None:
+        # Computed anew: a buffer would have to survive the meta device and every cast of dtype.
+        return alibi_slopes(self.heads[0]).to(device) if self.alibi else None

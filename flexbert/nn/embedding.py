@@ -4,25 +4,58 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from flexbert.config.model import EmbeddingConfig, NormConfig
+from flexbert.config.model import AbsolutePositionConfig, EmbeddingConfig, NormConfig
 from flexbert.config.registry import register
-from flexbert.nn.checks import check_probability
+from flexbert.errors import ConfigError, config_errors_under
+from flexbert.nn.checks import check_positive, check_probability
+from flexbert.nn.projection import embedding_table
 from flexbert.nn.ragged import RaggedBatch
 
 
 @register("token")
 @dataclass(frozen=True, kw_only=True)
 class TokenEmbeddingConfig(EmbeddingConfig):
-    """Token embeddings alone: position is left to attention."""
+    """Token embeddings, and what is added to them.
 
+    Args:
+        positions: absolute positions; None leaves position to attention.
+        token_types: how many segments of a document are told apart, by a learned vector each
+            (Devlin et al. 2019). Pretraining data is all of the first.
+        size: width of the embeddings, projected to hidden_size after the norm (ALBERT, Lan et al.
+            2020); hidden_size when None.
+        dropout: on the result.
+    """
+
+    positions: AbsolutePositionConfig | None = None
+    token_types: int = 0
+    size: int | None = None
     norm: NormConfig | None = None
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_probability("dropout", self.dropout)
+        if self.token_types < 0:
+            raise ConfigError("token_types", f"must not be negative, got {self.token_types}")
+        if self.size is not None:
+            check_positive("size", self.size)
+
+    @property
+    def max_length(self) -> int | None:
+        return self.positions.max_length if self.positions else None
+
+    @property
+    def knows_positions(self) -> bool:
+        return self.positions is not None
+
+    def matrix_size(self, hidden_size: int) -> int:
+        return self.size or hidden_size
+
+    def check(self, hidden_size: int) -> None:
+        if self.positions is not None:
+            with config_errors_under("positions"):
+                self.positions.check(self.matrix_size(hidden_size))
 
     def build(self, vocab_size: int, hidden_size: int) -> TokenEmbedding:
         return TokenEmbedding(self, vocab_size, hidden_size)
@@ -31,13 +64,35 @@ class TokenEmbeddingConfig(EmbeddingConfig):
 class TokenEmbedding(nn.Module):
     def __init__(self, config: TokenEmbeddingConfig, vocab_size: int, hidden_size: int) -> None:
         super().__init__()
-        # Not nn.Embedding(V, C): its random values would be replaced, and drawing them on the meta
-        # device imports torch._dynamo, 3 seconds.
-        self.tokens = nn.Embedding.from_pretrained(
-            torch.empty(vocab_size, hidden_size), freeze=False
-        )
-        self.norm = config.norm.build(hidden_size) if config.norm else nn.Identity()
+        size = config.matrix_size(hidden_size)
+        self.max_length = config.max_length
+        self.tokens = embedding_table(vocab_size, size)
+        self.positions = config.positions.build(size) if config.positions else None
+        self.token_types = embedding_table(config.token_types, size) if config.token_types else None
+        self.norm = config.norm.build(size) if config.norm else nn.Identity()
+        self.projection = nn.Linear(size, hidden_size) if config.size else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, ragged: RaggedBatch) -> Tensor:
-        return self.dropout(self.norm(self.tokens(ragged.tokens)))
+        """A ragged batch to ``[N, C]``.
+
+        Raises:
+            ValueError: if the batch may hold a document longer than there are positions, or tells
+                segments apart that have no vectors.
+        """
+        if self.max_length is not None and ragged.max_seqlen > self.max_length:
+            raise ValueError(
+                f"a document may have {ragged.max_seqlen} tokens, and there are positions for "
+                f"{self.max_length}"
+            )
+        hidden = self.tokens(ragged.tokens)
+        if self.positions is not None:
+            hidden = hidden + self.positions(ragged.position_ids)
+        if self.token_types is not None:
+            types = ragged.token_types
+            hidden = hidden + (
+                self.token_types.weight[0] if types is None else self.token_types(types)
+            )
+        elif ragged.token_types is not None:
+            raise ValueError("token types given to a model that has none")
+        return self.dropout(self.projection(self.norm(hidden)))

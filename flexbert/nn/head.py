@@ -1,51 +1,91 @@
-"""Masked-LM heads."""
+"""The masked-LM head, and the transformation that heads share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from flexbert.config.model import HeadConfig, ModelConfig, NormConfig
 from flexbert.config.registry import register
+from flexbert.errors import ConfigError
 from flexbert.nn.activations import ACTIVATIONS, check_activation
 from flexbert.nn.projection import Decoder
 
 
+@dataclass(frozen=True, kw_only=True)
+class TransformedHeadConfig(HeadConfig):
+    """A head that first transforms hidden states; each of the three parts may be left out.
+
+    Args:
+        dense: whether there is a matrix first.
+        bias: whether that has one.
+        activation: after the matrix; None for none.
+        norm: after the activation; None for none.
+    """
+
+    dense: bool = True
+    bias: bool = False
+    activation: str | None = "gelu"
+    norm: NormConfig | None
+
+    def __post_init__(self) -> None:
+        if self.activation is not None:
+            check_activation("activation", self.activation)
+        if self.bias and not self.dense:
+            raise ConfigError("bias", "is that of the dense layer, and dense is false")
+
+
+class Transform(nn.Module):
+    """``norm(activation(dense(x)))``, ``[..., C]`` to ``[..., size]``."""
+
+    def __init__(self, config: TransformedHeadConfig, hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.dense = (
+            nn.Linear(hidden_size, size, bias=config.bias) if config.dense else nn.Identity()
+        )
+        self.activation = ACTIVATIONS[config.activation or "identity"]
+        self.norm = config.norm.build(size) if config.norm else nn.Identity()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.norm(self.activation(self.dense(hidden)))
+
+
 @register("mlm")
 @dataclass(frozen=True, kw_only=True)
-class MLMHeadConfig(HeadConfig):
+class MLMHeadConfig(TransformedHeadConfig):
     """BERT's head (Devlin et al. 2019): dense, activation, norm, decoder.
 
     Args:
-        bias: whether the dense layer has one.
         tied: whether the decoder's matrix is the token embedding's.
         decoder_bias: whether the decoder has a bias of its own.
     """
 
-    norm: NormConfig
-    activation: str = "gelu"
-    bias: bool = False
+    task: ClassVar[str] = "masked_lm"
+
     tied: bool = True
     decoder_bias: bool = True
 
-    def __post_init__(self) -> None:
-        check_activation("activation", self.activation)
+    def check(self, model: ModelConfig) -> None:
+        width = model.embedding.matrix_size(model.hidden_size)
+        if self.tied and not self.dense and width != model.hidden_size:
+            raise ConfigError(
+                "dense",
+                f"is needed to tie the decoder to embeddings of size {width}, hidden_size is "
+                f"{model.hidden_size}",
+            )
 
     def build(self, model: ModelConfig) -> MLMHead:
         return MLMHead(self, model)
 
 
-class MLMHead(nn.Module):
+class MLMHead(Transform):
     def __init__(self, config: MLMHeadConfig, model: ModelConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(model.hidden_size, model.hidden_size, bias=config.bias)
-        self.activation = ACTIVATIONS[config.activation]
-        self.norm = config.norm.build(model.hidden_size)
-        self.decoder = Decoder(
-            model.vocab_size, model.hidden_size, tied=config.tied, bias=config.decoder_bias
-        )
+        size = model.embedding.matrix_size(model.hidden_size) if config.tied else model.hidden_size
+        super().__init__(config, model.hidden_size, size)
+        self.decoder = Decoder(model.vocab_size, size, tied=config.tied, bias=config.decoder_bias)
 
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """``[M, C]`` and the embedding matrix ``[V, C]`` to logits ``[M, V]``."""
-        return self.decoder(self.norm(self.activation(self.dense(hidden))), embedding)
+    def forward(self, hidden: Tensor, token_matrix: Tensor) -> Tensor:  # type: ignore[override]
+        """``[M, C]`` and the token matrix ``[V, E]`` to logits ``[M, V]``."""
+        return self.decoder(super().forward(hidden), token_matrix)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from flexbert.config.model import ModelConfig
-
-AttentionKind = Literal["global", "local"]
+from flexbert.config.model import AttentionKind, LayerParts, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -16,6 +13,7 @@ class LayerPlan:
 
     Args:
         index: counted from 0.
+        parts: what it is built of.
         attention: ``global`` layers see the whole document, ``local`` ones a window.
         window: total width of the window, even: a query sees the keys with
             ``|q - k| <= window // 2``. None in a global layer.
@@ -24,6 +22,7 @@ class LayerPlan:
     """
 
     index: int
+    parts: LayerParts
     attention: AttentionKind
     window: int | None
     theta: float | None
@@ -31,17 +30,18 @@ class LayerPlan:
 
 
 def layer_plan(model: ModelConfig) -> tuple[LayerPlan, ...]:
-    """The plan of every layer. Layer i is global when ``i % global_every == 0``."""
+    """The plan of every layer."""
     return tuple(_plan_layer(model, index) for index in range(model.num_layers))
 
 
 def _plan_layer(model: ModelConfig, index: int) -> LayerPlan:
-    attention = model.attention
-    kind: AttentionKind = "global" if index % attention.global_every == 0 else "local"
+    parts = model.layer(index)
+    kind = parts.attention.kind(index)
     return LayerPlan(
         index=index,
+        parts=parts,
         attention=kind,
-        window=attention.window if kind == "local" else None,
-        theta=attention.rope.layer_theta(kind) if attention.rope else None,
-        skip_attention_norm=model.block.skips_attention_norm(index),
+        window=parts.attention.window if kind == "local" else None,
+        theta=parts.attention.rope.layer_theta(kind) if parts.attention.rope else None,
+        skip_attention_norm=parts.block.skips_attention_norm(index),
     )

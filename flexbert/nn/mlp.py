@@ -13,20 +13,55 @@ from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.projection import OutputProjection
 
 
-@register("glu")
 @dataclass(frozen=True, kw_only=True)
-class GLUConfig(MLPConfig):
-    """Gated linear unit (Shazeer 2020): GeGLU with ``gelu``, SwiGLU with ``silu``."""
+class _TwoLayerConfig(MLPConfig):
+    """A matrix up, an activation, a matrix down.
+
+    Args:
+        dropout: on what the second matrix reads.
+        output_dropout: on what is added to the residual stream.
+    """
 
     intermediate_size: int
     activation: str = "gelu"
     bias: bool = False
     dropout: float = 0.0
+    output_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_positive("intermediate_size", self.intermediate_size)
         check_activation("activation", self.activation)
         check_probability("dropout", self.dropout)
+        check_probability("output_dropout", self.output_dropout)
+
+
+@register("mlp")
+@dataclass(frozen=True, kw_only=True)
+class PlainMLPConfig(_TwoLayerConfig):
+    """Two matrices with an activation between them (Vaswani et al. 2017)."""
+
+    def build(self, hidden_size: int) -> PlainMLP:
+        return PlainMLP(self, hidden_size)
+
+
+class PlainMLP(nn.Module):
+    def __init__(self, config: PlainMLPConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
+        self.up = nn.Linear(hidden_size, config.intermediate_size, bias=config.bias)
+        self.down = OutputProjection(config.intermediate_size, hidden_size, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output_dropout = nn.Dropout(config.output_dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        activated = self.activation(self.up(hidden))
+        return self.output_dropout(self.down(self.dropout(activated)))
+
+
+@register("glu")
+@dataclass(frozen=True, kw_only=True)
+class GLUConfig(_TwoLayerConfig):
+    """Gated linear unit (Shazeer 2020): GeGLU with ``gelu``, SwiGLU with ``silu``."""
 
     def build(self, hidden_size: int) -> GLU:
         return GLU(self, hidden_size)
@@ -41,7 +76,9 @@ class GLU(nn.Module):
         self.up = nn.Linear(hidden_size, 2 * config.intermediate_size, bias=config.bias)
         self.down = OutputProjection(config.intermediate_size, hidden_size, bias=config.bias)
         self.dropout = nn.Dropout(config.dropout)
+        self.output_dropout = nn.Dropout(config.output_dropout)
 
     def forward(self, hidden: Tensor) -> Tensor:
         activated, multiplier = self.up(hidden).chunk(2, dim=-1)
-        return self.down(self.dropout(self.activation(activated) * multiplier))
+        gated = self.activation(activated) * multiplier
+        return self.output_dropout(self.down(self.dropout(gated)))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from flexbert.config.model import NormConfig
 from flexbert.config.registry import register
@@ -22,5 +24,36 @@ class LayerNormConfig(NormConfig):
     def __post_init__(self) -> None:
         check_positive("eps", self.eps)
 
-    def build(self, hidden_size: int) -> nn.Module:
-        return nn.LayerNorm(hidden_size, eps=self.eps, bias=self.bias)
+    def build(self, size: int) -> nn.LayerNorm:
+        return nn.LayerNorm(size, eps=self.eps, bias=self.bias)
+
+
+@register("rmsnorm")
+@dataclass(frozen=True, kw_only=True)
+class RMSNormConfig(NormConfig):
+    """RMSNorm (Zhang and Sennrich 2019), always with a weight."""
+
+    eps: float = 1e-6
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive("eps", self.eps)
+
+    def build(self, size: int) -> RMSNorm:
+        return RMSNorm(size, self.eps, self.bias)
+
+
+class RMSNorm(nn.Module):
+    """``x / sqrt(mean(x^2) + eps) * weight + bias``; torch's own has no bias."""
+
+    def __init__(self, size: int, eps: float, bias: bool) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        # As autocast has it for LayerNorm; and torch fuses only where input and weight agree.
+        x = x.to(self.weight.dtype)
+        normed = F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return normed if self.bias is None else normed + self.bias

@@ -1,10 +1,19 @@
-"""Linear layers that an initialiser has to tell from the others."""
+"""Tables and linear layers that an initialiser has to tell from the others."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def embedding_table(num_rows: int, size: int) -> nn.Embedding:
+    """An embedding without values: the recipe's init gives them.
+
+    ``nn.Embedding(num_rows, size)`` would draw some that are replaced, and drawing them on the meta
+    device imports torch._dynamo, 3 seconds.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(num_rows, size), freeze=False)
 
 
 class OutputProjection(nn.Linear):
@@ -17,11 +26,11 @@ class Decoder(nn.Module):
     A tied decoder does not hold the matrix, so it appears once among the parameters.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, *, tied: bool, bias: bool) -> None:
+    def __init__(self, vocab_size: int, size: int, *, tied: bool, bias: bool) -> None:
         super().__init__()
-        self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, hidden_size))
+        self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, size))
         self.bias = nn.Parameter(torch.empty(vocab_size)) if bias else None
 
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        """``[M, C]`` and the embedding matrix ``[V, C]`` to logits ``[M, V]``."""
-        return F.linear(hidden, embedding if self.weight is None else self.weight, self.bias)
+    def forward(self, hidden: Tensor, token_matrix: Tensor) -> Tensor:
+        """``[M, E]`` and the token matrix ``[V, E]`` to logits ``[M, V]``."""
+        return F.linear(hidden, token_matrix if self.weight is None else self.weight, self.bias)

@@ -25,15 +25,19 @@ class RaggedBatch:
         cu_seqlens: where each sequence starts, and N at the end: ``[S + 1]``, int32.
         max_seqlen: no sequence is longer; may be larger than the longest.
         position_ids: each token's position within its sequence ``[N]``, int64.
+        token_types: each token's segment ``[N]``, int64; None when all are of the first.
     """
 
     tokens: Tensor
     cu_seqlens: Tensor
     max_seqlen: int
     position_ids: Tensor
+    token_types: Tensor | None = None
 
 
-def unpad(input_ids: Tensor, attention_mask: Tensor) -> tuple[RaggedBatch, Tensor]:
+def unpad(
+    input_ids: Tensor, attention_mask: Tensor, token_types: Tensor | None = None
+) -> tuple[RaggedBatch, Tensor]:
     """The real tokens of a padded batch, and where they stood.
 
     Padding may stand on either side; positions count a row's real tokens from 0, wherever they
@@ -42,6 +46,7 @@ def unpad(input_ids: Tensor, attention_mask: Tensor) -> tuple[RaggedBatch, Tenso
     Args:
         input_ids: token ids ``[B, T]``.
         attention_mask: nonzero at real tokens ``[B, T]``.
+        token_types: each token's segment ``[B, T]``.
 
     Returns:
         The ragged batch of B sequences, and its tokens' indices into the flattened ``[B * T]``.
@@ -55,6 +60,7 @@ def unpad(input_ids: Tensor, attention_mask: Tensor) -> tuple[RaggedBatch, Tenso
         cu_seqlens=F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32),
         max_seqlen=int(lengths.max()),
         position_ids=(is_real.cumsum(dim=1) - 1)[is_real],
+        token_types=None if token_types is None else token_types.flatten()[indices],
     )
     return ragged, indices
 

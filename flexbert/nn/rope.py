@@ -1,7 +1,8 @@
-"""Rotary position embeddings (Su et al. 2021), in the half-split form of Hugging Face models.
+"""Rotary position embeddings (Su et al. 2021).
 
-Dimension ``i`` of the first half of a head is paired with dimension ``i`` of the second half, and
-the pair is turned by the angle ``position * theta ** (-2 i / D)``.
+A pair of dimensions of a head is turned by the angle ``position * theta ** (-2 i / R)``, i being
+the pair's number among ``R / 2``. In the half-split form (Hugging Face's, GPT-NeoX's) dimension i
+is paired with ``i + R / 2``, in the interleaved form (GPT-J's) dimension ``2 i`` with ``2 i + 1``.
 """
 
 from __future__ import annotations
@@ -12,63 +13,110 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from flexbert.config.model import PositionConfig
+from flexbert.config.model import AttentionKind, PositionConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive
+from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
 
 
 @register("rope")
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig(PositionConfig):
-    """Rotary embeddings on the whole head, with a base for each kind of attention."""
+    """Rotary embeddings.
 
-    theta: dict[str, float]
+    Args:
+        theta: the base for each kind of attention there is, ``global`` and ``local``; null is none.
+        fraction: share of the head's dimensions that is turned, from the first one on.
+        interleaved: which dimensions form a pair.
+        scaling: how to reach further than the lengths trained on.
+    """
+
+    theta: dict[str, float | None]
+    fraction: float = 1.0
+    interleaved: bool = False
+    scaling: ScalingConfig | None = None
 
     def __post_init__(self) -> None:
-        if set(self.theta) != {"global", "local"}:
-            raise ConfigError("theta", f"needs the keys global and local, got {sorted(self.theta)}")
         for kind, theta in self.theta.items():
-            check_positive(f"theta.{kind}", theta)
+            if theta is not None:
+                check_positive(f"theta.{kind}", theta)
+        if not 0 < self.fraction <= 1:
+            raise ConfigError("fraction", f"must be above 0 and at most 1, got {self.fraction}")
 
-    def layer_theta(self, kind: str) -> float:
-        return self.theta[kind]
+    def layer_theta(self, kind: AttentionKind) -> float:
+        theta = self.theta[kind]
+        assert theta is not None, "checked when the model's config was made"
+        return theta
+
+    def check(self, head_dim: int, kinds: frozenset[AttentionKind]) -> None:
+        given = {kind for kind, theta in self.theta.items() if theta is not None}
+        if given != kinds:
+            raise ConfigError(
+                "theta",
+                f"there are {' and '.join(sorted(kinds))} layers, and bases for "
+                f"{' and '.join(sorted(given)) or 'none'}; null takes one away",
+            )
+        size = self.rotary_size(head_dim)
+        if self.scaling is not None and size <= 2:
+            raise ConfigError("scaling", f"needs more than one pair, the head has {size // 2}")
+        if size % 2 or size == 0 or size != head_dim * self.fraction:
+            raise ConfigError(
+                "fraction",
+                f"must turn an even number of the head's {head_dim} dimensions, "
+                f"{self.fraction} of them are {head_dim * self.fraction:g}",
+            )
+
+    def rotary_size(self, head_dim: int) -> int:
+        """How many dimensions of a head are turned."""
+        return round(head_dim * self.fraction)
 
     def build(self, head_dim: int, theta: float) -> Rope:
-        if head_dim % 2:
-            raise ConfigError(
-                "model.attention.num_heads", f"rope needs an even head size, got {head_dim}"
-            )
-        return Rope(head_dim, theta)
+        return Rope(self, self.rotary_size(head_dim), theta)
 
 
 class Rotation(NamedTuple):
-    """The cosine and sine of every token's angles, each ``[N, 1, D / 2]``."""
+    """The cosine and sine of every token's angles, each ``[N, 1, R / 2]``, and how to pair."""
 
     cos: Tensor
     sin: Tensor
+    interleaved: bool
 
 
 class Rope(nn.Module):
     """Angles of one base. Nothing is kept between calls, so nothing can go stale."""
 
-    def __init__(self, head_dim: int, theta: float) -> None:
+    def __init__(self, config: RopeConfig, size: int, theta: float) -> None:
         super().__init__()
-        self.head_dim = head_dim
+        self.size = size
         self.theta = theta
+        self.interleaved = config.interleaved
+        self.scaling = config.scaling
 
-    def forward(self, position_ids: Tensor, dtype: torch.dtype) -> Rotation:
-        """The rotation at positions ``[N]``, computed in ``dtype``, at least float32."""
-        steps = torch.arange(0, self.head_dim, 2, device=position_ids.device).to(dtype)
-        frequencies = 1.0 / self.theta ** (steps / self.head_dim)
+    def forward(self, ragged: RaggedBatch) -> Rotation:
+        """The rotation of each token, in float32 whatever the model's dtype, as everyone has it."""
+        if self.scaling is None:
+            frequencies = inverse_frequencies(self.theta, self.size, ragged.tokens.device)
+            factor = 1.0
+        else:
+            frequencies = self.scaling.inverse_frequencies(self.theta, self.size, ragged)
+            factor = self.scaling.attention_factor()
         # An outer product by broadcasting: autocast would turn a matmul's angles into bfloat16.
-        angles = position_ids.to(dtype)[:, None, None] * frequencies
-        return Rotation(angles.cos(), angles.sin())
+        angles = ragged.position_ids.float()[:, None, None] * frequencies
+        return Rotation(angles.cos() * factor, angles.sin() * factor, self.interleaved)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn queries or keys ``[N, H, D]``; computed in the rotation's precision, returned in x's."""
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(x.dtype)
+    """Turn queries or keys ``[N, H, D]``; computed in at least float32, returned in x's dtype."""
+    cos, sin, interleaved = rotation
+    size = 2 * cos.shape[-1]
+    turned, kept = x[..., :size], x[..., size:]
+    if interleaved:
+        first, second = turned[..., ::2], turned[..., 1::2]
+    else:
+        first, second = turned.chunk(2, dim=-1)
+    pair = (first * cos - second * sin, second * cos + first * sin)
+    result = torch.stack(pair, dim=-1).flatten(-2) if interleaved else torch.cat(pair, dim=-1)
+    result = result.to(x.dtype)
+    return torch.cat((result, kept), dim=-1) if kept.shape[-1] else result

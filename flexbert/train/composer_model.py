@@ -10,10 +10,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from flexbert.config.model import ModelConfig
-from flexbert.config.schema import Precision
+from flexbert.config.schema import Precision, Recipe
+from flexbert.config.training import LossConfig
+from flexbert.nn.build import fill
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
-from flexbert.train.metrics import MaskedAccuracy, MaskedLoss, masked_loss
+from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
 
 Microbatch = dict[str, Any]
 
@@ -26,8 +28,9 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
     Composer refuses bf16 on a CPU.
     """
 
-    def __init__(self, config: ModelConfig, precision: Precision) -> None:
+    def __init__(self, config: ModelConfig, precision: Precision, loss: LossConfig) -> None:
         super().__init__(config)
+        self.loss_function = loss
         self.autocast_enabled = precision == "amp_bf16"
 
     def forward(self, batch: Microbatch) -> Tensor:  # type: ignore[override]
@@ -44,7 +47,7 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
 
     def loss(self, outputs: Tensor, batch: Microbatch) -> Tensor:
         """Mean over this micro-batch; Composer weights it by the tokens of the global batch."""
-        return masked_loss(outputs, batch["labels"])
+        return self.loss_function(outputs, batch["labels"])
 
     def eval_forward(self, batch: Microbatch, outputs: Tensor | None = None) -> Tensor:
         return self(batch) if outputs is None else outputs
@@ -56,10 +59,8 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
         metric.update(outputs, batch["labels"])
 
 
-def build_composer_model(config: ModelConfig, precision: Precision) -> ComposerMaskedLM:
-    """A new, initialised model; see :func:`flexbert.nn.masked_lm.build_model`."""
+def build_composer_model(recipe: Recipe) -> ComposerMaskedLM:
+    """A new, initialised model; see :func:`flexbert.nn.build.build_model`."""
     with torch.device("meta"):
-        model = ComposerMaskedLM(config, precision)
-    model.to_empty(device="cpu")
-    config.init.apply(model, config)
-    return model
+        model = ComposerMaskedLM(recipe.model, recipe.precision, recipe.loss)
+    return fill(model, recipe.model)

@@ -15,7 +15,7 @@ from flexbert import __version__
 from flexbert.config.schema import Recipe
 from flexbert.data.corpus import Corpus
 from flexbert.doctor import PACKAGES, package_version
-from flexbert.nn.masked_lm import parameter_counts
+from flexbert.nn.build import parameter_counts
 from flexbert.train.run_folder import RunFolder
 
 

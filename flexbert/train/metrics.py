@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
-IGNORE = -100
-
-
-def masked_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy in nats of ``logits [M, V]`` over the labels that are not ``IGNORE``.
-
-    Zero, with a gradient of zero, where there is none: a padding row must not make NaN, nor leave a
-    parameter without the gradient that other processes wait for.
-    """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
-    return total / (labels != IGNORE).sum().clamp(min=1)
+from flexbert.nn.loss import IGNORE, summed_cross_entropy
 
 
 class _MaskedMean(Metric):
@@ -41,9 +30,7 @@ class MaskedLoss(_MaskedMean):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add ``logits [M, V]`` against ``labels [M]``."""
-        self.total += F.cross_entropy(
-            logits.float(), labels, ignore_index=IGNORE, reduction="sum"
-        ).double()
+        self.total += summed_cross_entropy(logits, labels).double()
         self.count += (labels != IGNORE).sum()
 
 

@@ -106,7 +106,7 @@ def _assemble(
     device = get_device(None)
     if device.name == "cpu":
         return_freed_tensors()
-    model = device.module_to_device(build_composer_model(recipe.model, recipe.precision))
+    model = device.module_to_device(build_composer_model(recipe))
     preemption = Preemption()
     callbacks: list[Callback] = [
         Hyperparameters(stage),

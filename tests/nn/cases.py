@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.model import ModelConfig
 from flexbert.nn.attention import MultiHeadConfig
 from flexbert.nn.block import PreNormConfig
@@ -28,7 +29,9 @@ def attention_config(**changes: Any) -> MultiHeadConfig:
         "global_every": 3,
         "rope": RopeConfig(theta={"global": 160_000.0, "local": 10_000.0}),
     }
-    return MultiHeadConfig(**fields | changes)
+    fields |= changes
+    fields["backend"] = BackendChoice.parse(fields.get("backend", "auto"))
+    return MultiHeadConfig(**fields)
 
 
 def small_model(**changes: Any) -> ModelConfig:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from flexbert.nn.masked_lm import build_model
+from flexbert.nn.build import build_model
 from tests.nn.cases import ragged_batch, small_model
 from tests.nn.tolerances import assert_same
 

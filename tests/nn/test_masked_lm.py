@@ -10,9 +10,9 @@ from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.load import interpolate, read_tree
 from flexbert.config.model import ModelConfig
+from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.init import MegatronInitConfig
-from flexbert.nn.masked_lm import build_model, parameter_counts
 from flexbert.nn.norm import LayerNormConfig
 from flexbert.nn.ragged import RaggedBatch
 from tests.nn.cases import VOCAB_SIZE, attention_config, ragged_batch, small_model

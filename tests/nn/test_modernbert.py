@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from transformers import ModernBertConfig, ModernBertForMaskedLM
 
 from flexbert.config.model import ModelConfig
-from flexbert.nn.masked_lm import MaskedLM, PaddedMaskedLM, build_model
+from flexbert.nn.build import build_model
+from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.mlp import GLUConfig
+from flexbert.nn.padded import PaddedModel
 from tests.nn.cases import VOCAB_SIZE, attention_config, small_model
 from tests.nn.tolerances import assert_same
 
@@ -105,7 +107,7 @@ def test_logits_and_gradients_equal_transformers(model: ModelConfig, dtype: torc
 
     input_ids, attention_mask = padded_batch()
     is_real = attention_mask.bool()
-    our_logits = PaddedMaskedLM(ours)(input_ids, attention_mask)[is_real]
+    our_logits = PaddedModel(ours, model)(input_ids, attention_mask)[is_real]
     their_logits = theirs(input_ids, attention_mask).logits[is_real]
     assert_same(our_logits, their_logits)
 

@@ -1,48 +1,124 @@
+"""Rotary embeddings against the definition, and their scaling against transformers'."""
+
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from flexbert.nn.rope import Rope, rotate
+from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.rope import Rope, RopeConfig, rotate
+from flexbert.nn.rope_scaling import (
+    DynamicNTKScaling,
+    LinearScaling,
+    NTKScaling,
+    ScalingConfig,
+    YarnScaling,
+)
+from tests.nn.cases import ragged_batch
 from tests.nn.tolerances import assert_same
 
 
-def test_rotation_turns_each_pair_by_its_angle() -> None:
-    x = torch.randn(1, 1, 6, dtype=torch.float64)
-    rotated = rotate(x, Rope(6, theta=100.0)(torch.tensor([5]), torch.float64))
-    for pair in range(3):
-        angle = 5 * 100.0 ** (-2 * pair / 6)
-        expected = torch.view_as_complex(x[0, 0, [pair, pair + 3]]) * complex(
-            math.cos(angle), math.sin(angle)
-        )
-        assert_same(rotated[0, 0, [pair, pair + 3]], torch.view_as_real(expected))
+def rope(size: int, theta: float, **options: Any) -> Rope:
+    return Rope(RopeConfig(theta={"global": theta}, **options), size, theta)
+
+
+def at(positions: list[int]) -> RaggedBatch:
+    """One document, its tokens at these positions."""
+    ids = torch.tensor(positions)
+    ends = torch.tensor([0, len(ids)], dtype=torch.int32)
+    return RaggedBatch(torch.zeros_like(ids), ends, len(ids), ids)
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotation_turns_each_pair_by_its_angle(interleaved: bool, fraction: float) -> None:
+    x = torch.randn(1, 1, 12)
+    size = int(12 * fraction)
+    rotated = rotate(x, rope(size, 100.0, interleaved=interleaved, fraction=fraction)(at([5])))
+    for pair in range(size // 2):
+        angle = 5 * 100.0 ** (-2 * pair / size)
+        dims = [2 * pair, 2 * pair + 1] if interleaved else [pair, pair + size // 2]
+        turn = complex(math.cos(angle), math.sin(angle))
+        expected = torch.view_as_complex(x[0, 0, dims]) * turn
+        assert_same(rotated[0, 0, dims], torch.view_as_real(expected))
+    assert torch.equal(rotated[..., size:], x[..., size:])
 
 
 def test_scores_depend_on_distance_alone() -> None:
-    rope = Rope(16, theta=10_000.0)
-    q, k = torch.randn(2, 1, 2, 16, dtype=torch.float64)
+    turn = rope(16, 10_000.0)
+    q, k = torch.randn(2, 1, 2, 16)
 
     def score(q_position: int, k_position: int) -> torch.Tensor:
-        turned_q = rotate(q, rope(torch.tensor([q_position]), torch.float64))
-        turned_k = rotate(k, rope(torch.tensor([k_position]), torch.float64))
-        return (turned_q * turned_k).sum(-1)
+        return (rotate(q, turn(at([q_position]))) * rotate(k, turn(at([k_position])))).sum(-1)
 
-    assert_same(score(3, 10), score(1003, 1010))
+    assert_same(score(3, 10), score(103, 110))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_rotated_tensors_keep_their_dtype(dtype: torch.dtype) -> None:
-    rotation = Rope(8, theta=10_000.0)(torch.arange(5), torch.float32)
+    rotation = rope(8, 10_000.0)(at([0, 1, 2, 3, 4]))
     assert rotate(torch.randn(5, 2, 8, dtype=dtype), rotation).dtype == dtype
 
 
 def test_autocast_does_not_coarsen_angles() -> None:
-    rope = Rope(8, theta=10_000.0)
-    positions = torch.arange(8192)
-    exact = rope(positions, torch.float32)
+    turn = rope(8, 10_000.0)
+    batch = at(list(range(8192)))
+    exact = turn(batch)
     with torch.autocast("cpu", torch.bfloat16):
-        cast = rope(positions, torch.float32)
+        cast = turn(batch)
     assert torch.equal(cast.cos, exact.cos)
     assert torch.equal(cast.sin, exact.sin)
+
+
+def their_frequencies(kind: str, seq_len: int | None = None, **scaling: Any) -> tuple[Any, float]:
+    config = PretrainedConfig(
+        hidden_size=64,
+        num_attention_heads=2,
+        head_dim=32,
+        rope_theta=1000.0,
+        max_position_embeddings=128,
+        rope_scaling={"rope_type": kind, **scaling},
+    )
+    return ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), seq_len=seq_len)
+
+
+@pytest.mark.parametrize(
+    ("ours", "kind", "theirs"),
+    [
+        (LinearScaling(factor=3.0), "linear", {"factor": 3.0}),
+        (YarnScaling(factor=4.0, original_length=128), "yarn", {"factor": 4.0}),
+        (
+            YarnScaling(factor=16.0, original_length=128, beta_fast=20.0, beta_slow=2.0),
+            "yarn",
+            {"factor": 16.0, "beta_fast": 20.0, "beta_slow": 2.0},
+        ),
+    ],
+)
+def test_scaling_equals_transformers(
+    ours: ScalingConfig, kind: str, theirs: dict[str, float]
+) -> None:
+    expected, factor = their_frequencies(kind, **theirs)
+    assert_same(ours.inverse_frequencies(1000.0, 32, at([0, 1])), expected)
+    assert ours.attention_factor() == pytest.approx(factor)
+
+
+def test_dynamic_scaling_equals_transformers_for_each_document_alone() -> None:
+    ragged = ragged_batch((100, 0, 128, 300, 1000))
+    ours = DynamicNTKScaling(factor=2.0, original_length=128)
+    frequencies = ours.inverse_frequencies(1000.0, 32, ragged)
+    for start, end in ragged.cu_seqlens.unfold(0, 2, 1).tolist():
+        expected, _ = their_frequencies("dynamic", seq_len=end - start, factor=2.0)
+        for token in range(start, end):
+            assert_same(frequencies[token, 0], expected)
+
+
+def test_ntk_slows_the_slowest_pair_by_the_factor_and_the_fastest_not_at_all() -> None:
+    plain = LinearScaling(factor=1.0).inverse_frequencies(1000.0, 32, at([0]))
+    scaled = NTKScaling(factor=8.0).inverse_frequencies(1000.0, 32, at([0]))
+    assert_same(scaled[0], plain[0])
+    assert_same(scaled[-1], plain[-1] / 8)

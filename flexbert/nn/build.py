@@ -1,0 +1,61 @@
+"""A model from its config."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from flexbert.config.model import ModelConfig
+from flexbert.nn.classification import ClassificationHeadConfig, Classifier
+from flexbert.nn.masked_lm import MaskedLM
+
+Model = MaskedLM | Classifier
+M = TypeVar("M", bound=nn.Module)
+
+
+def new_model(config: ModelConfig) -> Model:
+    """The model that the config's head asks for, its parameters not filled yet."""
+    is_classifier = isinstance(config.head, ClassificationHeadConfig)
+    return Classifier(config) if is_classifier else MaskedLM(config)
+
+
+def build_model(config: ModelConfig, *, device: torch.device | str = "cpu") -> Model:
+    """A new, initialised model.
+
+    Its weights are drawn on the CPU from the global seed, so they are the same for any device and
+    any number of processes. On the ``meta`` device nothing is drawn or allocated.
+    """
+    with torch.device("meta"):
+        model = new_model(config)
+    if torch.device(device).type == "meta":
+        return model
+    return fill(model, config).to(device)
+
+
+def fill(model: M, config: ModelConfig) -> M:
+    """Give a model from the meta device memory on the CPU, and its parameters their values."""
+    model.to_empty(device="cpu")
+    config.init.apply(model, config)
+    return model
+
+
+def parameter_counts(config: ModelConfig) -> dict[str, int]:
+    """How many parameters the model has, without allocating them.
+
+    Returns:
+        ``embedding``: all that tokens are embedded by; ``encoder``: layers and final norm;
+        ``total``: these and the head, a tied decoder matrix counted once, as embedding.
+    """
+    model = build_model(config, device="meta")
+    embedding = _count(model.encoder.embedding)
+    return {
+        "total": _count(model),
+        "embedding": embedding,
+        "encoder": _count(model.encoder) - embedding,
+    }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
