@@ -55,6 +55,11 @@ def register(name: str) -> Callable[[C], C]:
     return decorate
 
 
+def families() -> list[str]:
+    """The names of all families, in the order of their definition."""
+    return list(_FAMILIES)
+
+
 def members(family: str) -> dict[str, type[Component]]:
     """Name to config class of everything registered in ``family``."""
     return dict(_FAMILIES[family])

@@ -23,6 +23,7 @@ from flexbert.config.training import (
 from flexbert.errors import ConfigError, config_errors_under
 
 Precision = Literal["amp_bf16", "fp32"]
+Compile = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,9 @@ class Recipe:
         run_name: the run's folder is ``runs_folder/run_name``.
         seed: what weights, data order, masks and dropout are drawn from.
         precision: ``amp_bf16`` runs matrix products in bfloat16 by autocast, on any device.
+        compile: torch.compile. ``auto`` compiles on GPUs what can be compiled and says what cannot;
+            ``always`` does on any device and refuses to train where a part cannot.
+        deterministic: only operations that give the same bits every time; slower on GPUs.
         duration: length of training, in real tokens (padding never counts) or in updates.
     """
 
@@ -40,6 +44,8 @@ class Recipe:
     runs_folder: Path = Path("runs")
     seed: int
     precision: Precision = "amp_bf16"
+    compile: Compile = "auto"
+    deterministic: bool = False
     model: ModelConfig
     data: DataConfig
     loss: LossConfig = field(default_factory=plain_loss)

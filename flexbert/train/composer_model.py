@@ -12,7 +12,9 @@ from torchmetrics import Metric
 from flexbert.config.model import ModelConfig
 from flexbert.config.schema import Precision, Recipe
 from flexbert.config.training import LossConfig
+from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
+from flexbert.nn.compilation import CompileError, compile_model
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
@@ -57,6 +59,30 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
 
     def update_metric(self, batch: Microbatch, outputs: Tensor, metric: Metric) -> None:
         metric.update(outputs, batch["labels"])
+
+
+def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
+    """Compile what the recipe asks for, in place.
+
+    Returns:
+        What is compiled and what is not, and why: to be announced.
+
+    Raises:
+        ConfigError: if ``compile: always`` cannot be done.
+    """
+    device = next(model.parameters()).device
+    if recipe.compile == "never" or (recipe.compile == "auto" and device.type != "cuda"):
+        return f"torch.compile: off (compile: {recipe.compile}, device: {device.type})"
+    try:
+        left_out = compile_model(model, model.autocast_enabled)
+    except CompileError as error:
+        left_out = {"everything": str(error)}
+    if not left_out:
+        return "torch.compile: on"
+    reasons = "; ".join(f"{name} runs uncompiled: {why}" for name, why in left_out.items())
+    if recipe.compile == "always":
+        raise ConfigError("compile", f"always cannot be done here: {reasons}")
+    return f"torch.compile: {reasons}"
 
 
 def build_composer_model(recipe: Recipe) -> ComposerMaskedLM:

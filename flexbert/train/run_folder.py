@@ -18,6 +18,7 @@ OPERATIONAL_KEYS = (
     "logging",
     "checkpoints",
     "evaluation",
+    "compile",
     "batch.microbatch_rows",
     "data.path",
     "data.num_workers",

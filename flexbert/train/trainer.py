@@ -10,6 +10,7 @@ from composer import Callback, DataSpec, Evaluator, Trainer
 from composer.core import Event, State
 from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
 from composer.utils import dist, get_device
+from composer.utils.reproducibility import configure_deterministic_mode
 
 from flexbert.config.load import LoadedRecipe
 from flexbert.config.schema import Recipe
@@ -33,7 +34,7 @@ from flexbert.train.checkpointing import (
     saved_timestamp,
     unchanging_contents,
 )
-from flexbert.train.composer_model import build_composer_model
+from flexbert.train.composer_model import build_composer_model, compile_as_asked
 from flexbert.train.cpu_memory import return_freed_tensors
 from flexbert.train.manifest import write_manifest
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
@@ -63,6 +64,7 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
     (stage,) = stages(recipe)
     corpus = open_corpus(recipe.data)
     check_corpus(recipe, corpus)
+    _set_determinism(recipe)
     folder = RunFolder(recipe.run_folder)
 
     dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
@@ -107,6 +109,7 @@ def _assemble(
     if device.name == "cpu":
         return_freed_tensors()
     model = device.module_to_device(build_composer_model(recipe))
+    _say(compile_as_asked(model, recipe))
     preemption = Preemption()
     callbacks: list[Callback] = [
         Hyperparameters(stage),
@@ -223,6 +226,14 @@ def _loggers(recipe: Recipe, folder: RunFolder) -> list[LoggerDestination]:
     if recipe.logging.tensorboard:
         loggers.append(TensorboardLogger(log_dir=str(folder.tensorboard)))
     return loggers
+
+
+def _set_determinism(recipe: Recipe) -> None:
+    """It has to come before anything runs on a GPU: cuBLAS reads its variable once."""
+    if recipe.deterministic:
+        configure_deterministic_mode()
+    else:
+        torch.use_deterministic_algorithms(False)
 
 
 def _say(text: str) -> None:

@@ -1,35 +1,244 @@
+"""torch.compile: no graph break, one graph for any documents, nothing left out silently."""
+
 from __future__ import annotations
 
-import torch
-from torch._dynamo.testing import CompileCounterWithBackend
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from flexbert.config.data import DataConfig
+from flexbert.config.model import MLPConfig, ModelConfig
+from flexbert.data.corpus import Corpus
+from flexbert.data.loader import eval_loader, train_loader
+from flexbert.nn import compilation
+from flexbert.nn.block import ParallelConfig, PostNormConfig, SandwichConfig
 from flexbert.nn.build import build_model
-from tests.nn.cases import ragged_batch, small_model
+from flexbert.nn.compilation import CompileError, compile_model
+from flexbert.nn.embedding import TokenEmbeddingConfig
+from flexbert.nn.head import MLMHeadConfig
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.mlp import PlainMLPConfig
+from flexbert.nn.norm import LayerNormConfig, RMSNormConfig
+from flexbert.nn.positions import LearnedPositionsConfig
+from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.rope import RopeConfig
+from flexbert.nn.rope_scaling import DynamicNTKScaling
+from tests.conftest import VOCAB_SIZE
+from tests.nn.cases import attention_config, small_model
 from tests.nn.tolerances import assert_same
 
-# Four batches of 60 tokens and a capacity of 6 sequences.
-BATCHES = [
-    ragged_batch(lengths, max_seqlen=40)
-    for lengths in (
-        (20, 40, 0, 0, 0, 0),
-        (10, 10, 10, 10, 10, 10),
-        (1, 39, 20, 0, 0, 0),
-        (30, 30, 0, 0, 0, 0),
+NORM = LayerNormConfig(bias=True)
+MODELS = {
+    "ModernBERT": small_model(vocab_size=VOCAB_SIZE),
+    "with dropout": small_model(
+        vocab_size=VOCAB_SIZE, attention=attention_config(output_dropout=0.1, dropout=0.1)
+    ),
+    "BERT": small_model(
+        vocab_size=VOCAB_SIZE,
+        num_layers=2,
+        embedding=TokenEmbeddingConfig(
+            positions=LearnedPositionsConfig(length=64), token_types=2, norm=NORM
+        ),
+        block=PostNormConfig(norm=NORM),
+        attention=attention_config(rope=None, window=None, global_every=1, bias=True),
+        mlp=PlainMLPConfig(intermediate_size=64, bias=True),
+        final_norm=None,
+        head=MLMHeadConfig(norm=NORM, bias=True),
+    ),
+    "ALiBi, grouped queries": small_model(
+        vocab_size=VOCAB_SIZE,
+        num_layers=2,
+        block=ParallelConfig(norm=NORM),
+        attention=attention_config(
+            rope=None, alibi=True, num_kv_heads=2, qk_norm=RMSNormConfig(), window=16
+        ),
+    ),
+    "sandwich, scaled rope": small_model(
+        vocab_size=VOCAB_SIZE,
+        num_layers=2,
+        block=SandwichConfig(norm=RMSNormConfig()),
+        attention=attention_config(
+            rope=RopeConfig(
+                theta={"global": 1e4, "local": 1e4},
+                fraction=0.5,
+                interleaved=True,
+                scaling=DynamicNTKScaling(factor=2.0, original_length=32),
+            )
+        ),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_dynamo() -> Iterator[None]:
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.config.recompile_limit = limit
+
+
+@pytest.fixture
+def microbatches(corpus: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Micro-batches of the real loader, without end."""
+    config = DataConfig(
+        path=corpus, max_length=64, row_length=128, num_workers=0, cache=tmp_path / "orders"
     )
-]
+    split = Corpus.open(corpus).split("train")
+    loader = train_loader(
+        split, config, seed=1, stage="s", rows_per_update=lambda _: 2, microbatch_rows=2
+    )
+    return (microbatch for batch in loader for microbatch in batch["microbatches"])
 
 
-def test_one_graph_serves_every_batch_of_one_capacity() -> None:
-    model = build_model(small_model(num_layers=2))
-    counter = CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(model, backend=counter, fullgraph=True)
-    for ragged in BATCHES:
-        positions = torch.randint(60, (9,))
-        expected = model(ragged, positions)
-        logits = compiled(ragged, positions)
-        assert_same(logits, expected)
-        gradients = torch.autograd.grad(logits.logsumexp(-1).sum(), list(model.parameters()))
-        references = torch.autograd.grad(expected.logsumexp(-1).sum(), list(model.parameters()))
-        for gradient, reference in zip(gradients, references, strict=True):
-            assert_same(gradient, reference)
-    assert counter.frame_count == 1
+def ragged(microbatch: dict[str, Any]) -> RaggedBatch:
+    names = ("input_ids", "cu_seqlens", "max_seqlen", "position_ids")
+    return RaggedBatch(*(microbatch[name] for name in names))
+
+
+def traced(config: ModelConfig) -> MaskedLM:
+    """The model compiled as a run compiles it, by a backend that needs no compiler."""
+    model = build_model(config)
+    compile_model(model, autocast=False)
+    for module in itertools.chain(*compilation.modules_by_class(model).values()):
+        assert module._compiled_call_impl is not None
+        module.compile(backend="aot_eager", fullgraph=True, dynamic=False)
+    return model
+
+
+def graphs() -> int:
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_batches_of_varying_documents_need_no_second_compilation(
+    name: str, microbatches: Iterator[dict[str, Any]]
+) -> None:
+    model = traced(MODELS[name])
+    document_counts, warm = set(), 0
+    num_batches = 200 if name == "ModernBERT" else 40
+    for step, microbatch in enumerate(itertools.islice(microbatches, num_batches)):
+        logits = model(ragged(microbatch), microbatch["masked_positions"])
+        logits.logsumexp(-1).sum().backward()
+        warm = warm or graphs()
+        document_counts.add(int((microbatch["cu_seqlens"].diff() > 0).sum()))
+        assert graphs() == warm, f"compiled again at batch {step}"
+    assert len(document_counts) > 3
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())
+def test_compiled_equals_eager(config: ModelConfig, microbatches: Iterator[dict[str, Any]]) -> None:
+    eager, compiled = build_model(config).eval(), traced(config).eval()
+    compiled.load_state_dict(eager.state_dict())
+    for microbatch in itertools.islice(microbatches, 3):
+        results = []
+        for model in (eager, compiled):
+            logits = model(ragged(microbatch), microbatch["masked_positions"])
+            grads = torch.autograd.grad(logits.logsumexp(-1).sum(), list(model.parameters()))
+            results.append((logits, *grads))
+        for expected, actual in zip(*results, strict=True):
+            assert_same(actual, expected)
+
+
+def test_layers_that_differ_in_weights_alone_share_a_graph(
+    microbatches: Iterator[dict[str, Any]],
+) -> None:
+    counts = []
+    for num_layers in (4, 10):
+        torch._dynamo.reset()
+        counters.clear()
+        model = traced(small_model(vocab_size=VOCAB_SIZE, num_layers=num_layers))
+        counters.clear()
+        model(ragged(next(microbatches)))
+        counts.append(graphs())
+    # The embedding, two ropes, the first layer, a local one, a global one, the head.
+    assert counts == [7, 7]
+
+
+def test_evaluation_adds_its_own_graphs_once(
+    corpus: Path, microbatches: Iterator[dict[str, Any]]
+) -> None:
+    model = traced(small_model(vocab_size=VOCAB_SIZE))
+    config = DataConfig(path=corpus, max_length=64, row_length=128, num_workers=0)
+    loader = eval_loader(
+        Corpus.open(corpus).split("validation"), config, mask_rate=0.15, microbatch_rows=3
+    )
+    totals = []
+    for _ in range(2):
+        for microbatch in itertools.islice(microbatches, 3):
+            model(ragged(microbatch), microbatch["masked_positions"])
+        with torch.no_grad():
+            for batch in loader:
+                (microbatch,) = batch["microbatches"]
+                model(ragged(microbatch), microbatch["masked_positions"])
+        totals.append(graphs())
+    assert totals[0] == totals[1]
+
+
+class BreakingMLP(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(size, size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return self.linear(hidden)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakingConfig(MLPConfig):
+    def build(self, hidden_size: int) -> BreakingMLP:
+        return BreakingMLP(hidden_size)
+
+
+def test_a_block_that_cannot_be_compiled_is_named_and_left_as_it_is(
+    microbatches: Iterator[dict[str, Any]],
+) -> None:
+    model = build_model(small_model(vocab_size=VOCAB_SIZE, mlp=BreakingConfig()))
+    left_out = compile_model(model, autocast=False)
+    assert list(left_out) == ["PreNormBlock"]
+    assert "graph_break" in left_out["PreNormBlock"]
+    assert all(layer._compiled_call_impl is None for layer in model.encoder.layers)
+    assert model.head._compiled_call_impl is not None
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_without_a_compiler_nothing_is_compiled_and_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
+    model = build_model(small_model())
+    with pytest.raises(CompileError, match=r"no C\+\+ compiler"):
+        compile_model(model, autocast=False)
+    assert model.head._compiled_call_impl is None
+
+
+def test_the_trial_draws_no_random_numbers() -> None:
+    model = build_model(MODELS["with dropout"])
+    state = torch.get_rng_state()
+    compile_model(model, autocast=True)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.slow
+def test_compiled_by_inductor_equals_eager(microbatches: Iterator[dict[str, Any]]) -> None:
+    config = small_model(vocab_size=VOCAB_SIZE, num_layers=2)
+    eager, compiled = build_model(config), build_model(config)
+    compiled.load_state_dict(eager.state_dict())
+    assert compile_model(compiled, autocast=False) == {}
+    for microbatch in itertools.islice(microbatches, 2):
+        results = []
+        for model in (eager, compiled):
+            logits = model(ragged(microbatch), microbatch["masked_positions"])
+            grads = torch.autograd.grad(logits.logsumexp(-1).sum(), list(model.parameters()))
+            results.append((logits, *grads))
+        for expected, actual in zip(*results, strict=True):
+            assert_same(actual, expected)

@@ -1,0 +1,118 @@
+"""torch.compile for a model's modules, one by one.
+
+Each layer is compiled as a graph of its own; layers that differ in weights alone share it, so a
+deep model compiles as fast as a shallow one. Shapes are taken as they are (``dynamic=False``): rows
+have one length and ``cu_seqlens`` a fixed capacity, so that batches of any documents fit one graph.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.ragged import RaggedBatch
+
+# Graphs that one piece of code may have; torch's 8 would silently leave the ninth uncompiled. One
+# for each kind of layer times each shape: micro-batches of training and of evaluation.
+MAX_GRAPHS = 64
+
+
+class CompileError(Exception):
+    """torch.compile cannot be used here; the message is the reason, as a clause."""
+
+
+def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
+    """Compile, in place, every module that can be.
+
+    Args:
+        model: on the device that it will be trained on.
+        autocast: whether it will run under bfloat16 autocast.
+
+    Returns:
+        For the modules left out, by class, the reason.
+
+    Raises:
+        CompileError: if nothing can be compiled here.
+    """
+    problem = toolchain_problem(next(model.parameters()).device)
+    if problem is not None:
+        raise CompileError(problem)
+    torch._dynamo.config.recompile_limit = MAX_GRAPHS
+    classes = modules_by_class(model)
+    left_out: dict[str, str] = {}
+    if _trial(model, [module for modules in classes.values() for module in modules], autocast):
+        trials = {name: _trial(model, modules, autocast) for name, modules in classes.items()}
+        left_out = {name: reason for name, reason in trials.items() if reason is not None}
+    if len(left_out) == len(classes):
+        raise CompileError("; ".join(left_out.values()))
+    for name in classes.keys() - left_out.keys():
+        for module in classes[name]:
+            module.compile(fullgraph=True, dynamic=False)
+    return left_out
+
+
+def toolchain_problem(device: torch.device) -> str | None:
+    """Why the compiler of torch.compile cannot work for this device; None if it can."""
+    if sys.platform == "win32":
+        return "torch.compile is not tried on Windows"
+    if device.type == "cuda":
+        try:
+            import triton  # noqa: F401
+        except ImportError as error:
+            return f"triton is not there ({error})"
+        return None
+    candidates = [os.environ.get("CXX", ""), "g++", "clang++"]
+    if not any(shutil.which(candidate) for candidate in candidates if candidate):
+        return "there is no C++ compiler (g++ or clang++)"
+    return None
+
+
+def modules_by_class(model: MaskedLM) -> dict[str, list[nn.Module]]:
+    """What is compiled, each a graph of its own."""
+    encoder = model.encoder
+    classes: dict[str, list[nn.Module]] = {}
+    for module in (encoder.embedding, *encoder.ropes, *encoder.layers, model.head):
+        classes.setdefault(type(module).__name__, []).append(module)
+    return classes
+
+
+def _trial(model: MaskedLM, modules: list[nn.Module], autocast: bool) -> str | None:
+    """Trace ``modules`` on a tiny batch, forward and backward; the reason if they cannot be.
+
+    Tracing finds what dynamo and autograd cannot take, in a second and without the compiler.
+    """
+    device = next(model.parameters()).device
+    for module in modules:
+        module.compile(backend="aot_eager", fullgraph=True, dynamic=False)
+    try:
+        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            ragged, positions = _tiny_batch(device)
+            model(ragged, positions).float().square().mean().backward()
+    except Exception as error:  # whatever a block of anyone's does while it is traced
+        return f"{type(error).__name__}: {_first_line(error)}"
+    finally:
+        for module in modules:
+            module._compiled_call_impl = None
+        model.zero_grad(set_to_none=True)
+        torch._dynamo.reset()
+    return None
+
+
+def _tiny_batch(device: torch.device) -> tuple[RaggedBatch, Tensor]:
+    lengths = torch.tensor([5, 3, 0])
+    ragged = RaggedBatch(
+        tokens=torch.zeros(8, dtype=torch.int64, device=device),
+        cu_seqlens=torch.cat((torch.zeros(1), lengths.cumsum(0))).to(device, torch.int32),
+        max_seqlen=5,
+        position_ids=torch.cat([torch.arange(n) for n in lengths.tolist()]).to(device),
+    )
+    return ragged, torch.tensor([1, 6], device=device)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).strip().split("\n")[0].split())
