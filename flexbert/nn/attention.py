@@ -30,7 +30,8 @@ class MultiHeadConfig(AttentionConfig):
             al. 2023); ``num_heads`` when None.
         alibi: penalise distant keys linearly (Press et al. 2022), instead of rope.
         qk_norm: a norm on every head's queries and one on its keys (Henry et al. 2020).
-        bias: whether the projections in and out have one.
+        bias: whether queries, keys and values have one, and the projection out unless told.
+        output_bias: whether the projection out has one.
         dropout: on attention probabilities.
         output_dropout: on what attention adds to the residual stream.
         backend: of :mod:`flexbert.nn.attention_backends`, or ``auto``; one for all layers, or one
@@ -41,6 +42,7 @@ class MultiHeadConfig(AttentionConfig):
     alibi: bool = False
     qk_norm: NormConfig | None = None
     bias: bool = False
+    output_bias: bool | None = None
     dropout: float = 0.0
     output_dropout: float = 0.0
     backend: BackendChoice = BackendChoice()
@@ -85,7 +87,11 @@ class MultiHeadAttention(nn.Module):
         self.qkv = nn.Linear(hidden_size, sum(self.heads) * self.head_dim, bias=config.bias)
         self.q_norm = config.qk_norm.build(self.head_dim) if config.qk_norm else nn.Identity()
         self.k_norm = config.qk_norm.build(self.head_dim) if config.qk_norm else nn.Identity()
-        self.out = OutputProjection(config.num_heads * self.head_dim, hidden_size, bias=config.bias)
+        self.out = OutputProjection(
+            config.num_heads * self.head_dim,
+            hidden_size,
+            bias=config.bias if config.output_bias is None else config.output_bias,
+        )
         self.probability_dropout = config.dropout
         self.dropout = nn.Dropout(config.output_dropout)
 

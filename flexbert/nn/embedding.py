@@ -87,7 +87,7 @@ class TokenEmbedding(nn.Module):
             )
         hidden = self.tokens(ragged.tokens)
         if self.positions is not None:
-            hidden = hidden + self.positions(ragged.position_ids)
+            hidden = hidden + self.positions(ragged.position_ids).to(hidden.dtype)
         if self.token_types is not None:
             types = ragged.token_types
             hidden = hidden + (

@@ -18,6 +18,8 @@ class _TwoLayerConfig(MLPConfig):
     """A matrix up, an activation, a matrix down.
 
     Args:
+        bias: whether the first matrix has one, and the second unless told.
+        output_bias: whether the second matrix has one.
         dropout: on what the second matrix reads.
         output_dropout: on what is added to the residual stream.
     """
@@ -25,6 +27,7 @@ class _TwoLayerConfig(MLPConfig):
     intermediate_size: int
     activation: str = "gelu"
     bias: bool = False
+    output_bias: bool | None = None
     dropout: float = 0.0
     output_dropout: float = 0.0
 
@@ -33,6 +36,10 @@ class _TwoLayerConfig(MLPConfig):
         check_activation("activation", self.activation)
         check_probability("dropout", self.dropout)
         check_probability("output_dropout", self.output_dropout)
+
+    @property
+    def down_bias(self) -> bool:
+        return self.bias if self.output_bias is None else self.output_bias
 
 
 @register("mlp")
@@ -49,7 +56,7 @@ class PlainMLP(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.up = nn.Linear(hidden_size, config.intermediate_size, bias=config.bias)
-        self.down = OutputProjection(config.intermediate_size, hidden_size, bias=config.bias)
+        self.down = OutputProjection(config.intermediate_size, hidden_size, bias=config.down_bias)
         self.dropout = nn.Dropout(config.dropout)
         self.output_dropout = nn.Dropout(config.output_dropout)
 
@@ -74,7 +81,7 @@ class GLU(nn.Module):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.up = nn.Linear(hidden_size, 2 * config.intermediate_size, bias=config.bias)
-        self.down = OutputProjection(config.intermediate_size, hidden_size, bias=config.bias)
+        self.down = OutputProjection(config.intermediate_size, hidden_size, bias=config.down_bias)
         self.dropout = nn.Dropout(config.dropout)
         self.output_dropout = nn.Dropout(config.output_dropout)
 

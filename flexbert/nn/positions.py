@@ -12,6 +12,7 @@ from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive
 from flexbert.nn.projection import embedding_table
+from flexbert.nn.rope_scaling import inverse_frequencies
 
 # Wavelengths of sinusoids run from 2 pi to 2 pi times this (Vaswani et al. 2017).
 SINUSOID_BASE = 10_000.0
@@ -87,7 +88,7 @@ class SinusoidalPositions(nn.Module):
             nn.init.constant_(self.scale, self.size**-0.5)
 
     def forward(self, position_ids: Tensor) -> Tensor:
-        steps = torch.arange(0, self.size, 2, device=position_ids.device).float()
-        angles = position_ids.float()[:, None] * SINUSOID_BASE ** (-steps / self.size)
+        frequencies = inverse_frequencies(SINUSOID_BASE, self.size, position_ids.device)
+        angles = position_ids.float()[:, None] * frequencies
         positions = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
-        return positions if self.scale is None else self.scale * positions
+        return positions if self.scale is None else self.scale * positions.to(self.scale.dtype)

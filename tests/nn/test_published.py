@@ -1,0 +1,81 @@
+"""The YAMLs of encoders that the locked transformers lacks give the logits of their papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flexbert.components import register_all
+from flexbert.config.decode import decode
+from flexbert.config.load import interpolate, merge, overrides_tree, read_tree
+from flexbert.config.model import ModelConfig
+from flexbert.nn.build import build_model
+from flexbert.nn.padded import PaddedModel
+from tests.conftest import REPOSITORY
+from tests.nn import published
+from tests.nn.cases import VOCAB_SIZE, ragged_batch
+from tests.nn.published import Weights
+from tests.nn.tolerances import assert_same
+
+HEADS, KV_HEADS = 4, 2
+SMALL = (
+    f"model.vocab_size={VOCAB_SIZE}",
+    "model.hidden_size=32",
+    "model.num_layers=3",
+    f"model.attention.num_heads={HEADS}",
+    "model.mlp.intermediate_size=24",
+)
+Logits = Callable[[Tensor, Weights], Tensor]
+CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
+    "mosaicbert-base": ((), lambda t, w: published.mosaicbert(t, w, HEADS)),
+    "nomicbert": ((), lambda t, w: published.nomicbert(t, w, HEADS)),
+    "gte-en-mlm-base": ((), lambda t, w: published.gte(t, w, HEADS, 10_000.0)),
+    "eurobert-210m": (
+        (f"model.attention.num_kv_heads={KV_HEADS}", "model.attention.rope.theta.global=250_000"),
+        lambda t, w: published.eurobert(t, w, HEADS, KV_HEADS, 250_000.0),
+    ),
+    "neobert": ((), lambda t, w: published.neobert(t, w, HEADS)),
+    "crammingbert": ((), lambda t, w: published.crammingbert(t, w, HEADS)),
+}
+
+
+def small(name: str, overrides: tuple[str, ...]) -> ModelConfig:
+    register_all()
+    path = Path(REPOSITORY / "yamls" / "models" / f"{name}.yaml")
+    tree = merge(read_tree(path), overrides_tree([*SMALL, *overrides]))
+    return decode(ModelConfig, interpolate(tree)["model"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("name", CASES)
+def test_a_published_encoder_is_what_its_paper_says(name: str, dtype: torch.dtype) -> None:
+    overrides, reference = CASES[name]
+    config = small(name, overrides)
+    model = build_model(config).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model = model.to(dtype)
+    weights = {key: value.double().requires_grad_() for key, value in model.state_dict().items()}
+
+    lengths = [9, 1, 17, 5]
+    ragged = ragged_batch(lengths)
+    documents = ragged.tokens.split(lengths)
+    expected = torch.cat([reference(document, weights) for document in documents])
+    packed = model(ragged)
+    assert_same(packed, expected)
+
+    input_ids = nn.utils.rnn.pad_sequence(list(documents), batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(d) for d in documents], batch_first=True)
+    assert_same(PaddedModel(model, config)(input_ids, mask)[mask.bool()], expected)
+
+    labels = torch.randint(VOCAB_SIZE, (len(packed),))
+    nn.functional.cross_entropy(packed, labels).backward()
+    nn.functional.cross_entropy(expected, labels).backward()
+    for key, parameter in model.named_parameters():
+        gradient = weights[key].grad
+        assert gradient is not None, key
+        assert_same(parameter.grad, gradient)
