@@ -117,8 +117,10 @@ def pre_norm_layers(
     return rms_norm(x, w, "encoder.final_norm", eps)
 
 
-def bert_head(x: Tensor, w: Weights, eps: float) -> Tensor:
-    x = layer_norm(gelu(linear(x, w, f"{HEAD}dense")), w, f"{HEAD}norm", eps)
+def bert_head(
+    x: Tensor, w: Weights, eps: float, activation: Callable[[Tensor], Tensor] = gelu
+) -> Tensor:
+    x = layer_norm(activation(linear(x, w, f"{HEAD}dense")), w, f"{HEAD}norm", eps)
     logits = x @ w[f"{EMBEDDING}tokens.weight"].T
     return logits + w[f"{HEAD}decoder.bias"] if f"{HEAD}decoder.bias" in w else logits
 
@@ -161,7 +163,7 @@ def nomicbert(tokens: Tensor, w: Weights, num_heads: int) -> Tensor:
         ),
         silu,
     )
-    return bert_head(x, w, 1e-12)
+    return bert_head(x, w, 1e-12, silu)
 
 
 def gte(tokens: Tensor, w: Weights, num_heads: int, theta: float) -> Tensor:

@@ -1,0 +1,107 @@
+"""What does torch.compile gain? Forward and backward of one micro-batch, compiled against eager.
+
+    python -m benchmarks.torch_compile [RECIPE] [key=value ...]
+
+The recipe names the model, the row length, the micro-batch and the precision; the corpus is not
+needed: documents have web-like lengths. Both models run in turn in one process; the ratio is of the
+medians. On the machine's GPU where there is one, else on its CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.packing import cut, web_documents
+from flexbert.components import load_recipe
+from flexbert.config.schema import Recipe
+from flexbert.data.packing import enough_segments
+from flexbert.nn.build import build_model
+from flexbert.nn.compilation import compile_model
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.ragged import RaggedBatch
+
+
+def microbatches(
+    recipe: Recipe, count: int, device: torch.device
+) -> list[tuple[RaggedBatch, Tensor]]:
+    """Rows filled one piece after the other, the last piece of each cut to fit."""
+    data = recipe.data
+    pieces = cut(web_documents(270, 20_000), data.max_length)
+    capacity = enough_segments(pieces, data.row_length) * recipe.batch.microbatch_rows
+    made, taken = [], iter(pieces.tolist())
+    for _ in range(count):
+        lengths: list[int] = []
+        for _ in range(recipe.batch.microbatch_rows):
+            room = data.row_length
+            while room:
+                lengths.append(min(next(taken), room))
+                room -= lengths[-1]
+        lengths = lengths[:capacity] + [0] * (capacity - len(lengths))
+        num_tokens = sum(lengths)
+        ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
+        ragged = RaggedBatch(
+            tokens=torch.randint(recipe.model.vocab_size, (num_tokens,)).to(device),
+            cu_seqlens=ends.to(device),
+            max_seqlen=data.max_length,
+            position_ids=torch.cat([torch.arange(n) for n in lengths]).to(device),
+        )
+        masked = torch.randperm(num_tokens)[: int(num_tokens * data.mask_rate)]
+        made.append((ragged, masked.sort().values.to(device)))
+    return made
+
+
+def step(model: MaskedLM, batch: tuple[RaggedBatch, Tensor], recipe: Recipe) -> None:
+    ragged, masked = batch
+    enabled = recipe.precision == "amp_bf16"
+    with torch.autocast(ragged.tokens.device.type, torch.bfloat16, enabled=enabled):
+        logits = model(ragged, masked)
+    recipe.loss(logits, ragged.tokens[masked]).backward()
+    model.zero_grad(set_to_none=True)
+
+
+def seconds(run: Callable[[], None], device: torch.device) -> float:
+    begin = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("recipe", type=Path, nargs="?", default=Path("yamls/quickstart.yaml"))
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--batches", type=int, default=15)
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, arguments.overrides, planning=True).recipe
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    eager, compiled = (build_model(recipe.model, device=device) for _ in range(2))
+    begin = time.perf_counter()
+    left_out = compile_model(compiled, recipe.precision == "amp_bf16")
+    batches = microbatches(recipe, arguments.batches + 1, device)
+    for model in (eager, compiled):
+        step(model, batches[0], recipe)
+    took = time.perf_counter() - begin
+    print(f"compiling and the first steps: {took:.0f} s; not compiled: {left_out or 'nothing'}")
+    times: dict[str, list[float]] = {"eager": [], "compiled": []}
+    for batch in batches[1:]:
+        for name, model in (("eager", eager), ("compiled", compiled)):
+            times[name].append(seconds(lambda: step(model, batch, recipe), device))  # noqa: B023
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    tokens = statistics.mean(len(ragged.tokens) for ragged, _ in batches[1:])
+    for name, median in medians.items():
+        print(f"{name:<9} {median * 1e3:9.1f} ms a micro-batch, {tokens / median:12,.0f} tokens/s")
+    print(f"compiled is {medians['eager'] / medians['compiled']:.2f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
