@@ -21,6 +21,9 @@ quickstart: .venv/ready
 	$(BIN)/python -m data_prep corpus --tokenizer $(DEMO)/tokenizer --validation 0.02 --out $(DEMO)/corpus $(DEMO)/text
 	$(BIN)/python main.py yamls/quickstart.yaml
 	$(BIN)/python benchmarks/verify_run.py runs/quickstart
+	rm -rf runs/quickstart/huggingface
+	$(BIN)/flexbert export runs/quickstart runs/quickstart/huggingface
+	$(BIN)/python benchmarks/fill_mask.py runs/quickstart/huggingface
 
 test: .venv/ready
 	$(BIN)/python -m pytest --cov

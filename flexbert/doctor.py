@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from flexbert.nn.attention_backends import backend_report
+from flexbert.nn.attention_backends import Request, backend_report
+from flexbert.nn.compilation import cxx_compiler
 
 PACKAGES = (
     "torch",
@@ -24,13 +25,17 @@ PACKAGES = (
     "wandb",
     "triton",
     "flash-attn",
+    "flash-attn-3",
 )
+
+_HOPPER_SOURCE = "git+https://github.com/Dao-AILab/flash-attention.git#subdirectory=hopper"
 
 
 def diagnose() -> dict[str, Any]:
-    """Versions, devices and attention backends, as plain containers."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    backends = backend_report(device, torch.bfloat16)
+    """Versions, devices, attention backends and advice, as plain containers."""
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    backends = backend_report(Request(device, torch.bfloat16, head_dim=64))
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -46,7 +51,41 @@ def diagnose() -> dict[str, Any]:
         "packages": {name: package_version(name) for name in PACKAGES},
         "attention_backends": backends,
         "attention_backend": next(name for name, problem in backends.items() if problem is None),
+        "faster_attention": faster_attention(backends, capability),
+        "cxx_compiler": cxx_compiler(),
     }
+
+
+def faster_attention(
+    backends: dict[str, str | None], capability: tuple[int, int] | None
+) -> dict[str, str | None]:
+    """The one command that would bring a faster attention backend, None if none would; and why.
+
+    Args:
+        backends: why each cannot serve here, None if it can.
+        capability: of the GPU; None without one.
+    """
+    if capability is None:
+        return _advice(None, "nothing to install: without a GPU, sdpa is the fastest")
+    if capability < (8, 0):
+        reason = "nothing to install: FlashAttention needs compute capability 8.0, sdpa does not"
+        return _advice(None, reason)
+    flash_backends = ("flash_attn_3", "flash_attn_2", "torch_varlen")
+    if all(backends[name] for name in flash_backends):
+        # Rather than the packages, which have to be built.
+        return _advice("pip install --upgrade 'torch>=2.11'", "it brings torch_varlen")
+    if capability[0] == 9 and backends["flash_attn_3"]:
+        # Built for the torch and the CUDA that are here; a broken build is replaced.
+        command = f"pip install --no-deps --no-build-isolation --force-reinstall '{_HOPPER_SOURCE}'"
+        return _advice(command, "flash_attn_3 is made for Hopper GPUs; nvcc builds it")
+    reason = "nothing to install: the best kernels for this GPU are there"
+    if backends["flash_attn_2"]:
+        reason += " (the package flash-attn would add ALiBi and dropout to them, not speed)"
+    return _advice(None, reason)
+
+
+def _advice(command: str | None, reason: str) -> dict[str, str | None]:
+    return {"command": command, "reason": reason}
 
 
 def package_version(name: str) -> str | None:
@@ -71,4 +110,12 @@ def diagnosis_text(findings: dict[str, Any]) -> str:
     ]
     for name, problem in findings["attention_backends"].items():
         lines.append(f"  {name:<18} {'works' if problem is None else problem}")
+    advice = findings["faster_attention"]
+    if advice["command"] is None:
+        lines.append(f"faster attention: {advice['reason']}")
+    else:
+        lines += [f"for faster attention ({advice['reason']}):", f"  {advice['command']}"]
+    compiler = findings["cxx_compiler"]
+    missing = "finds no C++ compiler, which it needs: install g++, or set CXX to one"
+    lines += ["", f"torch.compile: {missing if compiler is None else compiler}"]
     return "\n".join(lines)

@@ -38,10 +38,14 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
 
     Raises:
         CompileError: if nothing can be compiled here.
+        ConfigError: if the model cannot run here, compiled or not.
     """
     problem = toolchain_problem(next(model.parameters()).device)
     if problem is not None:
         raise CompileError(problem)
+    # First as it is: torch.compile would turn a ConfigError into an error of its own.
+    with torch.no_grad():
+        _run_tiny_batch(model, autocast)
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     classes = modules_by_class(model)
     left_out: dict[str, str] = {}
@@ -66,10 +70,15 @@ def toolchain_problem(device: torch.device) -> str | None:
         except ImportError as error:
             return f"triton is not there ({error})"
         return None
-    candidates = [os.environ.get("CXX", ""), "g++", "clang++"]
-    if not any(shutil.which(candidate) for candidate in candidates if candidate):
-        return "there is no C++ compiler (g++ or clang++)"
+    if cxx_compiler() is None:
+        return "there is no C++ compiler: install g++, or set CXX to one"
     return None
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that torch.compile finds, None if there is none."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def modules_by_class(model: MaskedLM) -> dict[str, list[nn.Module]]:
@@ -86,13 +95,10 @@ def _trial(model: MaskedLM, modules: list[nn.Module], autocast: bool) -> str | N
 
     Tracing finds what dynamo and autograd cannot take, in a second and without the compiler.
     """
-    device = next(model.parameters()).device
     for module in modules:
         module.compile(backend="aot_eager", fullgraph=True, dynamic=False)
     try:
-        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            ragged, positions = _tiny_batch(device)
-            model(ragged, positions).float().square().mean().backward()
+        _run_tiny_batch(model, autocast).float().square().mean().backward()
     except Exception as error:  # whatever a block of anyone's does while it is traced
         return f"{type(error).__name__}: {_first_line(error)}"
     finally:
@@ -103,7 +109,9 @@ def _trial(model: MaskedLM, modules: list[nn.Module], autocast: bool) -> str | N
     return None
 
 
-def _tiny_batch(device: torch.device) -> tuple[RaggedBatch, Tensor]:
+def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
+    """Logits of three sequences; draws no random numbers that anyone misses."""
+    device = next(model.parameters()).device
     lengths = torch.tensor([5, 3, 0])
     ragged = RaggedBatch(
         tokens=torch.zeros(8, dtype=torch.int64, device=device),
@@ -111,7 +119,8 @@ def _tiny_batch(device: torch.device) -> tuple[RaggedBatch, Tensor]:
         max_seqlen=5,
         position_ids=torch.cat([torch.arange(n) for n in lengths.tolist()]).to(device),
     )
-    return ragged, torch.tensor([1, 6], device=device)
+    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        return model(ragged, torch.tensor([1, 6], device=device))
 
 
 def _first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from flexbert.config.data import DataConfig
 from flexbert.config.model import MLPConfig, ModelConfig
 from flexbert.data.corpus import Corpus
 from flexbert.data.loader import eval_loader, train_loader
+from flexbert.errors import ConfigError
 from flexbert.nn import compilation
 from flexbert.nn.block import ParallelConfig, PostNormConfig, SandwichConfig
 from flexbert.nn.build import build_model
@@ -219,6 +220,12 @@ def test_without_a_compiler_nothing_is_compiled_and_the_reason_is_told(
     with pytest.raises(CompileError, match=r"no C\+\+ compiler"):
         compile_model(model, autocast=False)
     assert model.head._compiled_call_impl is None
+
+
+def test_a_backend_that_cannot_serve_is_an_error_before_compilation() -> None:
+    model = build_model(small_model(attention=attention_config(backend="flash_attn_2")))
+    with pytest.raises(ConfigError, match=r"model.attention.backend: flash_attn_2 needs a CUDA"):
+        compile_model(model, autocast=True)
 
 
 def test_the_trial_draws_no_random_numbers() -> None:

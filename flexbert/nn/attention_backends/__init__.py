@@ -3,7 +3,7 @@
 A backend is one file with a :class:`Backend`, and its place in the order of ``selection.py``.
 """
 
-from flexbert.nn.attention_backends.backend import Backend
+from flexbert.nn.attention_backends.backend import Backend, Request
 from flexbert.nn.attention_backends.selection import (
     BACKENDS,
     attend,
@@ -12,4 +12,12 @@ from flexbert.nn.attention_backends.selection import (
     resolve_backend,
 )
 
-__all__ = ["BACKENDS", "Backend", "attend", "backend_report", "check_backend", "resolve_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Request",
+    "attend",
+    "backend_report",
+    "check_backend",
+    "resolve_backend",
+]

@@ -1,24 +1,49 @@
 """A custom op from plain differentiable torch code, whose backward runs the forward again.
 
 torch.compile then sees one call of stable shape, whatever loops and data-dependent shapes are
-inside, and only the inputs are kept for the backward.
+inside, and only the inputs are kept for the backward. One of them is the seed of dropout: drawn
+outside, so that the op is a function of its inputs and the second run drops what the first did.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import AttendFunction
+from flexbert.nn.attention_backends.seeded import SEED_LIMIT
 
 _INPUTS = (
-    "Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, int max_seqlen, int? window, float scale"
+    "Tensor q, Tensor k, Tensor v, Tensor cu_seqlens, Tensor? alibi_slopes, Tensor? seed, "
+    "int max_seqlen, int? window, float scale, float dropout"
 )
 
 
-def recomputed_op(name: str, attend: AttendFunction) -> AttendFunction:
+class SeededAttention(Protocol):
+    """:class:`AttendFunction` in the order of the op, with the seed of its dropout.
+
+    Args:
+        seed: int64 ``[]`` on the CPU, so that reading it waits for no GPU; None without dropout.
+    """
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens: Tensor,
+        alibi_slopes: Tensor | None,
+        seed: Tensor | None,
+        max_seqlen: int,
+        window: int | None,
+        scale: float,
+        dropout: float,
+    ) -> Tensor: ...
+
+
+def recomputed_op(name: str, attend: SeededAttention) -> AttendFunction:
     """Register ``attend`` as the custom op ``flexbert::<name>``, with its gradient."""
 
     def forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> Tensor:
@@ -35,12 +60,13 @@ def recomputed_op(name: str, attend: AttendFunction) -> AttendFunction:
         return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
 
     def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        q, k, v, cu_seqlens, *ctx.options = inputs
-        ctx.save_for_backward(q, k, v, cu_seqlens)
+        *tensors, max_seqlen, window, scale, dropout = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.options = (max_seqlen, window, scale, dropout)
 
     def differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grads = backward_op(grad, *ctx.saved_tensors, *ctx.options)
-        return *grads, None, None, None, None
+        return *grads, *[None] * 7
 
     forward_op = torch.library.custom_op(
         f"flexbert::{name}", forward, mutates_args=(), schema=f"({_INPUTS}) -> Tensor"
@@ -56,4 +82,22 @@ def recomputed_op(name: str, attend: AttendFunction) -> AttendFunction:
         lambda grad, q, k, v, *_: (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape))
     )
     forward_op.register_autograd(differentiate, setup_context=save_inputs)
-    return forward_op
+
+    def call(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens: Tensor,
+        max_seqlen: int,
+        *,
+        window: int | None,
+        scale: float,
+        alibi_slopes: Tensor | None,
+        dropout: float,
+    ) -> Tensor:
+        seed = torch.randint(SEED_LIMIT, (), device="cpu") if dropout else None
+        return forward_op(
+            q, k, v, cu_seqlens, alibi_slopes, seed, max_seqlen, window, scale, dropout
+        )
+
+    return call

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import Backend
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
+from flexbert.nn.attention_backends.seeded import seeded
 from flexbert.nn.ragged import sequence_ids
 
 
@@ -15,9 +17,12 @@ def dense_attention(
     k: Tensor,
     v: Tensor,
     cu_seqlens: Tensor,
+    alibi_slopes: Tensor | None,
+    seed: Tensor | None,
     max_seqlen: int,
     window: int | None,
     scale: float,
+    dropout: float,
 ) -> Tensor:
     """The definition of attention, written down; scores and softmax in at least float32."""
     num_tokens, num_heads, _ = q.shape
@@ -28,17 +33,24 @@ def dense_attention(
 
     sequence = sequence_ids(cu_seqlens, num_tokens)
     visible = sequence[:, None] == sequence[None, :]
+    position = torch.arange(num_tokens, device=q.device)
+    distance = (position[:, None] - position[None, :]).abs()
     if window is not None:
-        position = torch.arange(num_tokens, device=q.device)
-        visible &= (position[:, None] - position[None, :]).abs() <= window // 2
+        visible &= distance <= window // 2
 
     scores = torch.einsum("qhd,khd->hqk", q.to(dtype), k.to(dtype)) * scale
+    if alibi_slopes is not None:
+        scores = scores - alibi_slopes.to(dtype)[:, None, None] * distance
     weights = scores.masked_fill(~visible, -torch.inf).softmax(dim=-1)
+    if seed is not None:
+        with seeded(int(seed), q.device):
+            weights = F.dropout(weights, dropout)
     return torch.einsum("hqk,khd->qhd", weights, v.to(dtype)).to(q.dtype)
 
 
-def _why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    return None
-
-
-BACKEND = Backend("reference", recomputed_op("reference_attention", dense_attention), _why_not)
+BACKEND = Backend(
+    name="reference",
+    attend=recomputed_op("reference_attention", dense_attention),
+    devices="any",
+    unavailable=lambda device: None,
+)

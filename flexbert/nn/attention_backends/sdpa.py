@@ -1,8 +1,9 @@
-"""Attention through ``scaled_dot_product_attention``: any device, never an N x N mask.
+"""Attention through ``scaled_dot_product_attention``: any device, never an N x N tensor.
 
 Local layers cut the concatenated tokens into blocks of queries, documents regardless, and give each
 block the keys it can reach: no token is padding, and the mask holds ``N * (block + window)`` bits.
-Global layers run documents of similar length together, padded to the longest of them.
+Global layers run documents of similar length together, padded to the longest of them. ALiBi and
+dropout cost dense numbers, in tiles: see :mod:`flexbert.nn.attention_backends.tiles`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,8 @@ from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import Backend
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
+from flexbert.nn.attention_backends.tiles import BLOCK, BlockAttention
 from flexbert.nn.ragged import sequence_ids
-
-# Queries per block of a local layer. With ModernBERT's window of 128, forward and backward took
-# 273, 198, 196, 245 ms (float32) and 325, 294, 299, 335 ms (bfloat16) for 32, 64, 128, 256 queries:
-# 8192 tokens, 12 heads of 64, 2 CPU cores.
-BLOCK = 128
 
 
 def sdpa_attention(
@@ -28,18 +25,22 @@ def sdpa_attention(
     k: Tensor,
     v: Tensor,
     cu_seqlens: Tensor,
+    alibi_slopes: Tensor | None,
+    seed: Tensor | None,
     max_seqlen: int,
     window: int | None,
     scale: float,
+    dropout: float,
 ) -> Tensor:
-    """See :class:`~flexbert.nn.attention_backends.backend.AttendFunction`."""
+    """See :class:`~flexbert.nn.attention_backends.recomputed_op.SeededAttention`."""
+    attend = BlockAttention(scale, alibi_slopes, dropout, seed)
     if window is None or window // 2 >= max_seqlen - 1:
-        return _documents_attention(q, k, v, cu_seqlens, scale)
-    return _banded_attention(q, k, v, cu_seqlens, window, scale)
+        return _documents_attention(q, k, v, cu_seqlens, attend)
+    return _banded_attention(q, k, v, cu_seqlens, window, attend)
 
 
 def _banded_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, window: int, scale: float
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, window: int, attend: BlockAttention
 ) -> Tensor:
     num_tokens = q.shape[0]
     tail = -num_tokens % BLOCK
@@ -63,8 +64,12 @@ def _banded_attention(
     distance = offset - torch.arange(BLOCK, device=q.device)[:, None]
     visible = same_sequence & (distance.abs() <= reach)
 
-    out = _attend_dense(
-        query_blocks(q).transpose(1, 2), key_blocks(k).mT, key_blocks(v).mT, visible[:, None], scale
+    out = attend(
+        query_blocks(q).transpose(1, 2),
+        key_blocks(k).mT,
+        key_blocks(v).mT,
+        visible[:, None],
+        key_offset=-reach,
     )
     return out.transpose(1, 2).flatten(0, 1)[:num_tokens]
 
@@ -75,7 +80,7 @@ def _pad_tokens(x: Tensor, before: int, after: int, fill: int) -> Tensor:
 
 
 def _documents_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, attend: BlockAttention
 ) -> Tensor:
     groups = _padded_groups(cu_seqlens)
     token = torch.cat([tokens.flatten() for tokens, _ in groups])
@@ -90,7 +95,7 @@ def _documents_attention(
             x.unflatten(0, real.shape).transpose(1, 2) for x in (q_flat, k_flat, v_flat)
         )
         visible = None if len(real) == 1 else real[:, None, None]
-        out = _attend_dense(q_rows, k_rows, v_rows, visible, scale)
+        out = attend(q_rows, k_rows, v_rows, visible)
         outs.append(out.transpose(1, 2).flatten(0, 1))
     slots = is_real.nonzero().flatten()
     out = torch.cat(outs).index_select(0, slots)
@@ -123,15 +128,9 @@ def _padded_groups(cu_seqlens: Tensor) -> list[tuple[Tensor, Tensor]]:
     return groups
 
 
-def _attend_dense(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, scale: float) -> Tensor:
-    """``[G, H, Q, D]`` queries on ``[G, Hkv, K, D]`` keys and values."""
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=visible, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-    )
-
-
-def _why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    return None
-
-
-BACKEND = Backend("sdpa", recomputed_op("sdpa_attention", sdpa_attention), _why_not)
+BACKEND = Backend(
+    name="sdpa",
+    attend=recomputed_op("sdpa_attention", sdpa_attention),
+    devices="any",
+    unavailable=lambda device: None,
+)

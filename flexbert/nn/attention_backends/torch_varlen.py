@@ -1,21 +1,24 @@
-"""FlashAttention as PyTorch ships it: ``torch.nn.attention.varlen``.
+"""FlashAttention 2 as PyTorch ships it: ``torch.nn.attention.varlen``.
 
-It is a custom op with a gradient already, so nothing is wrapped here.
+It is a custom op with a fake implementation and a gradient already (``torch_attn::_varlen_attn``),
+so nothing is wrapped here. Its backward asks ``torch.use_deterministic_algorithms`` itself (ATen's
+``_flash_attention_backward``), so nothing is passed for that; with ``warn_only`` it only warns.
+Dropout is fixed at 0 in the op (torch 2.11), and a bias is no argument of it.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flexbert.nn.attention_backends.backend import Backend
+from flexbert.nn.attention_backends import flash
+from flexbert.nn.attention_backends.backend import Backend, Limit
 
 
-def _offered() -> Callable[..., Any] | None:
+def _offered() -> Any:
     """The function, from torch 2.11 on: earlier ones lack it or its ``window_size``."""
     try:
         from torch.nn.attention.varlen import varlen_attn
@@ -24,21 +27,32 @@ def _offered() -> Callable[..., Any] | None:
     return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 
+def _extra_arguments(function: Any) -> dict[str, bool]:
+    """Torch's later versions want to be told of grouped queries; 2.11 takes them as they come."""
+    known = inspect.signature(function).parameters if function else {}
+    return {"enable_gqa": True} if "enable_gqa" in known else {}
+
+
 varlen_attn = _offered()
+EXTRA_ARGUMENTS = _extra_arguments(varlen_attn)
 
 
-def flash_attention(
+def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
     cu_seqlens: Tensor,
     max_seqlen: int,
+    *,
     window: int | None,
     scale: float,
+    alibi_slopes: Tensor | None,
+    dropout: float,
 ) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.backend.AttendFunction`."""
-    assert varlen_attn is not None
-    reach = -1 if window is None else window // 2
+    assert alibi_slopes is None
+    assert not dropout
+    q, k, v = flash.dense_rows(q, k, v)
     return varlen_attn(
         q,
         k,
@@ -48,22 +62,29 @@ def flash_attention(
         max_seqlen,
         max_seqlen,
         scale=scale,
-        window_size=(reach, reach),
+        window_size=flash.window_size(window),
+        **EXTRA_ARGUMENTS,
     )
 
 
-def _why_not(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    if varlen_attn is None:
-        return f"needs torch 2.11 or newer, this is {torch.__version__}"
-    if device.type != "cuda":
-        return f"needs a CUDA device, this is {device.type}"
-    if torch.cuda.get_device_properties(device).major < 8:
-        return "needs a GPU of compute capability 8.0 (Ampere) or newer"
-    if dtype not in (torch.bfloat16, torch.float16):
-        return f"computes in bfloat16 or float16, not in {dtype}: set precision to amp_bf16"
-    if head_dim % 8 or head_dim > 256:
-        return f"needs a head size that is a multiple of 8 and at most 256, this is {head_dim}"
-    return None
+def _unavailable(device: torch.device) -> str | None:
+    problem = flash.gpu_problem(device, *flash.AMPERE_OR_NEWER)
+    if problem is None and varlen_attn is None:
+        problem = f"needs torch 2.11 or newer, this is {torch.__version__}"
+    return problem
 
 
-BACKEND = Backend("torch_varlen", flash_attention, _why_not)
+BACKEND = Backend(
+    name="torch_varlen",
+    attend=attend,
+    devices="CUDA, Ampere or newer; torch 2.11",
+    unavailable=_unavailable,
+    dtypes=flash.DTYPES,
+    # Checked in the kernel's mha_varlen_fwd; unlike the flash-attn package, torch does not pad.
+    head_dim_multiple=8,
+    limits=(
+        flash.LARGEST_HEAD,
+        Limit("has no ALiBi: torch's varlen_attn takes no bias", ("alibi",)),
+        Limit("has no dropout: torch's varlen_attn fixes it at 0", ("dropout",)),
+    ),
+)
