@@ -94,12 +94,19 @@ def _cost(recipe: Recipe, train: Split | None) -> dict[str, Any]:
         source = "the corpus's lengths"
     layers = layer_plan(recipe.model)
     encoder, head = _matrices(recipe.model)
+    hidden_size = recipe.model.hidden_size
     flops = flops_per_token(
         encoder_matrices=encoder,
         head_matrices=head,
         mask_rate=recipe.data.mask_rate,
-        hidden_size=recipe.model.hidden_size,
-        mean_keys=[mean_keys_attended(lengths, layer.window) for layer in layers],
+        attention=[
+            (
+                attention.num_heads * attention.size_of_head(hidden_size),
+                mean_keys_attended(lengths, layer.window),
+            )
+            for layer in layers
+            for attention in (layer.parts.attention,)
+        ],
     )
     return {"flops_per_token": flops, "flops_formula": FORMULA, "flops_lengths": source}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 FORMULA = (
     "6 x encoder matrices + 6 x decoder matrices x mask rate "
-    "+ 12 x hidden size x mean keys attended, summed over layers (forward and backward)"
+    "+ 12 x heads' total size x mean keys attended, summed over layers (forward and backward)"
 )
 
 
@@ -17,18 +17,18 @@ def flops_per_token(
     encoder_matrices: int,
     head_matrices: int,
     mask_rate: float,
-    hidden_size: int,
-    mean_keys: Iterable[float],
+    attention: Iterable[tuple[int, float]],
 ) -> float:
     """Floating-point operations of one token's forward and backward pass, after ``FORMULA``.
 
     Args:
         encoder_matrices: weights of the matrices that every token passes.
         head_matrices: weights of those that only masked tokens pass, a tied decoder's among them.
-        mean_keys: for every layer, the keys that a token attends to, on average.
+        attention: for every layer the size of all its heads together (the hidden size, in most
+            models), and the keys that a token attends to, on average.
     """
-    attention = 12 * hidden_size * sum(mean_keys)
-    return 6 * encoder_matrices + 6 * head_matrices * mask_rate + attention
+    scores = 12 * sum(size * keys for size, keys in attention)
+    return 6 * encoder_matrices + 6 * head_matrices * mask_rate + scores
 
 
 def mean_keys_attended(lengths: np.ndarray, window: int | None) -> float:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from flexbert.config.load import expand_dotted, interpolate, merge, overrides_tree, read_tree
+from flexbert.config.load import (
+    complete_layers,
+    expand_dotted,
+    interpolate,
+    merge,
+    overrides_tree,
+    read_tree,
+)
 from flexbert.errors import ConfigError, UserError
 
 
@@ -57,6 +64,23 @@ def test_an_override_of_name_and_fields_builds_one_new_node() -> None:
     base = {"norm": {"name": "layernorm", "bias": False}}
     over = overrides_tree(["norm.name=rmsnorm", "norm.eps=1e-6"])
     assert merge(base, over) == {"norm": {"name": "rmsnorm", "eps": 1e-6}}
+
+
+def test_a_layers_part_says_only_what_differs_from_the_models_own() -> None:
+    tree = {
+        "model": {
+            "mlp": {"name": "glu", "intermediate_size": 8, "bias": True},
+            "attention": {"name": "multi_head", "num_heads": 4},
+            "layers": {
+                "0": {"mlp": {"intermediate_size": 6}},
+                "-1": {"mlp": {"name": "mlp", "intermediate_size": 9}},
+            },
+        }
+    }
+    layers = complete_layers(tree)["model"]["layers"]
+    assert layers["0"] == {"mlp": {"name": "glu", "intermediate_size": 6, "bias": True}}
+    assert layers["-1"] == {"mlp": {"name": "mlp", "intermediate_size": 9}}
+    assert complete_layers(complete_layers(tree)) == complete_layers(tree)
 
 
 @pytest.mark.parametrize(

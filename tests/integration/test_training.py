@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,46 @@ def test_bfloat16_trains_on_a_cpu_in_float32_weights(tiny: Overrides) -> None:
     exact = [record["eval_loss"] for record in read_records(run(tiny("run_name=fp32")), "eval")]
     assert losses != exact
     assert losses == pytest.approx(exact, abs=0.05)
+
+
+def test_a_compiled_run_says_so_and_continues_bit_for_bit(
+    tiny: Overrides, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("compile=always", "model.num_layers=2", "model.attention.dropout=0.1")
+    folder = run(tiny(*settings, "duration=8ba"))
+    assert "torch.compile: on" in capsys.readouterr().out
+    weights = final_weights(folder)
+    list_checkpoints(folder / "checkpoints")[-1].unlink()
+    run(tiny(*settings, "duration=8ba"))
+    resumed = final_weights(folder)
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
+    losses = [record["loss"] for record in read_records(folder, "train")]
+    assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_what_cannot_be_compiled_is_refused_or_announced(
+    tiny: Overrides, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flexbert.nn.compilation.cxx_compiler", lambda: None)
+    with pytest.raises(UserError, match=r"compile: always cannot be done here: .*C\+\+ compiler"):
+        run(tiny("compile=always"))
+    run(tiny("duration=1ba", "schedule={name: constant}"))
+    assert "torch.compile: off (compile: auto, device: cpu)" in capsys.readouterr().out
+
+
+def test_a_deterministic_run_asks_torch_for_it(tiny: Overrides) -> None:
+    run(tiny("deterministic=true", "duration=1ba", "schedule={name: constant}"))
+    assert torch.are_deterministic_algorithms_enabled()
+    run(tiny("run_name=other", "duration=1ba", "schedule={name: constant}"))
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_label_smoothing_and_z_loss_are_trained_on_and_not_evaluated(tiny: Overrides) -> None:
+    short = ("duration=1ba", "schedule={name: constant}", "model.attention.output_dropout=0")
+    plain = run(tiny(*short))
+    other = run(tiny(*short, "run_name=other", "loss={name: cross_entropy, z_loss: 0.01}"))
+    (before,), (after,) = read_records(plain, "train"), read_records(other, "train")
+    # At random weights the denominator is the vocabulary: 0.01 ln(512)^2.
+    assert after["loss"] - before["loss"] == pytest.approx(0.01 * math.log(512) ** 2, rel=0.05)
+    (plain_eval,), (other_eval,) = read_records(plain, "eval"), read_records(other, "eval")
+    assert other_eval["eval_loss"] == pytest.approx(plain_eval["eval_loss"], abs=0.1)

@@ -160,8 +160,8 @@ def test_layers_that_differ_in_weights_alone_share_a_graph(
         counters.clear()
         model(ragged(next(microbatches)))
         counts.append(graphs())
-    # The embedding, two ropes, the first layer, a local one, a global one, the head.
-    assert counts == [7, 7]
+    # Two ropes, the first layer, a local one, a global one, the head.
+    assert counts == [6, 6]
 
 
 def test_evaluation_adds_its_own_graphs_once(

@@ -20,6 +20,6 @@ def test_mean_keys_equals_counting_every_pair(window: int | None) -> None:
 
 def test_flops_equal_the_stated_formula() -> None:
     flops = flops_per_token(
-        encoder_matrices=1000, head_matrices=100, mask_rate=0.3, hidden_size=8, mean_keys=[10, 4]
+        encoder_matrices=1000, head_matrices=100, mask_rate=0.3, attention=[(8, 10), (6, 4)]
     )
-    assert flops == 6 * 1000 + 6 * 100 * 0.3 + 12 * 8 * 14
+    assert flops == 6 * 1000 + 6 * 100 * 0.3 + 12 * (8 * 10 + 6 * 4)
