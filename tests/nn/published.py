@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Weights = dict[str, Tensor]
-Scores = Callable[[Tensor, Tensor], Tensor]
+Activation = Callable[[Tensor], Tensor]
 EMBEDDING, HEAD = "encoder.embedding.", "head."
 
 
@@ -41,7 +41,7 @@ def silu(x: Tensor) -> Tensor:
     return x / (1 + torch.exp(-x))
 
 
-def gated(x: Tensor, w: Weights, name: str, activation: Callable[[Tensor], Tensor]) -> Tensor:
+def gated(x: Tensor, w: Weights, name: str, activation: Activation) -> Tensor:
     a, b = linear(x, w, f"{name}.up").chunk(2, dim=-1)
     return linear(activation(a) * b, w, f"{name}.down")
 
@@ -98,7 +98,7 @@ def post_norm_layers(
     w: Weights,
     eps: float,
     attend: Callable[[Tensor, str], Tensor],
-    activation: Callable[[Tensor], Tensor],
+    activation: Activation,
 ) -> Tensor:
     for index in range(num_layers(w)):
         name = f"encoder.layers.{index}"
@@ -117,9 +117,7 @@ def pre_norm_layers(
     return rms_norm(x, w, "encoder.final_norm", eps)
 
 
-def bert_head(
-    x: Tensor, w: Weights, eps: float, activation: Callable[[Tensor], Tensor] = gelu
-) -> Tensor:
+def bert_head(x: Tensor, w: Weights, eps: float, activation: Activation = gelu) -> Tensor:
     x = layer_norm(activation(linear(x, w, f"{HEAD}dense")), w, f"{HEAD}norm", eps)
     logits = x @ w[f"{EMBEDDING}tokens.weight"].T
     return logits + w[f"{HEAD}decoder.bias"] if f"{HEAD}decoder.bias" in w else logits
@@ -148,38 +146,34 @@ def mosaicbert(tokens: Tensor, w: Weights, num_heads: int) -> Tensor:
     return bert_head(x, w, 1e-12)
 
 
+def rotary_post_norm(
+    embedded: Tensor, w: Weights, num_heads: int, theta: float, activation: Activation
+) -> Tensor:
+    """BERT's layers with rotary embeddings in place of absolute ones, and a gated MLP."""
+    x = layer_norm(embedded, w, f"{EMBEDDING}norm", 1e-12)
+    angle = angles(len(x), x.shape[-1] // num_heads // 2, theta)
+    x = post_norm_layers(
+        x,
+        w,
+        1e-12,
+        lambda x, name: attention(
+            x, w, name, num_heads, num_heads, turn=lambda x: turned_halves(x, angle)
+        ),
+        activation,
+    )
+    return bert_head(x, w, 1e-12, activation)
+
+
 def nomicbert(tokens: Tensor, w: Weights, num_heads: int) -> Tensor:
     """Rotary embeddings of base 1000, SwiGLU, post-norm, no biases in linear layers (Nussbaum et
     al. 2024, arXiv 2402.01613)."""
     x = w[f"{EMBEDDING}tokens.weight"][tokens] + w[f"{EMBEDDING}token_types.weight"][0]
-    x = layer_norm(x, w, f"{EMBEDDING}norm", 1e-12)
-    angle = angles(len(tokens), x.shape[-1] // num_heads // 2, 1000.0)
-    x = post_norm_layers(
-        x,
-        w,
-        1e-12,
-        lambda x, name: attention(
-            x, w, name, num_heads, num_heads, turn=lambda x: turned_halves(x, angle)
-        ),
-        silu,
-    )
-    return bert_head(x, w, 1e-12, silu)
+    return rotary_post_norm(x, w, num_heads, 1000.0, silu)
 
 
 def gte(tokens: Tensor, w: Weights, num_heads: int, theta: float) -> Tensor:
     """Rotary embeddings, GeGLU, post-norm (Zhang et al. 2024, arXiv 2407.19669)."""
-    x = layer_norm(w[f"{EMBEDDING}tokens.weight"][tokens], w, f"{EMBEDDING}norm", 1e-12)
-    angle = angles(len(tokens), x.shape[-1] // num_heads // 2, theta)
-    x = post_norm_layers(
-        x,
-        w,
-        1e-12,
-        lambda x, name: attention(
-            x, w, name, num_heads, num_heads, turn=lambda x: turned_halves(x, angle)
-        ),
-        gelu,
-    )
-    return bert_head(x, w, 1e-12)
+    return rotary_post_norm(w[f"{EMBEDDING}tokens.weight"][tokens], w, num_heads, theta, gelu)
 
 
 def eurobert(tokens: Tensor, w: Weights, num_heads: int, num_kv_heads: int, theta: float) -> Tensor:
