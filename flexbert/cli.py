@@ -34,6 +34,22 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=_doctor)
 
+    export = commands.add_parser("export", help="write a checkpoint as a Hugging Face folder")
+    export.add_argument("checkpoint", type=Path, help="a checkpoint, or a run's folder")
+    export.add_argument("folder", type=Path, help="to be made")
+    export.add_argument(
+        "--sentence-transformers",
+        choices=["cls", "mean", "max"],
+        metavar="POOLING",
+        help="also for sentence-transformers, pooling by cls, mean or max",
+    )
+    export.set_defaults(run=_export)
+
+    import_ = commands.add_parser("import", help="read a Hugging Face folder into a checkpoint")
+    import_.add_argument("folder", help="a folder, or a name on the Hugging Face Hub")
+    import_.add_argument("checkpoint", type=Path, help="to be written")
+    import_.set_defaults(run=_import)
+
     plot = commands.add_parser("plot", help="draw a run's report.png")
     plot.add_argument("run_folder", type=Path, help="for instance runs/quickstart")
     plot.set_defaults(run=_plot)
@@ -57,6 +73,21 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from flexbert.doctor import diagnose, diagnosis_text
 
     return _print(arguments, diagnose(), diagnosis_text)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from flexbert.checkpoint.huggingface.export import export_checkpoint
+
+    pooling = arguments.sentence_transformers
+    print(*export_checkpoint(arguments.checkpoint, arguments.folder, pooling), sep="\n")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from flexbert.checkpoint.huggingface.importing import import_folder
+
+    print(*import_folder(arguments.folder, arguments.checkpoint), sep="\n")
+    return 0
 
 
 def _plot(arguments: argparse.Namespace) -> int:

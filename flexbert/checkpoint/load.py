@@ -1,34 +1,146 @@
-"""A trained model from its checkpoint file, or from a Hugging Face folder."""
+"""A trained model from its checkpoint file, or from a Hugging Face folder; and back to a file."""
 
 from __future__ import annotations
 
+import difflib
+import warnings
 from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from flexbert.checkpoint.file import CheckpointError, read_checkpoint
+import torch
+from torch import Tensor
+
+from flexbert.checkpoint.file import (
+    CheckpointError,
+    list_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
 from flexbert.components import register_all
 from flexbert.config.decode import decode
-from flexbert.config.model import ModelConfig
-from flexbert.errors import ConfigError
-from flexbert.nn.build import Model, new_model
+from flexbert.config.encode import encode
+from flexbert.config.model import HeadConfig, ModelConfig
+from flexbert.config.registry import members
+from flexbert.errors import ConfigError, UserError, config_errors_under
+from flexbert.nn.build import Model, build_model, new_model
 from flexbert.nn.padded import PaddedModel
 
+# What heads have in common, and a new one takes over from the one before.
+SHARED_FIELDS = ("dense", "bias", "activation", "norm")
+SHARED_TENSORS = ("head.dense.", "head.norm.")
 
-def load_model(path: str | Path) -> PaddedModel:
-    """The model of a checkpoint or a Hugging Face folder, on the CPU, in eval mode.
+
+class LoadedModel(PaddedModel):
+    """A model with what :func:`save_model` writes beside its weights.
+
+    Args:
+        tokenizer: file name to text.
+        max_length: the longest document it was trained on, in tokens; None if nothing tells.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: ModelConfig,
+        tokenizer: Mapping[str, str],
+        max_length: int | None,
+    ) -> None:
+        super().__init__(model, config)
+        self.tokenizer = dict(tokenizer)
+        self.max_length = max_length
+
+
+def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> LoadedModel:
+    """The model of a checkpoint, of a run's newest one, or of a Hugging Face folder, in float32 on
+    the CPU, in eval mode.
 
     Called with ``input_ids [B, T]`` and ``attention_mask [B, T]``, a masked LM returns logits
     ``[B, T, V]``.
+
+    Args:
+        head: a new head in place of the trained one, as a recipe writes it, for instance
+            ``{"name": "sequence_classification", "num_labels": 3, "pooling": "mean"}``. Fields
+            that are left out of ``dense``, ``bias``, ``activation`` and ``norm`` are as in the
+            trained head; its dense layer and norm are taken over where shapes agree, and what is
+            new is drawn by the model's init from the global seed.
 
     Raises:
         UserError: if the file or folder cannot be read, or its weights are not those of its
             recipe.
     """
     path = Path(path)
+    if (path / "config.json").is_file():
+        source = _from_folder(path, head is None)
+    else:
+        path = checkpoint_file(path)
+        source = _from_checkpoint(path)
+    config, state, tokenizer, max_length = source
+    if head is None:
+        model = filled_model(config, state)
+    else:
+        config = replace(config, head=_new_head(config, head))
+        model = _with_new_head(config, state)
+    return LoadedModel(model, config, tokenizer, max_length).eval()
+
+
+Source = tuple[ModelConfig, Mapping[str, Tensor], Mapping[str, str], int | None]
+
+
+def _from_folder(folder: Path, needs_head: bool) -> Source:
+    from flexbert.checkpoint.huggingface.importing import read_folder
+    from flexbert.checkpoint.huggingface.tokenizer import has_tokenizer, read_tokenizer
+
+    read = read_folder(folder)
+    if needs_head and not read.has_head:
+        raise UserError(f"{folder}: {read.family.base_class} has no head; give head={{...}}")
+    for note in read.notes:
+        warnings.warn(f"{folder}: {note}", stacklevel=3)
+    model_type = read.family.model_type
+    tokenizer = read_tokenizer(folder, model_type) if has_tokenizer(folder) else {}
+    return read.config, read.state, tokenizer, read.max_length
+
+
+def _from_checkpoint(path: Path) -> Source:
     contents = read_checkpoint(path)
     config = model_config(contents, path)
-    return PaddedModel(model_of(contents, config, path), config).eval()
+    state = checked_state(contents, config, path)
+    data = contents["recipe"].get("data")
+    max_length = data.get("max_length") if isinstance(data, Mapping) else None
+    return config, state, contents["tokenizer"], max_length
+
+
+def save_model(model: LoadedModel, path: str | Path) -> None:
+    """Write a model, as it was trained on since it was loaded, as a checkpoint with its tokenizer.
+
+    Raises:
+        UserError: if there is such a file already.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path}: is there already; give another name, or remove it")
+    recipe: dict[str, Any] = {"model": encode(model.config)}
+    if model.max_length is not None:
+        recipe["data"] = {"max_length": model.max_length}
+    state = {name: value.detach().cpu() for name, value in model.model.state_dict().items()}
+    write_checkpoint(
+        path, {"recipe": recipe, "tokenizer": model.tokenizer, "state": {"model": state}}
+    )
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint ``path``, or the newest of the run whose folder ``path`` is.
+
+    Raises:
+        CheckpointError: if a folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
+    if not found:
+        raise CheckpointError(f"{path}: no checkpoint in it")
+    return found[-1]
 
 
 def model_config(contents: Mapping[str, Any], path: Path) -> ModelConfig:
@@ -40,7 +152,7 @@ def model_config(contents: Mapping[str, Any], path: Path) -> ModelConfig:
     register_all()
     try:
         return decode(ModelConfig, contents["recipe"]["model"])
-    except (ConfigError, KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(f"{path}: holds no model this FlexBERT knows ({error})") from None
 
 
@@ -50,12 +162,96 @@ def model_of(contents: Mapping[str, Any], config: ModelConfig, path: Path) -> Mo
     Raises:
         CheckpointError: if names or shapes differ.
     """
-    model = new_model(config)
+    return filled_model(config, checked_state(contents, config, path))
+
+
+def checked_state(
+    contents: Mapping[str, Any], config: ModelConfig, path: Path
+) -> Mapping[str, Tensor]:
+    """A checkpoint's weights, if they are those of ``config``; nothing is allocated.
+
+    Raises:
+        CheckpointError: if names or shapes differ.
+    """
     try:
-        model.load_state_dict(contents["state"]["model"])
-    except (KeyError, TypeError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(
-            f"{path}: weights and recipe do not fit together ({reason})"
-        ) from None
+        state = contents["state"]["model"]
+        problem = _misfit(state, expected_shapes(config, most=len(state)))
+    except (KeyError, TypeError, UserError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise CheckpointError(f"{path}: weights and recipe do not fit together ({problem})")
+    weights: Mapping[str, Tensor] = state
+    return weights
+
+
+def _misfit(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or not tensor.dtype.is_floating_point:
+            return f"{name} is no tensor of floating-point numbers"
+        if not is_plain(tensor):
+            return f"{name} is no plain tensor"
+    for name, shape in shapes.items():
+        if name not in state:
+            near = difflib.get_close_matches(name, state.keys() - shapes.keys(), n=1)
+            return f"no {name}" + (f"; there is {near[0]}" if near else "")
+        if tuple(state[name].shape) != shape:
+            return f"{name} has the shape {list(state[name].shape)}, not {list(shape)}"
+    unknown = sorted(state.keys() - shapes.keys())
+    return f"the model has no {unknown[0]}" if unknown else None
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is what it seems: a view may claim to be larger than what is stored."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def expected_shapes(config: ModelConfig, *, most: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of all parameters of a model, which is not allocated.
+
+    Args:
+        most: how many there are; a deeper model is not begun with.
+
+    Raises:
+        UserError: if there must be more.
+    """
+    if config.num_layers > most:
+        raise UserError(f"{config.num_layers} layers are said to be in {most} tensors")
+    try:
+        with torch.device("meta"):
+            model = new_model(config)
+    except RuntimeError as error:
+        raise UserError(f"sizes that no model has ({str(error).splitlines()[0]})") from None
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
+def filled_model(config: ModelConfig, state: Mapping[str, Tensor]) -> Model:
+    """The model with these weights, in float32; they are known to fit."""
+    with torch.device("meta"):
+        model = new_model(config)
+    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
+    return model
+
+
+def _new_head(config: ModelConfig, given: Mapping[str, Any]) -> HeadConfig:
+    """A head as a recipe writes it; what it leaves out is as in the one before."""
+    cls = members("head").get(given.get("name", ""))
+    has = {field.name for field in fields(cls)} if cls else set()  # type: ignore[arg-type]
+    before = encode(config.head)
+    taken = {key: before[key] for key in SHARED_FIELDS if key in has and key in before}
+    if given.get("dense") is False:
+        taken.pop("bias", None)
+    with config_errors_under("head"):
+        return decode(HeadConfig, {**taken, **given})  # type: ignore[type-abstract]
+
+
+def _with_new_head(config: ModelConfig, state: Mapping[str, Tensor]) -> Model:
+    model = build_model(config)
+    new = model.state_dict()
+    for name, value in new.items():
+        is_kept = name.startswith(SHARED_TENSORS) and name in state
+        if name.startswith("encoder.") or (is_kept and state[name].shape == value.shape):
+            new[name] = state[name].float()
+    model.load_state_dict(new, assign=True)
     return model

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from flexbert.nn.alibi import alibi_slopes
 from flexbert.nn.attention_backends import BACKENDS, Request, attend
+from flexbert.nn.attention_backends.backend import Call
 from flexbert.nn.attention_backends.sdpa import sdpa_attention
 from flexbert.nn.attention_backends.tiles import BLOCK
 from flexbert.nn.ragged import RaggedBatch
@@ -230,18 +231,9 @@ def test_sdpa_builds_nothing_of_the_square_of_a_long_document(
     q, k, v = random_qkv(2048, torch.float32, num_heads=num_heads, num_kv_heads=num_heads)
     with Memory() as memory:
         # The op would hide its inside from the mode, so this is the function in it.
-        out = sdpa_attention(
-            q,
-            k,
-            v,
-            ragged.cu_seqlens,
-            alibi_slopes(num_heads) if alibi else None,
-            torch.tensor(3) if dropout else None,
-            ragged.max_seqlen,
-            window,
-            SCALE,
-            dropout,
-        )
+        slopes = alibi_slopes(num_heads) if alibi else None
+        call = Call(ragged.cu_seqlens, ragged.max_seqlen, window, SCALE, slopes, dropout)
+        out = sdpa_attention(q, k, v, call, torch.tensor(3) if dropout else None)
         out.sum().backward()
     # The plain mask of a local layer, which heads share, or a tile's scores.
     banded = 2048 * (BLOCK + (window or 0))
@@ -257,7 +249,8 @@ def test_the_tiles_of_a_long_document_are_not_alive_at_once(dropout: float) -> N
     with Memory() as memory:
         seed = torch.tensor(3) if dropout else None
         slopes = alibi_slopes(num_heads)
-        out = sdpa_attention(q, k, v, ragged.cu_seqlens, slopes, seed, 4096, None, SCALE, dropout)
+        call = Call(ragged.cu_seqlens, 4096, None, SCALE, slopes, dropout)
+        out = sdpa_attention(q, k, v, call, seed)
         out.sum().backward()
     scores_of_all_tiles = num_heads * 4096 * 4096 * 4
     assert memory.peak < scores_of_all_tiles / 2

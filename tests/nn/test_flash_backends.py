@@ -29,6 +29,7 @@ from flexbert.nn.attention_backends import (
     selection,
     torch_varlen,
 )
+from flexbert.nn.attention_backends.backend import Call
 from flexbert.nn.attention_backends.reference import dense_attention
 from tests.nn.cases import ragged_batch
 from tests.nn.tolerances import assert_same
@@ -55,7 +56,8 @@ def dense(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float, reach: int, slopes: Any
 ) -> Tensor:
     window = None if reach < 0 else 2 * reach
-    return dense_attention(q, k, v, cu_seqlens, slopes, None, MAX_SEQLEN, window, scale, 0.0)
+    call = Call(cu_seqlens, MAX_SEQLEN, window, scale, slopes)
+    return dense_attention(q, k, v, call, seed=None)
 
 
 def flash_attn_varlen_func(

@@ -47,36 +47,39 @@ class Request:
     deterministic: bool = False
 
 
-class AttendFunction(Protocol):
-    """Bidirectional attention within each sequence of a ragged batch.
+@dataclass(frozen=True)
+class Call:
+    """What goes with the queries, keys and values of one call.
 
     Args:
-        q: queries ``[N, H, D]``.
-        k, v: keys and values ``[N, Hkv, D]``; H is a multiple of Hkv.
         cu_seqlens, max_seqlen: as in :class:`flexbert.nn.ragged.RaggedBatch`.
         window: total width, even: a query sees ``|q - k| <= window // 2``; None sees all.
         scale: factor on the scores before the softmax.
         alibi_slopes: ``[H]``, float32: ``-slope * |q - k|`` is added to the scaled scores.
         dropout: probability that an attention probability becomes 0; the others grow by
             ``1 / (1 - dropout)``. Draws from torch's default generators.
+    """
+
+    cu_seqlens: Tensor
+    max_seqlen: int
+    window: int | None
+    scale: float
+    alibi_slopes: Tensor | None = None
+    dropout: float = 0.0
+
+
+class AttendFunction(Protocol):
+    """Bidirectional attention within each sequence of a ragged batch.
+
+    Args:
+        q: queries ``[N, H, D]``.
+        k, v: keys and values ``[N, Hkv, D]``; H is a multiple of Hkv.
 
     Returns:
         ``[N, H, D]`` in q's dtype.
     """
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens: Tensor,
-        max_seqlen: int,
-        *,
-        window: int | None,
-        scale: float,
-        alibi_slopes: Tensor | None,
-        dropout: float,
-    ) -> Tensor: ...
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor: ...
 
 
 @dataclass(frozen=True)

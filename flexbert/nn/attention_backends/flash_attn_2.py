@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flexbert.nn.attention_backends import flash
-from flexbert.nn.attention_backends.backend import Backend, Limit
+from flexbert.nn.attention_backends.backend import Backend, Call, Limit
 
 
 def _varlen_function(package: Any) -> Any:
@@ -29,32 +29,21 @@ def _varlen_function(package: Any) -> Any:
 flash_attn_varlen_func, package_problem = flash.load("flash_attn", _varlen_function, "flash-attn")
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    max_seqlen: int,
-    *,
-    window: int | None,
-    scale: float,
-    alibi_slopes: Tensor | None,
-    dropout: float,
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.backend.AttendFunction`."""
     q, k, v = flash.dense_rows(q, k, v)
     return flash_attn_varlen_func(
         q,
         k,
         v,
-        cu_seqlens_q=cu_seqlens,
-        cu_seqlens_k=cu_seqlens,
-        max_seqlen_q=max_seqlen,
-        max_seqlen_k=max_seqlen,
-        dropout_p=dropout,
-        softmax_scale=scale,
-        window_size=flash.window_size(window),
-        alibi_slopes=alibi_slopes,
+        cu_seqlens_q=call.cu_seqlens,
+        cu_seqlens_k=call.cu_seqlens,
+        max_seqlen_q=call.max_seqlen,
+        max_seqlen_k=call.max_seqlen,
+        dropout_p=call.dropout,
+        softmax_scale=call.scale,
+        window_size=flash.window_size(call.window),
+        alibi_slopes=call.alibi_slopes,
         deterministic=torch.are_deterministic_algorithms_enabled(),
     )
 

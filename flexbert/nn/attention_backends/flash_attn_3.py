@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from flexbert.nn.attention_backends import flash
-from flexbert.nn.attention_backends.backend import Backend, Limit
+from flexbert.nn.attention_backends.backend import Backend, Call, Limit
 
 # Arguments of fwd that ragged self-attention leaves alone. Some versions give them no defaults.
 _UNUSED = dict.fromkeys(
@@ -152,24 +152,15 @@ def _differentiate(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ..
 forward_op.register_autograd(_differentiate, setup_context=_save)
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    max_seqlen: int,
-    *,
-    window: int | None,
-    scale: float,
-    alibi_slopes: Tensor | None,
-    dropout: float,
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.backend.AttendFunction`."""
-    assert alibi_slopes is None
-    assert not dropout
+    assert call.alibi_slopes is None
+    assert not call.dropout
     deterministic = torch.are_deterministic_algorithms_enabled()
     rows = flash.dense_rows(q, k, v)
-    return forward_op(*rows, cu_seqlens, max_seqlen, window, scale, deterministic)[0]
+    return forward_op(
+        *rows, call.cu_seqlens, call.max_seqlen, call.window, call.scale, deterministic
+    )[0]
 
 
 def _unavailable(device: torch.device) -> str | None:

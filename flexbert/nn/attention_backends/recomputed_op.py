@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flexbert.nn.attention_backends.backend import AttendFunction
+from flexbert.nn.attention_backends.backend import AttendFunction, Call
 from flexbert.nn.attention_backends.seeded import SEED_LIMIT
 
 _INPUTS = (
@@ -22,24 +22,14 @@ _INPUTS = (
 
 
 class SeededAttention(Protocol):
-    """:class:`AttendFunction` in the order of the op, with the seed of its dropout.
+    """:class:`AttendFunction` with the seed of its dropout.
 
     Args:
         seed: int64 ``[]`` on the CPU, so that reading it waits for no GPU; None without dropout.
     """
 
     def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens: Tensor,
-        alibi_slopes: Tensor | None,
-        seed: Tensor | None,
-        max_seqlen: int,
-        window: int | None,
-        scale: float,
-        dropout: float,
+        self, q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None
     ) -> Tensor: ...
 
 
@@ -47,9 +37,11 @@ def recomputed_op(name: str, attend: SeededAttention) -> AttendFunction:
     """Register ``attend`` as the custom op ``flexbert::<name>``, with its gradient."""
 
     def forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> Tensor:
+        cu_seqlens, alibi_slopes, seed, max_seqlen, window, scale, dropout = options
+        call = Call(cu_seqlens, max_seqlen, window, scale, alibi_slopes, dropout)
         # The backward runs outside autocast, and must recompute what the forward computed.
         with torch.autocast(q.device.type, enabled=False):
-            return attend(q, k, v, *options).contiguous()
+            return attend(q, k, v, call, seed).contiguous()
 
     def backward(
         grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *options: Any
@@ -83,21 +75,19 @@ def recomputed_op(name: str, attend: SeededAttention) -> AttendFunction:
     )
     forward_op.register_autograd(differentiate, setup_context=save_inputs)
 
-    def call(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens: Tensor,
-        max_seqlen: int,
-        *,
-        window: int | None,
-        scale: float,
-        alibi_slopes: Tensor | None,
-        dropout: float,
-    ) -> Tensor:
-        seed = torch.randint(SEED_LIMIT, (), device="cpu") if dropout else None
+    def differentiable(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+        seed = torch.randint(SEED_LIMIT, (), device="cpu") if call.dropout else None
         return forward_op(
-            q, k, v, cu_seqlens, alibi_slopes, seed, max_seqlen, window, scale, dropout
+            q,
+            k,
+            v,
+            call.cu_seqlens,
+            call.alibi_slopes,
+            seed,
+            call.max_seqlen,
+            call.window,
+            call.scale,
+            call.dropout,
         )
 
-    return call
+    return differentiable

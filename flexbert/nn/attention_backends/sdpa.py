@@ -14,29 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flexbert.nn.attention_backends.backend import Backend
+from flexbert.nn.attention_backends.backend import Backend, Call
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
 from flexbert.nn.attention_backends.tiles import BLOCK, BlockAttention
 from flexbert.nn.ragged import sequence_ids
 
 
-def sdpa_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    alibi_slopes: Tensor | None,
-    seed: Tensor | None,
-    max_seqlen: int,
-    window: int | None,
-    scale: float,
-    dropout: float,
-) -> Tensor:
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.recomputed_op.SeededAttention`."""
-    attend = BlockAttention(scale, alibi_slopes, dropout, seed)
-    if window is None or window // 2 >= max_seqlen - 1:
-        return _documents_attention(q, k, v, cu_seqlens, attend)
-    return _banded_attention(q, k, v, cu_seqlens, window, attend)
+    attend = BlockAttention(call, seed)
+    if call.window is None or call.window // 2 >= call.max_seqlen - 1:
+        return _documents_attention(q, k, v, call.cu_seqlens, attend)
+    return _banded_attention(q, k, v, call.cu_seqlens, call.window, attend)
 
 
 def _banded_attention(

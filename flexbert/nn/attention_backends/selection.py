@@ -16,7 +16,7 @@ from flexbert.nn.attention_backends import (
     sdpa,
     torch_varlen,
 )
-from flexbert.nn.attention_backends.backend import Backend, Request
+from flexbert.nn.attention_backends.backend import Backend, Call, Request
 from flexbert.nn.ragged import RaggedBatch
 
 # Best first: ``auto`` takes the first that can serve.
@@ -47,8 +47,9 @@ def attend(
 ) -> Tensor:
     """Bidirectional attention within each sequence.
 
-    Arguments as in :class:`~flexbert.nn.attention_backends.backend.AttendFunction`; ``backend`` is
-    a name or ``auto``. Deterministic where ``torch.use_deterministic_algorithms`` says so.
+    Arguments as in :class:`~flexbert.nn.attention_backends.backend.AttendFunction` and ``Call``;
+    ``backend`` is a name or ``auto``. Deterministic where ``torch.use_deterministic_algorithms``
+    says so.
 
     Raises:
         ConfigError: if the backend cannot serve this call.
@@ -67,15 +68,7 @@ def attend(
     if problem is not None:
         _refuse(problem)
     return BACKENDS[name].attend(
-        q,
-        k,
-        v,
-        ragged.cu_seqlens,
-        ragged.max_seqlen,
-        window=window,
-        scale=scale,
-        alibi_slopes=alibi_slopes,
-        dropout=dropout,
+        q, k, v, Call(ragged.cu_seqlens, ragged.max_seqlen, window, scale, alibi_slopes, dropout)
     )
 
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flexbert.nn.attention_backends.backend import Call
 from flexbert.nn.attention_backends.seeded import SEED_LIMIT, seeded
 
 # Queries per block of a local layer. With ModernBERT's window of 128, forward and backward took
@@ -32,18 +33,14 @@ class BlockAttention:
     """Every query attends to the visible keys of its own block.
 
     Args:
-        scale: factor on the scores.
-        alibi_slopes: ``[H]``, or None.
-        dropout: on probabilities.
+        call: whose scale, slopes and dropout these are.
         seed: of dropout; None without. One seed drops the same in the same sequence of calls.
     """
 
-    def __init__(
-        self, scale: float, alibi_slopes: Tensor | None, dropout: float, seed: Tensor | None
-    ) -> None:
-        self.scale = scale
-        self.alibi_slopes = alibi_slopes
-        self.dropout = dropout
+    def __init__(self, call: Call, seed: Tensor | None) -> None:
+        self.scale = call.scale
+        self.alibi_slopes = call.alibi_slopes
+        self.dropout = call.dropout
         self.tile_seeds = None if seed is None else torch.Generator().manual_seed(int(seed))
 
     def __call__(

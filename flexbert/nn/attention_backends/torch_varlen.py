@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flexbert.nn.attention_backends import flash
-from flexbert.nn.attention_backends.backend import Backend, Limit
+from flexbert.nn.attention_backends.backend import Backend, Call, Limit
 
 
 def _offered() -> Any:
@@ -37,32 +37,21 @@ varlen_attn = _offered()
 EXTRA_ARGUMENTS = _extra_arguments(varlen_attn)
 
 
-def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    cu_seqlens: Tensor,
-    max_seqlen: int,
-    *,
-    window: int | None,
-    scale: float,
-    alibi_slopes: Tensor | None,
-    dropout: float,
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.backend.AttendFunction`."""
-    assert alibi_slopes is None
-    assert not dropout
+    assert call.alibi_slopes is None
+    assert not call.dropout
     q, k, v = flash.dense_rows(q, k, v)
     return varlen_attn(
         q,
         k,
         v,
-        cu_seqlens,
-        cu_seqlens,
-        max_seqlen,
-        max_seqlen,
-        scale=scale,
-        window_size=flash.window_size(window),
+        call.cu_seqlens,
+        call.cu_seqlens,
+        call.max_seqlen,
+        call.max_seqlen,
+        scale=call.scale,
+        window_size=flash.window_size(call.window),
         **EXTRA_ARGUMENTS,
     )
 

@@ -1,0 +1,223 @@
+"""BERT (Devlin et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from flexbert.checkpoint.huggingface import activations
+from flexbert.checkpoint.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Family
+from flexbert.checkpoint.huggingface.keys import Key, Tables
+from flexbert.checkpoint.huggingface.names import NameTable
+
+NORMS = ("embedding.norm", "block.norm")
+
+
+def _token_types(count: int) -> int:
+    if count == 0:
+        raise ValueError("at least 1 there")
+    return count
+
+
+def keys(*, norms: tuple[str, ...], activations_of: tuple[str, ...]) -> tuple[Key, ...]:
+    """What the encoder can vary.
+
+    Args:
+        norms: all that share the one eps.
+        activations_of: fields that share the one activation.
+    """
+    return (
+        Key("vocab_size", ("vocab_size",)),
+        Key("hidden_size", ("hidden_size",)),
+        Key("num_hidden_layers", ("num_layers",)),
+        Key("num_attention_heads", ("attention.num_heads",)),
+        Key("intermediate_size", ("mlp.intermediate_size",)),
+        Key("hidden_act", activations_of, activations.to_theirs, activations.to_ours),
+        Key("max_position_embeddings", ("embedding.positions.length",)),
+        Key("type_vocab_size", ("embedding.token_types",), _token_types),
+        Key("layer_norm_eps", tuple(f"{norm}.eps" for norm in norms)),
+        Key(
+            "hidden_dropout_prob",
+            ("embedding.dropout", "attention.output_dropout", "mlp.output_dropout"),
+            only_training=True,
+        ),
+        Key("attention_probs_dropout_prob", ("attention.dropout",), only_training=True),
+        Key("initializer_range", ("init.std",)),
+    )
+
+
+ENCODER: dict[str, Any] = {
+    "embedding.name": "token",
+    "embedding.positions.name": "learned",
+    "embedding.size": None,
+    "block.name": "post_norm",
+    "attention.name": "multi_head",
+    "attention.head_dim": None,
+    "attention.window": None,
+    "attention.global_every": 1,
+    "attention.rope": None,
+    "attention.num_kv_heads": None,
+    "attention.alibi": False,
+    "attention.qk_norm": None,
+    "attention.bias": True,
+    "attention.output_bias": None,
+    "mlp.name": "mlp",
+    "mlp.bias": True,
+    "mlp.output_bias": None,
+    "layers": {},
+    "final_norm": None,
+}
+# A pooled sequence goes through BERT's pooler, a token straight to its classifier.
+POOLED = {
+    "head.dense": True,
+    "head.bias": True,
+    "head.activation": "tanh",
+    "head.norm": None,
+    "head.pooling": "cls",
+}
+HEADS: dict[str, dict[str, Any]] = {
+    MASKED_LM: {"head.name": "mlm", "head.dense": True, "head.bias": True},
+    SEQUENCE: {"head.name": SEQUENCE, **POOLED},
+    TOKEN: {
+        "head.name": TOKEN,
+        "head.dense": False,
+        "head.bias": False,
+        "head.activation": None,
+        "head.norm": None,
+    },
+    CHOICE: {"head.name": CHOICE, "head.num_labels": 1, **POOLED},
+}
+LABELS = Key("num_labels", ("head.num_labels",))
+DROPOUT = Key("classifier_dropout", ("head.dropout",), only_training=True)
+HEAD_KEYS: dict[str, tuple[Key, ...]] = {
+    MASKED_LM: (Key("tie_word_embeddings", ("head.tied",)),),
+    SEQUENCE: (LABELS, DROPOUT),
+    TOKEN: (LABELS, DROPOUT),
+    CHOICE: (DROPOUT,),
+}
+
+
+class Bert(Family):
+    model_type = "bert"
+    title = "BERT"
+    prefix = "bert."
+    classes: ClassVar[Mapping[str, str]] = {
+        MASKED_LM: "BertForMaskedLM",
+        SEQUENCE: "BertForSequenceClassification",
+        TOKEN: "BertForTokenClassification",
+        CHOICE: "BertForMultipleChoice",
+    }
+    base_class = "BertModel"
+    also_masked_lm: ClassVar[tuple[str, ...]] = ("BertForPreTraining",)
+    special_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"pad_token_id": ("pad",)}
+    init: ClassVar[Mapping[str, Any]] = {
+        "init.name": "normal",
+        "init.std": 0.02,
+        "init.small_embedding": False,
+    }
+
+    # Whether the masked-LM head has the layers' activation, or its own.
+    head_shares_activation = True
+
+    def offset(self, pad_id: int | None) -> object:
+        """Rows of the position table before that of position 0."""
+        return 0
+
+    def tables(self, task: str, pad_id: int | None) -> Tables:
+        norms: tuple[str, ...] = NORMS
+        shared: tuple[str, ...] = ("mlp.activation",)
+        head = dict(HEADS[task])
+        if task == MASKED_LM:
+            norms += ("head.norm",)
+            head["head.decoder_bias"] = True
+            if self.head_shares_activation:
+                shared += ("head.activation",)
+            else:
+                head["head.activation"] = "gelu"
+        always = {f"{norm}.{key}": value for norm in norms for key, value in LAYERNORM.items()}
+        return Tables(
+            keys=(*keys(norms=norms, activations_of=shared), *HEAD_KEYS[task]),
+            fixed={
+                **ENCODER,
+                "embedding.positions.offset": self.offset(pad_id),
+                **head,
+                **always,
+                **self.fixed_init(),
+            },
+            only_training={"mlp.dropout": 0.0},
+            ignored={"attention.backend": "auto"},
+        )
+
+    def names(self, task: str) -> NameTable:
+        return encoder_names(self.prefix) | HEAD_NAMES[task]
+
+    def repeated(self, task: str, tied: bool) -> Mapping[str, str]:
+        if task != MASKED_LM:
+            return {}
+        names = {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+        if tied:
+            names["cls.predictions.decoder.weight"] = "bert.embeddings.word_embeddings.weight"
+        return names
+
+    def left_out(self, task: str) -> tuple[str, ...]:
+        buffer = f"{self.prefix}embeddings.position_ids"
+        pooler = f"{self.prefix}pooler."
+        return {
+            MASKED_LM: (buffer, pooler, "cls.seq_relationship."),
+            TOKEN: (buffer, pooler),
+        }.get(task, (buffer,))
+
+    def refused(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {
+            "position_embedding_type": "absolute",
+            "is_decoder": False,
+            "add_cross_attention": False,
+        }
+
+    def adapt_theirs(self, config: dict[str, Any], given: frozenset[str]) -> None:
+        if config.get("classifier_dropout") is None:
+            config["classifier_dropout"] = config["hidden_dropout_prob"]
+
+    def finish_theirs(self, config: dict[str, Any], facts: Any) -> None:
+        config["position_embedding_type"] = "absolute"
+
+
+LAYERNORM = {"name": "layernorm", "bias": True}
+
+
+def encoder_names(prefix: str) -> dict[str, tuple[str, ...]]:
+    """The names of the encoder's tensors, under the name that a model has it by."""
+    layer = f"{prefix}encoder.layer.{{}}."
+    return {
+        "encoder.embedding.tokens": (f"{prefix}embeddings.word_embeddings",),
+        "encoder.embedding.positions.table": (f"{prefix}embeddings.position_embeddings",),
+        "encoder.embedding.token_types": (f"{prefix}embeddings.token_type_embeddings",),
+        "encoder.embedding.norm": (f"{prefix}embeddings.LayerNorm",),
+        "encoder.layers.{}.attention.qkv": (
+            f"{layer}attention.self.query",
+            f"{layer}attention.self.key",
+            f"{layer}attention.self.value",
+        ),
+        "encoder.layers.{}.attention.out": (f"{layer}attention.output.dense",),
+        "encoder.layers.{}.attention_norm": (f"{layer}attention.output.LayerNorm",),
+        "encoder.layers.{}.mlp.up": (f"{layer}intermediate.dense",),
+        "encoder.layers.{}.mlp.down": (f"{layer}output.dense",),
+        "encoder.layers.{}.mlp_norm": (f"{layer}output.LayerNorm",),
+    }
+
+
+POOLER: dict[str, tuple[str, ...]] = {
+    "head.dense": ("bert.pooler.dense",),
+    "head.classifier": ("classifier",),
+}
+HEAD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
+    MASKED_LM: {
+        "head.dense": ("cls.predictions.transform.dense",),
+        "head.norm": ("cls.predictions.transform.LayerNorm",),
+        "head.decoder.bias": ("cls.predictions.bias",),
+        "head.decoder": ("cls.predictions.decoder",),
+    },
+    SEQUENCE: POOLER,
+    TOKEN: {"head.classifier": ("classifier",)},
+    CHOICE: POOLER,
+}

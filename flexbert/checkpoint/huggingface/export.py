@@ -1,0 +1,131 @@
+"""``flexbert export``: from a checkpoint to a Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.huggingface.compare import compare_logits, load_theirs, sample
+from flexbert.checkpoint.huggingface.families import family_for, transformers_version
+from flexbert.checkpoint.huggingface.family import Facts
+from flexbert.checkpoint.huggingface.names import to_theirs
+from flexbert.checkpoint.huggingface.sentence_transformers import write_sentence_transformers
+from flexbert.checkpoint.huggingface.tokenizer import (
+    longest,
+    special_ids,
+    without_token_types,
+    write_tokenizer,
+)
+from flexbert.checkpoint.load import checkpoint_file, model_config, model_of
+from flexbert.config.model import ModelConfig
+from flexbert.errors import UserError
+from flexbert.nn.padded import PaddedModel
+from flexbert.nn.pooling import Pooling
+
+# What a model without a table of positions is said to be for, where nothing tells.
+DEFAULT_LENGTH = 8192
+
+
+def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None) -> list[str]:
+    """Write a checkpoint's model and tokenizer as a Hugging Face folder.
+
+    It is written beside the target, loaded by transformers, and moved to the target if the logits
+    of both implementations are the same.
+
+    Args:
+        source: a checkpoint, or a run's folder for its newest.
+        target: a folder that is not there yet, or is empty.
+        pooling: makes it a folder of sentence-transformers too, which pools so.
+
+    Returns:
+        What to tell the user.
+
+    Raises:
+        UserError: if there is anything in the way, and then nothing is left behind.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(f"{target}: is there already; give another name, or remove it")
+    path = checkpoint_file(source)
+    contents = read_checkpoint(path)
+    config = model_config(contents, path)
+    model = model_of(contents, config, path)
+    tokenizer = contents["tokenizer"]
+    if not isinstance(tokenizer, Mapping) or not tokenizer:
+        raise UserError(f"{path}: holds no tokenizer")
+    notes: list[str] = []
+    facts = Facts(
+        special_ids=special_ids(tokenizer, config.vocab_size),
+        max_length=_max_length(config, contents["recipe"], tokenizer, notes),
+    )
+    family, expressed = family_for(config, facts)
+    if getattr(config.embedding, "token_types", 0) < 2:
+        changed = without_token_types(tokenizer)
+        if changed is not None:
+            tokenizer = changed
+            notes.append("the tokenizer is told to give no token_type_ids: the model takes none")
+    task = config.head.task
+    written = {**expressed.config, "transformers_version": transformers_version()}
+    with _folder_for(target) as folder:
+        write_tokenizer(tokenizer, folder)
+        _write_json(folder / "config.json", written)
+        _write_weights(folder, to_theirs(model.state_dict(), family.names(task)))
+        if pooling is not None:
+            write_sentence_transformers(folder, pooling, config.hidden_size, facts.max_length)
+        theirs = load_theirs(folder, family, task)
+        documents = sample(config, facts.max_length, facts.special_ids["pad"])
+        difference = compare_logits(PaddedModel(model, config), theirs, documents)
+    return [
+        *(f"note: {note}" for note in (*notes, *expressed.notes)),
+        f"{target}: {family.classes[task]}, logits as those of transformers "
+        f"{transformers_version()} (largest difference {difference:.1e} of their scale)",
+    ]
+
+
+def _max_length(
+    config: ModelConfig, recipe: Any, tokenizer: Mapping[str, str], notes: list[str]
+) -> int:
+    """The longest document: of the positions, or else of the training data."""
+    if config.embedding.max_length is not None:
+        return config.embedding.max_length
+    data = recipe.get("data")
+    trained = data.get("max_length") if isinstance(data, Mapping) else None
+    if isinstance(trained, int) and trained > 0:
+        return trained
+    length = longest(tokenizer) or DEFAULT_LENGTH
+    notes.append(f"the checkpoint does not say how long documents are; written as {length}")
+    return length
+
+
+@contextmanager
+def _folder_for(target: Path) -> Iterator[Path]:
+    """A new folder that becomes ``target`` if all goes well, and else disappears."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    folder.mkdir()
+    try:
+        yield folder
+        folder.replace(target)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    path = folder / "model.safetensors"
+    save_file(dict(state), path, metadata={"format": "pt"})
+    # safetensors lets nobody else read it, whatever the user's umask.
+    path.chmod((folder / "config.json").stat().st_mode)

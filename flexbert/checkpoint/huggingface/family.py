@@ -1,0 +1,206 @@
+"""What a Hugging Face architecture has to say for itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flexbert.checkpoint.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
+from flexbert.checkpoint.huggingface.names import NameTable
+from flexbert.config.decode import decode
+from flexbert.config.encode import encode
+from flexbert.config.model import ModelConfig
+from flexbert.errors import ConfigError, UserError
+
+MASKED_LM = "masked_lm"
+SEQUENCE = "sequence_classification"
+TOKEN = "token_classification"
+CHOICE = "multiple_choice"
+
+# A model gets at most so many of anything that a config counts, before any of it is made.
+LARGEST_SIZE = 2**28
+# The one number that may be larger without costing anything.
+LARGEST_THETA = 2**60
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a config says beyond the model's own.
+
+    Args:
+        special_ids: role (``pad``, ``cls``, ``mask``, ...) to token id, as the tokenizer has them.
+        max_length: the longest document, in tokens.
+    """
+
+    special_ids: Mapping[str, int | None]
+    max_length: int
+
+
+class Family(ABC):
+    """An architecture of transformers, with each of the heads that it has there.
+
+    Attributes:
+        model_type: theirs, in ``config.json``.
+        prefix: what the encoder's tensors are named under in a model with a head.
+        classes: for each task the class of transformers.
+        base_class: the class of the encoder alone.
+        also_masked_lm: classes with the masked-LM head and more.
+        special_keys: config key to the tokenizer's roles, of which the first that is there counts.
+        init: name of the initialisation that their config describes, and its values by default.
+    """
+
+    model_type: ClassVar[str]
+    title: ClassVar[str]
+    prefix: ClassVar[str]
+    classes: ClassVar[Mapping[str, str]]
+    base_class: ClassVar[str]
+    also_masked_lm: ClassVar[tuple[str, ...]] = ()
+    special_keys: ClassVar[Mapping[str, tuple[str, ...]]]
+    init: ClassVar[Mapping[str, Any]]
+
+    @abstractmethod
+    def tables(self, task: str, pad_id: int | None) -> Tables:
+        """How the config of a model for ``task`` is written."""
+
+    @abstractmethod
+    def names(self, task: str) -> NameTable:
+        """Our tensors' names and theirs."""
+
+    def repeated(self, task: str, tied: bool) -> Mapping[str, str]:
+        """Tensors that a folder may hold again, to the names of those that they repeat."""
+        return {}
+
+    def left_out(self, task: str) -> tuple[str, ...]:
+        """What a folder may hold beside, of which nothing in the model for ``task`` is made."""
+        return ()
+
+    def refused(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keys of ``config.json`` that would change what is computed, with the only value known."""
+        return {}
+
+    # What tables cannot say; a family has of these what it needs.
+
+    def adapt_ours(self, leaves: Leaves) -> None:  # noqa: B027
+        """Bring a config of ours into the form that the tables speak of, in place."""
+
+    def adapt_theirs(self, config: dict[str, Any], given: frozenset[str]) -> None:  # noqa: B027
+        """Bring a ``config.json`` into the form that the tables speak of, in place.
+
+        Args:
+            given: the keys that the file has; the others have values by default.
+
+        Raises:
+            ValueError: if its keys contradict each other.
+        """
+
+    def finish_ours(self, leaves: Leaves) -> None:  # noqa: B027
+        """Turn what the tables made of a ``config.json`` into a config of ours, in place."""
+
+    def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:  # noqa: B027
+        """Add what the tables cannot say to a ``config.json``, in place."""
+
+    def training_notes(self, leaves: Leaves) -> list[str]:
+        """Differences that only matter in training."""
+        return []
+
+    def express(self, model: ModelConfig, facts: Facts) -> Expressed:
+        """A model's config as a ``config.json``, with what stands in the way."""
+        leaves = flatten(encode(model))
+        note = self._adapt_common(leaves)
+        self.adapt_ours(leaves)
+        task = model.head.task
+        pad_id = facts.special_ids.get("pad")
+        result = express(leaves, self.tables(task, pad_id))
+        if note is not None:
+            result.notes.append(note)
+        result.notes += self.training_notes(leaves)
+        if not result.problems:
+            self.finish_theirs(result.config, facts)
+            self._add_common(result.config, task, facts)
+        return result
+
+    def _adapt_common(self, leaves: Leaves) -> str | None:
+        heads = leaves.get("attention.num_heads")
+        if leaves.get("attention.num_kv_heads") == heads:
+            leaves["attention.num_kv_heads"] = None
+        if leaves.get("attention.head_dim") == leaves["hidden_size"] / (heads or 1):
+            leaves["attention.head_dim"] = None
+        for part in ("attention", "mlp"):
+            if leaves.get(f"{part}.output_bias") == leaves.get(f"{part}.bias"):
+                leaves[f"{part}.output_bias"] = None
+        if leaves.get("head.activation") == "identity":
+            leaves["head.activation"] = None
+        own = {path: value for path, value in leaves.items() if path.startswith("init.")}
+        if own.keys() == self.init.keys() and own["init.name"] == self.init["init.name"]:
+            return None
+        for path in own:
+            del leaves[path]
+        leaves.update(self.init)
+        leaves["init.std"] = own.get("init.std", self.init["init.std"])
+        return f"model.init {own['init.name']} is not kept; it only matters for new weights"
+
+    def _add_common(self, config: dict[str, Any], task: str, facts: Facts) -> None:
+        labels = config.pop("num_labels", None)
+        if labels is not None:
+            config["id2label"] = {str(index): f"LABEL_{index}" for index in range(labels)}
+            config["label2id"] = {f"LABEL_{index}": index for index in range(labels)}
+        for key, roles in self.special_keys.items():
+            given = [facts.special_ids.get(role) for role in roles]
+            config[key] = next((value for value in given if value is not None), None)
+        config |= {
+            "architectures": [self.classes[task]],
+            "dtype": "float32",
+            "model_type": self.model_type,
+        }
+
+    def fixed_init(self) -> dict[str, Any]:
+        return {key: self.init[key] for key in ("init.name", "init.small_embedding")}
+
+    def read_config(self, config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """A ``config.json`` with every key that the tables name, in the form they speak of.
+
+        Args:
+            defaults: what transformers takes for the keys that the file does not have.
+
+        Raises:
+            UserError: naming the key that has no counterpart here.
+        """
+        raw = {**defaults, **config}
+        try:
+            self.adapt_theirs(raw, frozenset(config))
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        for key, only in self.refused(raw).items():
+            if raw.get(key, only) != only:
+                raise UserError(f"{key} {raw[key]!r}: only {only!r} is known here")
+        return raw
+
+    def to_model(self, raw: Mapping[str, Any], task: str) -> ModelConfig:
+        """The model that a ``config.json`` describes, as :meth:`read_config` gives it.
+
+        Raises:
+            UserError: naming a key with a wrong value.
+        """
+        pad_id = raw.get("pad_token_id")
+        tables = self.tables(task, pad_id if isinstance(pad_id, int) else None)
+        leaves: Leaves = {**self.init, **tables.fixed, **tables.only_training, **tables.ignored}
+        for key in tables.keys:
+            value = raw[key.name]
+            largest = LARGEST_THETA if key.name.endswith("theta") else LARGEST_SIZE
+            if isinstance(value, int) and abs(value) > largest:
+                raise UserError(f"{key.name}: {value} is no sensible value")
+            try:
+                leaves |= dict.fromkeys(key.paths, key.to_ours(value))
+            except ValueError as error:
+                raise UserError(f"{key.name}: {error}") from None
+        try:
+            self.finish_ours(leaves)
+            return decode(ModelConfig, nest(leaves))
+        except ConfigError as error:
+            # A check on several fields names the one that holds them, which no key is.
+            names = [key.name for key in tables.keys if error.path in key.paths]
+            raise UserError(f"{names[0]}: {error.problem}" if names else f"model.{error}") from None
+        except TypeError as error:
+            raise UserError(f"a value has the wrong type ({error})") from None

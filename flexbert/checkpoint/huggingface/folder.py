@@ -1,0 +1,202 @@
+"""Reading what a Hugging Face folder holds, without trusting it: no code of it is ever run."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from flexbert.checkpoint.load import is_plain
+from flexbert.errors import UserError
+
+# No config or index is longer; what is, is not read.
+LARGEST_JSON = 64 * 2**20
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# TensorFlow's names of a norm's parameters, as old folders have them and transformers reads them.
+OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The ``config.json`` of a folder.
+
+    Raises:
+        UserError: if there is none, or it is none that is read without running code.
+    """
+    config = read_json(folder / "config.json")
+    if "auto_map" in config:
+        raise UserError(f"{folder}: config.json names code of its own (auto_map), which is not run")
+    for key in ("quantization_config", "pruned_heads"):
+        if config.get(key):
+            raise UserError(f"{folder}: config.json has {key}, and that is not supported")
+    if (folder / "adapter_config.json").exists():
+        raise UserError(f"{folder}: holds an adapter, whose model is elsewhere: merge them first")
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: if the file is missing, too long, or holds anything else.
+    """
+
+    def not_a_number(text: str) -> NoReturn:
+        raise ValueError(f"{text} is no number")
+
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(f"{path}: too long to be read")
+        content = json.loads(path.read_bytes(), parse_constant=not_a_number)
+    except FileNotFoundError:
+        raise UserError(f"{path.parent}: no {path.name} in it") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content
+
+
+class Weights(ABC):
+    """Tensors of a folder by name; shapes are known before a tensor is loaded.
+
+    Attributes:
+        shapes: name to shape. A name in the old style of norms is given in the new one.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._stored = {_current_name(name): name for name in shapes}
+        self.shapes = {_current_name(name): shape for name, shape in shapes.items()}
+        self.dtypes: set[torch.dtype] = set()
+
+    def load(self, name: str) -> Tensor:
+        """A tensor in float32.
+
+        Raises:
+            UserError: if it is not a tensor of floating-point numbers.
+        """
+        tensor = self._load(self._stored[name])
+        if not tensor.dtype.is_floating_point:
+            raise UserError(f"{name} is of {tensor.dtype}, and weights are floating-point numbers")
+        self.dtypes.add(tensor.dtype)
+        return tensor.to(torch.float32)
+
+    @abstractmethod
+    def _load(self, stored_name: str) -> Tensor: ...
+
+
+def _current_name(name: str) -> str:
+    module, _, leaf = name.rpartition(".")
+    return f"{module}.{OLD_LEAVES[leaf]}" if leaf in OLD_LEAVES else name
+
+
+def read_weights(folder: Path) -> Weights:
+    """The weights of a folder: safetensors, in one file or several, or else ``pytorch_model.bin``.
+
+    Raises:
+        UserError: if there are none, or they cannot be read as nothing but tensors.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return _Safetensors(dict.fromkeys(_tensors_in(single), single))
+    if index.is_file():
+        return _Safetensors(_sharded(folder, index))
+    if (folder / "pytorch_model.bin").is_file():
+        return _Pickled(folder / "pytorch_model.bin")
+    raise UserError(f"{folder}: no model.safetensors in it, and no pytorch_model.bin")
+
+
+def _sharded(folder: Path, index: Path) -> dict[str, Path]:
+    placed = read_json(index).get("weight_map")
+    if not isinstance(placed, dict) or not placed:
+        raise UserError(f"{index}: expected a weight_map")
+    files: dict[str, set[str]] = {}
+    for name, file in placed.items():
+        # A name with a folder in it could lead out of this one.
+        if not isinstance(file, str) or not PLAIN_NAME.fullmatch(file):
+            raise UserError(f"{index}: {name} is said to be in {file!r}, no file of this folder")
+        files.setdefault(file, set()).add(name)
+    where: dict[str, Path] = {}
+    for file, names in files.items():
+        found = _tensors_in(folder / file)
+        if missing := names - found:
+            raise UserError(f"{folder / file}: no tensor {sorted(missing)[0]} in it")
+        where |= dict.fromkeys(found, folder / file)
+    return where
+
+
+def _tensors_in(path: Path) -> set[str]:
+    with _open(path) as file:
+        return set(file.keys())
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not readable as safetensors ({_line(error)})") from None
+
+
+class _Safetensors(Weights):
+    def __init__(self, where: Mapping[str, Path]) -> None:
+        self._where = where
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in set(where.values()):
+            with _open(path) as file:
+                for name in file.keys():  # noqa: SIM118  (not a mapping)
+                    shapes[name] = tuple(file.get_slice(name).get_shape())
+        super().__init__(shapes)
+
+    def _load(self, stored_name: str) -> Tensor:
+        with _open(self._where[stored_name]) as file:
+            tensor: Tensor = file.get_tensor(stored_name)
+            return tensor
+
+
+class _Pickled(Weights):
+    def __init__(self, path: Path) -> None:
+        _refuse_compressed(path)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        # Whatever stands in a hostile or damaged file decides what is raised while it is read.
+        except Exception as error:
+            raise UserError(f"{path}: not readable as tensors alone ({_line(error)})") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: expected a mapping of names to tensors")
+        for name, tensor in content.items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise UserError(f"{path}: {name!r} is no tensor")
+            if not is_plain(tensor):
+                raise UserError(f"{path}: {name} is no plain tensor")
+        self._tensors = content
+        super().__init__({name: tuple(tensor.shape) for name, tensor in content.items()})
+
+    def _load(self, stored_name: str) -> Tensor:
+        return self._tensors[stored_name]
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch compresses nothing, and a little can be packed that fills any memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError):
+        # The format before zip files, or nothing that can be read.
+        return
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise UserError(f"{path}: not readable as tensors alone (compressed)")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,30 @@
+"""BERT is Hugging Face's, on padded, ragged and packed batches, in logits and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flexbert.config.model import ModelConfig
+from flexbert.nn.attention import MultiHeadConfig
+from flexbert.nn.head import MLMHeadConfig
+from flexbert.nn.mlp import PlainMLPConfig
+from tests.checkpoint.huggingface_cases import MODELS as ALL
+from tests.checkpoint.huggingface_cases import NORM, bert, check_logits_and_gradients
+
+MODELS = {
+    "one layer": bert(num_layers=1),
+    "one head": bert(attention=MultiHeadConfig(num_heads=1, bias=True)),
+    "tanh gelu": bert(
+        mlp=PlainMLPConfig(intermediate_size=40, activation="gelu_tanh", bias=True),
+        head=MLMHeadConfig(norm=NORM, bias=True, activation="gelu_tanh"),
+    ),
+    "untied": bert(head=MLMHeadConfig(norm=NORM, bias=True, tied=False)),
+    **{name: model for name, model in ALL.items() if name.startswith("bert")},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
+def test_logits_and_gradients_equal_transformers(model: ModelConfig, dtype: torch.dtype) -> None:
+    check_logits_and_gradients(model, dtype)
