@@ -61,6 +61,16 @@ def write_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether a zip file packs anything: torch does not, and a little can be packed that fills any
+    memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU.
 
@@ -71,6 +81,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: no such checkpoint")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not a readable checkpoint (not one of torch.save, or cut)")
+    if is_compressed(path):
+        raise CheckpointError(f"{path}: not a readable checkpoint (compressed)")
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
             contents = torch.load(path, map_location="cpu", weights_only=True)

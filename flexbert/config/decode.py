@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -150,11 +150,17 @@ def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
     # bool is an int to Python, and never one to the writer of a recipe.
     wanted: dict[Any, tuple[str, Callable[[Any], bool]]] = {
         bool: ("true or false", lambda v: isinstance(v, bool)),
-        int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+        int: (
+            "an integer below 2^63",
+            lambda v: isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**63,
+        ),
+        # Compared, not converted: an integer may be too large for a float.
         float: (
             "a finite number",
             lambda v: (
-                isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(float(v))
+                isinstance(v, int | float)
+                and not isinstance(v, bool)
+                and abs(v) <= sys.float_info.max
             ),
         ),
         str: ("a string", lambda v: isinstance(v, str)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert torch.equal(contents["state"]["model"]["weight"], CONTENTS["state"]["model"]["weight"])
     assert contents["state"]["timestamp"] == CONTENTS["state"]["timestamp"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_compressed_checkpoint_is_refused_unread(tmp_path: Path) -> None:
+    path, packed = tmp_path / "plain.pt", tmp_path / checkpoint_name(1)
+    write_checkpoint(path, CONTENTS)
+    with zipfile.ZipFile(path) as plain, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        for entry in plain.namelist():
+            out.writestr(entry, plain.read(entry))
+    with pytest.raises(CheckpointError, match="compressed"):
+        read_checkpoint(packed)
 
 
 def test_a_kill_while_writing_leaves_no_checkpoint(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from flexbert.checkpoint.file import is_compressed
 from flexbert.checkpoint.load import is_plain
 from flexbert.errors import UserError
 
@@ -166,7 +166,8 @@ class _Safetensors(Weights):
 
 class _Pickled(Weights):
     def __init__(self, path: Path) -> None:
-        _refuse_compressed(path)
+        if is_compressed(path):
+            raise UserError(f"{path}: not readable as tensors alone (compressed)")
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         # Whatever stands in a hostile or damaged file decides what is raised while it is read.
@@ -184,18 +185,6 @@ class _Pickled(Weights):
 
     def _load(self, stored_name: str) -> Tensor:
         return self._tensors[stored_name]
-
-
-def _refuse_compressed(path: Path) -> None:
-    """torch compresses nothing, and a little can be packed that fills any memory."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError):
-        # The format before zip files, or nothing that can be read.
-        return
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise UserError(f"{path}: not readable as tensors alone (compressed)")
 
 
 def _line(error: Exception) -> str:
