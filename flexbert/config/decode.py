@@ -150,10 +150,7 @@ def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
     # bool is an int to Python, and never one to the writer of a recipe.
     wanted: dict[Any, tuple[str, Callable[[Any], bool]]] = {
         bool: ("true or false", lambda v: isinstance(v, bool)),
-        int: (
-            "an integer below 2^63",
-            lambda v: isinstance(v, int) and not isinstance(v, bool) and abs(v) < 2**63,
-        ),
+        int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
         # Compared, not converted: an integer may be too large for a float.
         float: (
             "a finite number",
@@ -168,6 +165,8 @@ def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
     description, accepts = wanted[tp]
     if not accepts(node):
         raise ConfigError(where, f"expected {description}, got {_show(node)}")
+    if tp is int and abs(node) >= 2**63:
+        raise ConfigError(where, "is an integer beyond 2^63")
     return tp(node)
 
 
