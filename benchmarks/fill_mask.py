@@ -1,6 +1,8 @@
 """Fill a masked token with an exported model, by transformers' own pipeline.
 
-    python benchmarks/fill_mask.py FOLDER [TEXT with one [MASK]]
+    python benchmarks/fill_mask.py FOLDER "TEXT"
+
+The text has one [MASK], whatever the tokenizer's own is.
 """
 
 from __future__ import annotations

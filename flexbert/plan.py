@@ -57,6 +57,8 @@ def make_plan(loaded: LoadedRecipe, processes: int) -> dict[str, Any]:
                 "attention": layer.attention,
                 "window": layer.window,
                 "theta": layer.theta,
+                "block": layer.parts.block.name,
+                "mlp": layer.parts.mlp.name,
             }
             for layer in layer_plan(recipe.model)
         ],

@@ -31,12 +31,15 @@ def _model(plan: Plan) -> str:
 
 
 def _layers(layers: list[Plan]) -> list[str]:
-    """One line for each kind of layer: which they are."""
+    """One line for each kind of layer: which they are. Block and MLP are told where they differ."""
+    parts = {(layer["block"], layer["mlp"]) for layer in layers}
     kinds: dict[str, list[int]] = {}
     for layer in layers:
+        made_of = f" {layer['block']} {layer['mlp']}" if len(parts) > 1 else ""
         window = "" if layer["window"] is None else f" window {layer['window']}"
         theta = "" if layer["theta"] is None else f" theta {layer['theta']:,.0f}"
-        kinds.setdefault(f"{layer['attention']}{window}{theta}", []).append(layer["index"])
+        kind = f"{layer['attention']}{window}{theta}{made_of}"
+        kinds.setdefault(kind, []).append(layer["index"])
     return [f"{kind}: {', '.join(map(str, indices))}" for kind, indices in kinds.items()]
 
 
