@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 
-# Graphs that one piece of code may have; torch's 8 would silently leave the ninth uncompiled. One
-# for each kind of layer times each shape: micro-batches of training and of evaluation.
+# Graphs that one piece of code may have, where torch's 8 would end the run at the ninth. There is
+# one for each kind of layer and each shape, micro-batches of training and of evaluation.
 MAX_GRAPHS = 64
 
 
@@ -62,8 +61,6 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
 
 def toolchain_problem(device: torch.device) -> str | None:
     """Why the compiler of torch.compile cannot work for this device; None if it can."""
-    if sys.platform == "win32":
-        return "torch.compile is not tried on Windows"
     if device.type == "cuda":
         try:
             import triton  # noqa: F401
