@@ -77,6 +77,17 @@ class NTKScaling(_FactorConfig):
         return inverse_frequencies(scaled, size, ragged.tokens.device)
 
 
+@register("ntk_all_pairs")
+@dataclass(frozen=True, kw_only=True)
+class NTKAllPairsScaling(_FactorConfig):
+    """NTK scaling as GTE's code has it (mGTE, arXiv 2407.19669): pair i slows by
+    ``factor ** ((2 i + 2) / R)``, the slowest by ``factor`` and the fastest a little too."""
+
+    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
+        slower = inverse_frequencies(theta * self.factor, size, ragged.tokens.device)
+        return slower / self.factor ** (2 / size)
+
+
 @register("dynamic_ntk")
 @dataclass(frozen=True, kw_only=True)
 class DynamicNTKScaling(_FactorConfig):

@@ -24,6 +24,8 @@ EXACT = {
     "bert-large": 336_226_108 - POOLER_AND_NEXT_SENTENCE[1024],
     "roberta-base": 124_697_433,
     "roberta-large": 355_412_057,
+    "mosaicbert-base": 137_400_384,
+    "neobert": 245_136_954,
     "modernbert-base": 149_655_232,
     "modernbert-large": 395_881_664,
     "eurobert-210m": 310_266_624,
@@ -38,7 +40,6 @@ EXACT_ENCODER = {
 }
 # In millions, as papers and model cards round them.
 ROUNDED = {
-    "mosaicbert-base": 137,
     "mosaicbert-large": 434,
     "crammingbert": 120,
     "ettin-17m": 17,
@@ -49,7 +50,6 @@ ROUNDED = {
     "ettin-1b": 1030,
     "mmbert-base": 307,
     "mmbert-small": 140,
-    "neobert": 245,
 }
 
 

@@ -15,6 +15,7 @@ from flexbert.nn.rope import Rope, RopeConfig, rotate
 from flexbert.nn.rope_scaling import (
     DynamicNTKScaling,
     LinearScaling,
+    NTKAllPairsScaling,
     NTKScaling,
     ScalingConfig,
     YarnScaling,
@@ -122,3 +123,10 @@ def test_ntk_slows_the_slowest_pair_by_the_factor_and_the_fastest_not_at_all() -
     scaled = NTKScaling(factor=8.0).inverse_frequencies(1000.0, 32, at([0]))
     assert_same(scaled[0], plain[0])
     assert_same(scaled[-1], plain[-1] / 8)
+
+
+def test_ntk_over_all_pairs_slows_pair_i_by_its_power_of_the_factor() -> None:
+    plain = LinearScaling(factor=1.0).inverse_frequencies(1000.0, 32, at([0]))
+    scaled = NTKAllPairsScaling(factor=8.0).inverse_frequencies(1000.0, 32, at([0]))
+    pair = torch.arange(16)
+    assert_same(scaled, plain / 8.0 ** ((2 * pair + 2) / 32))
