@@ -23,18 +23,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flexbert", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    plan = commands.add_parser("plan", help="check and describe a recipe without training")
+    plan = commands.add_parser(
+        "plan", allow_abbrev=False, help="check and describe a recipe without training"
+    )
     plan.add_argument("recipe", type=Path, help="a YAML recipe")
     plan.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
     plan.add_argument("--processes", type=int, default=1, help="plan for so many (default 1)")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=_plan)
 
-    doctor = commands.add_parser("doctor", help="what is installed, and what will be used")
+    doctor = commands.add_parser(
+        "doctor", allow_abbrev=False, help="what is installed, and what will be used"
+    )
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=_doctor)
 
-    export = commands.add_parser("export", help="write a checkpoint as a Hugging Face folder")
+    export = commands.add_parser(
+        "export", allow_abbrev=False, help="write a checkpoint as a Hugging Face folder"
+    )
     export.add_argument("checkpoint", type=Path, help="a checkpoint, or a run's folder")
     export.add_argument("folder", type=Path, help="to be made")
     export.add_argument(
@@ -45,12 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.set_defaults(run=_export)
 
-    import_ = commands.add_parser("import", help="read a Hugging Face folder into a checkpoint")
+    import_ = commands.add_parser(
+        "import", allow_abbrev=False, help="read a Hugging Face folder into a checkpoint"
+    )
     import_.add_argument("folder", help="a folder, or a name on the Hugging Face Hub")
     import_.add_argument("checkpoint", type=Path, help="to be written")
     import_.set_defaults(run=_import)
 
-    plot = commands.add_parser("plot", help="draw a run's report.png")
+    plot = commands.add_parser("plot", allow_abbrev=False, help="draw a run's report.png")
     plot.add_argument("run_folder", type=Path, help="for instance runs/quickstart")
     plot.set_defaults(run=_plot)
     return parser

@@ -45,11 +45,11 @@ def config_errors_under(prefix: str) -> Iterator[None]:
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """`` did you mean X? (known: ...)`` for a message about an unknown name."""
+    """``did you mean X? (known: ...)`` for a message about an unknown name."""
     names = sorted(known)
     nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{hint}(known: {', '.join(names) or 'none'})"
+    listed = f"known: {', '.join(names) or 'none'}"
+    return f"did you mean {nearest[0]!r}? ({listed})" if nearest else listed
 
 
 def run_command(command: Callable[[], int]) -> int:

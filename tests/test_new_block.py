@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.conftest import REPOSITORY
 
@@ -106,6 +108,12 @@ torch.testing.assert_close(mlp(x), expected)
 """
     checked = run(copy, "-c", script)
     assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda p: p.stem)
+def test_yaml_on_a_page_is_yaml(page: Path) -> None:
+    for example in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        assert OmegaConf.create(textwrap.dedent(example))
 
 
 def test_the_page_lists_all_components() -> None:

@@ -77,6 +77,8 @@ def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> Loade
         path = checkpoint_file(path)
         source = _from_checkpoint(path)
     config, state, tokenizer, max_length = source
+    if head is not None and not isinstance(head, Mapping):
+        raise UserError(f"head: expected a mapping with a name, got {head!r}")
     if head is None:
         model = filled_model(config, state)
     else:

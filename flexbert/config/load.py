@@ -17,6 +17,8 @@ from flexbert.config.schema import Recipe
 from flexbert.errors import ConfigError, UserError, did_you_mean
 
 INCLUDE = "include"
+# Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
+DEFAULTS = {"loss": {"name": "cross_entropy"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
         UserError: if a file cannot be read or an override is no ``key=value`` pair.
         ConfigError: if the merged tree is not a recipe.
     """
-    tree = merge(read_tree(path), overrides_tree(overrides))
+    tree = derive(merge(DEFAULTS, read_tree(path)), overrides_tree(overrides))
     missing: list[str] | None = [] if planning else None
     recipe = decode(Recipe, complete_layers(interpolate(tree)), missing)
     return LoadedRecipe(recipe=recipe, resolved=encode(recipe), missing=tuple(missing or ()))
@@ -64,7 +66,7 @@ def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name in includes:
         tree = merge(tree, read_tree(path.parent / name, (*including, path.resolve())))
-    return merge(tree, expand_dotted(own))
+    return derive(tree, expand_dotted(own))
 
 
 def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
@@ -115,6 +117,20 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def derive(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's own keys on top of what it includes: as :func:`merge`, but ``model.name`` renames.
+
+    A published encoder that is written as another one with changes has a name of its own, so that
+    it replaces whatever model stands in a recipe that includes it beside others.
+    """
+    model = own.get("model")
+    if not isinstance(model, Mapping) or "name" not in model:
+        return merge(base, own)
+    unnamed = {key: value for key, value in model.items() if key != "name"}
+    derived = merge(base, {**own, "model": unnamed})
+    return {**derived, "model": {**derived["model"], "name": model["name"]}}
+
+
 def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Resolve ``${key.path}`` through omegaconf.
 
@@ -156,7 +172,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = OmegaConf.load(path)
     except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML ({_first_line(error)})") from None
+        raise UserError(f"{path}: not readable as YAML ({_yaml_problem(error, path)})") from None
     if not isinstance(loaded, DictConfig):
         raise UserError(f"{path}: expected a mapping of keys at the top, got a list")
     return _plain(loaded)
@@ -165,6 +181,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _plain(config: DictConfig | ListConfig, resolve: bool = False) -> dict[str, Any]:
     container: Any = OmegaConf.to_container(config, resolve=resolve)
     return container
+
+
+def _yaml_problem(error: Exception, path: Path) -> str:
+    """What is wrong, and where."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return _first_line(error)
+    mark = error.problem_mark
+    line = path.read_text(encoding="utf-8").splitlines()[mark.line : mark.line + 1]
+    hint = '; inside {} write "${...}" in quotes' if "${" in "".join(line) else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{hint}"
 
 
 def _first_line(error: Exception) -> str:

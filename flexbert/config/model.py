@@ -225,10 +225,13 @@ class ModelConfig:
     """An encoder with a head; each part is a node of its own.
 
     Attributes:
+        name: of the architecture. In a recipe a model of another name replaces this one whole, as
+            any node does, so that a published encoder may be included over another.
         layers: other parts for some layers, by :class:`~flexbert.config.layer_range.LayerRange`
             (``"0-2"``, ``"-1"``).
     """
 
+    name: str = dataclasses.field(default="custom", compare=False)
     vocab_size: int
     hidden_size: int
     num_layers: int

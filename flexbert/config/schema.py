@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,6 @@ from flexbert.config.training import (
     LossConfig,
     OptimizerConfig,
     ScheduleConfig,
-    plain_loss,
 )
 from flexbert.errors import ConfigError, config_errors_under
 
@@ -48,7 +47,7 @@ class Recipe:
     deterministic: bool = False
     model: ModelConfig
     data: DataConfig
-    loss: LossConfig = field(default_factory=plain_loss)
+    loss: LossConfig
     batch: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig

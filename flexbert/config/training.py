@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from flexbert.config.duration import Duration
-from flexbert.config.registry import Component, members
+from flexbert.config.registry import Component
 from flexbert.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,13 +52,6 @@ class LossConfig(Component, ABC, family="loss"):
     @abstractmethod
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean over masked tokens of ``logits [M, V]`` against ``labels [M]``."""
-
-
-def plain_loss() -> LossConfig:
-    """Cross-entropy alone: what a recipe that says nothing of its loss gets."""
-    loss = members("loss")["cross_entropy"]()
-    assert isinstance(loss, LossConfig)
-    return loss
 
 
 @dataclass(frozen=True, kw_only=True)

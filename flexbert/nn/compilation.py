@@ -29,7 +29,7 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
     """Compile, in place, every module that can be.
 
     Args:
-        model: on the device that it will be trained on.
+        model: on the device that it will be trained on; :func:`check_it_runs` came before.
         autocast: whether it will run under bfloat16 autocast.
 
     Returns:
@@ -37,14 +37,10 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
 
     Raises:
         CompileError: if nothing can be compiled here.
-        ConfigError: if the model cannot run here, compiled or not.
     """
     problem = toolchain_problem(next(model.parameters()).device)
     if problem is not None:
         raise CompileError(problem)
-    # First as it is: torch.compile would turn a ConfigError into an error of its own.
-    with torch.no_grad():
-        _run_tiny_batch(model, autocast)
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     classes = modules_by_class(model)
     left_out: dict[str, str] = {}
@@ -57,6 +53,16 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
         for module in classes[name]:
             module.compile(fullgraph=True, dynamic=False)
     return left_out
+
+
+@torch.no_grad()
+def check_it_runs(model: MaskedLM, autocast: bool) -> None:
+    """Run a tiny batch, uncompiled: torch.compile would turn a ConfigError into one of its own.
+
+    Raises:
+        ConfigError: if an attention backend that the recipe names cannot serve here.
+    """
+    _run_tiny_batch(model, autocast)
 
 
 def toolchain_problem(device: torch.device) -> str | None:

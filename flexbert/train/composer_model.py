@@ -14,7 +14,7 @@ from flexbert.config.schema import Precision, Recipe
 from flexbert.config.training import LossConfig
 from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
-from flexbert.nn.compilation import CompileError, compile_model
+from flexbert.nn.compilation import CompileError, check_it_runs, compile_model
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
@@ -68,8 +68,9 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
         What is compiled and what is not, and why: to be announced.
 
     Raises:
-        ConfigError: if ``compile: always`` cannot be done.
+        ConfigError: if ``compile: always`` cannot be done, or the model cannot run here at all.
     """
+    check_it_runs(model, model.autocast_enabled)
     device = next(model.parameters()).device
     if recipe.compile == "never" or (recipe.compile == "auto" and device.type != "cuda"):
         return f"torch.compile: off (compile: {recipe.compile}, device: {device.type})"

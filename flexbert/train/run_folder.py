@@ -19,6 +19,7 @@ OPERATIONAL_KEYS = (
     "checkpoints",
     "evaluation",
     "compile",
+    "model.name",
     "batch.microbatch_rows",
     "data.path",
     "data.num_workers",

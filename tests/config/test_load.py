@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flexbert.components import load_recipe
 from flexbert.config.load import (
     complete_layers,
     expand_dotted,
@@ -15,6 +16,7 @@ from flexbert.config.load import (
     read_tree,
 )
 from flexbert.errors import ConfigError, UserError
+from tests.conftest import TINY_RECIPE
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -81,6 +83,23 @@ def test_a_layers_part_says_only_what_differs_from_the_models_own() -> None:
     assert layers["0"] == {"mlp": {"name": "glu", "intermediate_size": 6, "bias": True}}
     assert layers["-1"] == {"mlp": {"name": "mlp", "intermediate_size": 9}}
     assert complete_layers(complete_layers(tree)) == complete_layers(tree)
+
+
+def test_a_recipe_without_a_loss_can_be_overridden_in_it() -> None:
+    loaded = load_recipe(TINY_RECIPE, ["loss.z_loss=1e-4"], planning=True)
+    assert loaded.resolved["loss"] == {
+        "name": "cross_entropy",
+        "label_smoothing": 0.0,
+        "z_loss": 1e-4,
+    }
+    with pytest.raises(ConfigError, match=r"loss.zloss: unknown key; did you mean 'z_loss'"):
+        load_recipe(TINY_RECIPE, ["loss.zloss=1e-4"], planning=True)
+
+
+def test_an_unquoted_interpolation_is_told_where_it_stands(tmp_path: Path) -> None:
+    file = write(tmp_path, "r.yaml", "a: 1\nb: {norm: ${a}, c: 2}\n")
+    with pytest.raises(UserError, match=r"line 2, column \d+: .*in quotes"):
+        read_tree(file)
 
 
 @pytest.mark.parametrize(

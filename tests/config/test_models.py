@@ -58,6 +58,19 @@ def read_model(path: Path) -> ModelConfig:
     return decode(ModelConfig, complete_layers(interpolate(read_tree(path)))["model"])
 
 
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("base", ["../base.yaml", "mosaicbert-base.yaml", "neobert.yaml"])
+def test_an_included_model_replaces_the_one_before(path: Path, base: str, tmp_path: Path) -> None:
+    if path.stem in FRAGMENTS:
+        pytest.skip("no model of its own")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"include: [{FOLDER / base}, {path}]\nmodel.attention.bias: true\n")
+    after = read_tree(recipe)["model"]
+    alone = read_tree(path)["model"]
+    alone["attention"] = {**alone["attention"], "bias": True}
+    assert after == alone
+
+
 def counts(name: str) -> dict[str, int]:
     return parameter_counts(read_model(FOLDER / f"{name}.yaml"))
 

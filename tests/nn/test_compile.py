@@ -21,7 +21,7 @@ from flexbert.errors import ConfigError
 from flexbert.nn import compilation
 from flexbert.nn.block import ParallelConfig, PostNormConfig, SandwichConfig
 from flexbert.nn.build import build_model
-from flexbert.nn.compilation import CompileError, compile_model
+from flexbert.nn.compilation import CompileError, check_it_runs, compile_model
 from flexbert.nn.embedding import TokenEmbeddingConfig
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.masked_lm import MaskedLM
@@ -228,10 +228,10 @@ def test_without_a_compiler_nothing_is_compiled_and_the_reason_is_told(
     assert model.head._compiled_call_impl is None
 
 
-def test_a_backend_that_cannot_serve_is_an_error_before_compilation() -> None:
+def test_a_backend_that_cannot_serve_is_an_error_before_anything_is_trained() -> None:
     model = build_model(small_model(attention=attention_config(backend="flash_attn_2")))
     with pytest.raises(ConfigError, match=r"model.attention.backend: flash_attn_2 needs a CUDA"):
-        compile_model(model, autocast=True)
+        check_it_runs(model, autocast=True)
 
 
 def test_the_trial_draws_no_random_numbers() -> None:

@@ -108,6 +108,7 @@ class Family(ABC):
     def express(self, model: ModelConfig, facts: Facts) -> Expressed:
         """A model's config as a ``config.json``, with what stands in the way."""
         leaves = flatten(encode(model))
+        del leaves["name"]
         note = self._adapt_common(leaves)
         self.adapt_ours(leaves)
         task = model.head.task
@@ -197,7 +198,7 @@ class Family(ABC):
                 raise UserError(f"{key.name}: {error}") from None
         try:
             self.finish_ours(leaves)
-            return decode(ModelConfig, nest(leaves))
+            return decode(ModelConfig, {"name": self.model_type, **nest(leaves)})
         except ConfigError as error:
             # A check on several fields names the one that holds them, which no key is.
             names = [key.name for key in tables.keys if error.path in key.paths]
