@@ -95,13 +95,14 @@ def make_corpus(
             dtype=tokenizer.dtype,
         )
         write_report(corpus, report)
-        _copy_tokenizer(tokenizer_folder, corpus / TOKENIZER_FOLDER)
+        copied = _copy_tokenizer(tokenizer_folder, corpus / TOKENIZER_FOLDER)
         CorpusMeta(
             tokenizer_sha256=tokenizer.sha256,
             vocab_size=tokenizer.vocab_size,
             special_ids=tokenizer.special_ids,
             reserved_ids=tokenizer.reserved_ids,
             splits=splits,
+            tokenizer_files=tuple(sorted(file.name for file in copied.iterdir())),
         ).write(corpus)
         shutil.rmtree(parts_folder)
     print(format_report(report))
@@ -184,9 +185,10 @@ def _write_split(
     return write_split(split, progress, dtype=dtype, shard_bytes=shard_bytes, longest=longest)
 
 
-def _copy_tokenizer(source: Path, target: Path) -> None:
+def _copy_tokenizer(source: Path, target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for file in sorted(source.iterdir()):
         if file.is_file() and file.suffix in TOKENIZER_SUFFIXES:
             shutil.copyfile(file, target / file.name)
+    return target

@@ -8,6 +8,7 @@ A corpus is a folder::
         index.json     written by mosaicml-streaming, with a hash of every shard
         shard.00000.mds ...
         lengths.u32    little-endian uint32: the number of tokens of every document, in order
+        labels.u8      only where documents are labelled: the number of each one's label
     validation/        likewise; it shares no document with train/
 """
 
@@ -27,6 +28,8 @@ FORMAT_VERSION = 1
 META_FILE = "corpus.json"
 TOKENIZER_FOLDER = "tokenizer"
 LENGTHS_FILE = "lengths.u32"
+LABELS_FILE = "labels.u8"
+MAX_LABELS = 256
 COLUMN = "tokens"
 SPLITS = ("train", "validation")
 SHARD_HASH = "xxh3_64"
@@ -85,6 +88,8 @@ class CorpusMeta:
         reserved_ids: every id that ordinary text never encodes to: all special and unused tokens.
             They are neither masked nor drawn as random replacements.
         splits: counts by split name.
+        tokenizer_files: names of the files in ``tokenizer/``: what a copy has to fetch.
+        labels: what the numbers in ``labels.u8`` stand for; empty where there is no such file.
     """
 
     tokenizer_sha256: str
@@ -92,6 +97,8 @@ class CorpusMeta:
     special_ids: SpecialIds
     reserved_ids: tuple[int, ...]
     splits: dict[str, SplitMeta]
+    tokenizer_files: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype:
@@ -132,6 +139,9 @@ class CorpusMeta:
                 special_ids=SpecialIds(**record["special_ids"]),
                 reserved_ids=tuple(record["reserved_ids"]),
                 splits={name: SplitMeta(**split) for name, split in record["splits"].items()},
+                # Corpora made before there were labels and remote copies have neither.
+                tokenizer_files=tuple(record.get("tokenizer_files", ())),
+                labels=tuple(record.get("labels", ())),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorpusError(f"{file}: not a corpus description ({error})") from error

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import xxhash
@@ -48,6 +50,33 @@ class ShardFile:
             )
         if digest != self.xxh3_64:
             raise CorpusError(f"{self.path}: its {SHARD_HASH} hash is not its index's; {_RESTORE}")
+
+
+class ShardStore(Protocol):
+    """Where the shards of a split lie, and which of them are at hand."""
+
+    def path(self, shard: int) -> Path:
+        """A local file that holds the shard, whole; it may have to be fetched first.
+
+        Raises:
+            CorpusError: if it cannot be had.
+        """
+
+    def expect(self, shards: Sequence[int]) -> None:
+        """These shards are read next, in this order; the others may be let go."""
+
+
+class LocalShards:
+    """Shards in a local folder: always at hand."""
+
+    def __init__(self, files: Sequence[ShardFile]) -> None:
+        self._files = files
+
+    def path(self, shard: int) -> Path:
+        return self._files[shard].path
+
+    def expect(self, shards: Sequence[int]) -> None:
+        pass
 
 
 def _hash_file(path: Path) -> str:
