@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from flexbert.config.data import DataConfig
+from flexbert.data.corpora import Corpora
 from flexbert.data.corpus import Split
 from flexbert.data.corpus_format import (
     COLUMN,
@@ -35,7 +36,10 @@ from flexbert.data.corpus_format import (
     SplitMeta,
     tokenizer_sha256,
 )
-from flexbert.data.loader import open_corpus, train_loader
+from flexbert.data.loader import train_loader
+from flexbert.data.rows import training_builder
+from flexbert.data.order import GlobalOrderConfig
+from flexbert.data.stream import StreamKey, training_stream
 
 VOCAB_SIZE = 50_368
 SPECIAL = {"unk": 50_280, "cls": 50_281, "sep": 50_282, "pad": 50_283, "mask": 50_284}
@@ -106,9 +110,10 @@ def plain_tokens(split: Split, tokenizer: PreTrainedTokenizerFast) -> Iterator[i
 
 
 def our_tokens(split: Split, config: DataConfig) -> Iterator[int]:
-    loader = train_loader(
-        split, config, seed=0, stage="benchmark", rows_per_update=rows, microbatch_rows=12
-    )
+    splits, key = {"corpus": split}, StreamKey(0, "benchmark")
+    stream = training_stream(splits, config, key)
+    builder = training_builder(stream, splits, config, key)
+    loader = train_loader(stream, builder, config, rows_per_update=rows, microbatch_rows=12)
     for batch in loader:
         yield sum(microbatch["num_tokens"] for microbatch in batch["microbatches"])
 
@@ -140,9 +145,13 @@ def main() -> None:
         folder = Path(name)
         make_corpus(folder, tokenizer, arguments.tokens, arguments.mean)
         config = DataConfig(
-            path=folder, max_length=MAX_LENGTH, row_length=ROW_LENGTH, num_workers=0
+            path=folder,
+            order=GlobalOrderConfig(),
+            max_length=MAX_LENGTH,
+            row_length=ROW_LENGTH,
+            num_workers=0,
         )
-        split = open_corpus(config).split("train")
+        split = Corpora.open(config).first.split("train")
         ours, plain = [], []
         for _ in range(ROUNDS):
             ours.append(tokens_per_second(lambda: our_tokens(split, config), arguments.seconds))

@@ -16,7 +16,7 @@ import numpy as np
 
 from flexbert.data.corpus import Corpus
 from flexbert.data.packing import enough_segments, pack
-from flexbert.data.pieces import Pieces
+from flexbert.data.pieces import Cut, Pieces
 
 WINDOW = 16_384
 SHAPES = ((1024, 1024), (8192, 1024), (8192, 8192), (16_384, 1024), (16_384, 8192))
@@ -62,7 +62,7 @@ def main() -> None:
             pieces = cut(web_documents(mean, 2 * WINDOW), max_length)
             report(f"web, mean {mean}", pieces, row_length, max_length)
         if arguments.corpus:
-            numbered = Pieces(Corpus.open(arguments.corpus).split("train"), max_length)
+            numbered = Pieces(Corpus.open(arguments.corpus).split("train"), Cut(max_length))
             pieces = numbered.lengths(np.random.default_rng(2).permutation(len(numbered)))
             report("corpus", pieces, row_length, max_length)
 

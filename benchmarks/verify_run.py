@@ -30,8 +30,9 @@ from flexbert.checkpoint.file import list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.training import EvaluationConfig
+from flexbert.data.corpora import Corpora
 from flexbert.data.corpus import Corpus
-from flexbert.data.loader import eval_loader, open_corpus
+from flexbert.data.loader import eval_loader
 from flexbert.errors import UserError, run_command
 from flexbert.report import read_metrics
 
@@ -108,7 +109,7 @@ def verify(run_folder: Path) -> int:
     config = yaml.safe_load((run_folder / "config.yaml").read_text())
     data = decode(DataConfig, config["data"])
     evaluation = decode(EvaluationConfig, config["evaluation"])
-    corpus = open_corpus(data)
+    corpus = Corpora.open(data).first
     chosen = list(examples(corpus, data, evaluation))
 
     bf16 = config["precision"] == "amp_bf16"

@@ -58,6 +58,32 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("checkpoint", type=Path, help="to be written")
     import_.set_defaults(run=_import)
 
+    seen = commands.add_parser(
+        "seen", allow_abbrev=False, help="where a run has used a document, or that it has not"
+    )
+    seen.add_argument("corpus", type=Path, help="folder of a corpus")
+    seen.add_argument("document", type=int, help="number of a document of its training split")
+    seen.add_argument(
+        "--run", dest="run_folder", type=Path, required=True, metavar="RUN_FOLDER", help="runs/NAME"
+    )
+    seen.add_argument("--json", action="store_true", help="print JSON")
+    seen.set_defaults(run=_seen)
+
+    rows = commands.add_parser(
+        "rows", allow_abbrev=False, help="documents and text that a step was trained on"
+    )
+    rows.add_argument("run_folder", type=Path, help="for instance runs/quickstart")
+    rows.add_argument("step", type=int, help="number of the update, from 1 on")
+    rows.add_argument(
+        "--characters",
+        type=int,
+        default=80,
+        metavar="N",
+        help="to show of each text (default: %(default)s); JSON has it whole",
+    )
+    rows.add_argument("--json", action="store_true", help="print JSON")
+    rows.set_defaults(run=_rows)
+
     plot = commands.add_parser("plot", allow_abbrev=False, help="draw a run's report.png")
     plot.add_argument("run_folder", type=Path, help="for instance runs/quickstart")
     plot.set_defaults(run=_plot)
@@ -96,6 +122,20 @@ def _import(arguments: argparse.Namespace) -> int:
 
     print(*import_folder(arguments.folder, arguments.checkpoint), sep="\n")
     return 0
+
+
+def _seen(arguments: argparse.Namespace) -> int:
+    from flexbert.ledger.seen import seen, seen_text
+
+    found = seen(arguments.run_folder, arguments.corpus, arguments.document)
+    return _print(arguments, found, seen_text)
+
+
+def _rows(arguments: argparse.Namespace) -> int:
+    from flexbert.ledger.step_rows import step_rows, step_rows_text
+
+    result = step_rows(arguments.run_folder, arguments.step)
+    return _print(arguments, result, lambda found: step_rows_text(found, arguments.characters))
 
 
 def _plot(arguments: argparse.Namespace) -> int:

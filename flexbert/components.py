@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import flexbert.data
 import flexbert.nn
 import flexbert.optim
 import flexbert.recipe
@@ -23,7 +24,7 @@ from flexbert.config.registry import Component, families, members
 
 def register_all() -> None:
     """Import every file that may register components; a new one is found without a list."""
-    for package in (flexbert.nn, flexbert.optim, flexbert.recipe):
+    for package in (flexbert.data, flexbert.nn, flexbert.optim, flexbert.recipe):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)

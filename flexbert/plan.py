@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from flexbert.config.load import LoadedRecipe
 from flexbert.config.model import ModelConfig
 from flexbert.config.schema import Recipe
-from flexbert.data.corpus import Corpus, Split
-from flexbert.data.loader import Share, open_corpus
-from flexbert.data.pieces import Pieces
-from flexbert.data.stream import evaluation_stream, training_stream
+from flexbert.data.corpora import Corpora
+from flexbert.data.corpus import Split
+from flexbert.data.loader import Share
+from flexbert.data.stream import StreamKey, sampling_stream, training_stream
 from flexbert.errors import ConfigError
 from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.layer_plan import layer_plan
@@ -41,11 +42,12 @@ def make_plan(loaded: LoadedRecipe, processes: int) -> dict[str, Any]:
         UserError: if the corpus is there and cannot be used for this recipe.
     """
     recipe = loaded.recipe
-    corpus = None
-    if recipe.data.path is not None:
-        corpus = open_corpus(recipe.data)
-        check_corpus(recipe, corpus)
-    train = corpus.split("train") if corpus else None
+    train = None
+    corpora = None
+    if all(source.path is not None for source in recipe.data.all_sources.values()):
+        corpora = Corpora.open(recipe.data)
+        check_corpora(recipe, corpora)
+        train = corpora.splits("train")
     return {
         "run_name": recipe.run_name,
         "run_folder": str(recipe.run_folder),
@@ -63,36 +65,38 @@ def make_plan(loaded: LoadedRecipe, processes: int) -> dict[str, Any]:
             for layer in layer_plan(recipe.model)
         ],
         **_cost(recipe, train),
-        "corpus": _describe_corpus(corpus) if corpus else None,
+        "corpora": _describe_corpora(corpora) if corpora else None,
         "stages": [_plan_stage(stage, train, processes) for stage in stages(recipe)],
     }
 
 
-def check_corpus(recipe: Recipe, corpus: Corpus) -> None:
-    """Refuse a corpus that this recipe cannot train on.
+def check_corpora(recipe: Recipe, corpora: Corpora) -> None:
+    """Refuse corpora that this recipe cannot train on.
 
     Raises:
-        ConfigError: if the corpus holds ids that the model has no embedding for.
+        ConfigError: if they hold ids that the model has no embedding for.
         CorpusError: if a split is empty or damaged.
     """
-    vocab_size = corpus.meta.vocab_size
+    vocab_size = corpora.meta.vocab_size
     if vocab_size > recipe.model.vocab_size:
         raise ConfigError(
             "model.vocab_size",
-            f"{recipe.model.vocab_size} is too small for the tokenizer of {corpus.folder}, which "
-            f"has {vocab_size} entries; nearest multiple of 64: {math.ceil(vocab_size / 64) * 64}",
+            f"{recipe.model.vocab_size} is too small for the tokenizer of {corpora.first.folder}, "
+            f"which has {vocab_size} entries; nearest multiple of 64: "
+            f"{math.ceil(vocab_size / 64) * 64}",
         )
     for name in ("train", "validation"):
-        Pieces(corpus.split(name), recipe.data.max_length)
+        for split in corpora.splits(name).values():
+            split.require_documents()
 
 
-def _cost(recipe: Recipe, train: Split | None) -> dict[str, Any]:
+def _cost(recipe: Recipe, train: Mapping[str, Split] | None) -> dict[str, Any]:
     if train is None:
         lengths = np.array([recipe.data.max_length])
         source = f"sequences of {recipe.data.max_length} tokens (no corpus given)"
     else:
-        pieces = Pieces(train, recipe.data.max_length)
-        lengths = pieces.lengths(pieces.sample(SAMPLED_PIECES))
+        mixture = sampling_stream(train, recipe.data).mixture
+        lengths = mixture.sample_lengths(SAMPLED_PIECES)
         source = "the corpus's lengths"
     layers = layer_plan(recipe.model)
     encoder, head = _matrices(recipe.model)
@@ -125,15 +129,18 @@ def _matrices(model: ModelConfig) -> tuple[int, int]:
     return encoder, counter.get_total_flops() // 2
 
 
-def _describe_corpus(corpus: Corpus) -> dict[str, Any]:
+def _describe_corpora(corpora: Corpora) -> dict[str, Any]:
     return {
-        "path": str(corpus.folder),
-        "vocab_size": corpus.meta.vocab_size,
-        "splits": {name: dataclasses.asdict(meta) for name, meta in corpus.meta.splits.items()},
+        name: {
+            "path": str(corpus.folder),
+            "vocab_size": corpus.meta.vocab_size,
+            "splits": {name: dataclasses.asdict(meta) for name, meta in corpus.meta.splits.items()},
+        }
+        for name, corpus in corpora.by_source.items()
     }
 
 
-def _plan_stage(stage: Stage, train: Split | None, processes: int) -> dict[str, Any]:
+def _plan_stage(stage: Stage, train: Mapping[str, Split] | None, processes: int) -> dict[str, Any]:
     recipe = stage.recipe
     rows = stage.rows_per_update(0)
     num_microbatches, size = Share(0, processes, recipe.batch.microbatch_rows).split(rows)
@@ -154,30 +161,30 @@ def _plan_stage(stage: Stage, train: Split | None, processes: int) -> dict[str, 
         "rows_per_microbatch": size,
         "idle_rows": 1 - rows / (processes * num_microbatches * size),
         "packing_efficiency": None,
-        "epochs": None,
+        "sources": None,
     }
     if train is not None:
         planned |= _pack(stage, train)
     return planned
 
 
-def _pack(stage: Stage, train: Split) -> dict[str, Any]:
+def _pack(stage: Stage, train: Mapping[str, Split]) -> dict[str, Any]:
     """Steps, fullness of rows and epochs, from the real lengths of documents."""
     recipe = stage.recipe
-    pieces = Pieces(train, recipe.data.max_length)
     nominal_rows = sum(stage.rows_per_update(u) for u in range(min(stage.nominal_updates, 10**6)))
-    countable = nominal_rows <= MAX_ROWS_PACKED and len(pieces) <= 100 * MAX_ROWS_PACKED
+    stream = sampling_stream(train, recipe.data)
+    countable = (
+        nominal_rows <= MAX_ROWS_PACKED and stream.mixture.num_pieces <= 100 * MAX_ROWS_PACKED
+    )
     if countable:
-        stream = training_stream(train, recipe.data, seed=recipe.seed, stage=stage.name)
-    else:
-        # The corpus's own order will do for a sample, and needs no file to be built.
-        stream, _ = evaluation_stream(train, recipe.data)
+        stream = training_stream(train, recipe.data, StreamKey(recipe.seed, stage.name))
+    # Otherwise the corpora's own order will do for a sample, and needs no file to be built.
     all_rows = stream.rows()
     tokens = rows = updates = 0
     clock = StageClock(tokens=0, updates=0, duration=stage.duration)
     while not clock.finished and (countable or rows < MAX_ROWS_PACKED):
         for row in itertools.islice(all_rows, stage.rows_per_update(updates)):
-            tokens += int(row.lengths.sum())
+            tokens += row.num_tokens
             rows += 1
         updates += 1
         clock = dataclasses.replace(clock, tokens=tokens, updates=updates)
@@ -189,11 +196,10 @@ def _pack(stage: Stage, train: Split) -> dict[str, Any]:
         else:
             updates = stage.nominal_updates
             tokens = round(stage.nominal_tokens * efficiency)
-    epoch_tokens = train.num_tokens + 2 * len(pieces)
     return {
         "tokens": tokens,
         "steps": updates,
         "steps_are": "exact" if clock.finished else "estimated from a sample of packed rows",
         "packing_efficiency": efficiency,
-        "epochs": tokens / epoch_tokens,
+        "sources": stream.mixture.describe(tokens),
     }

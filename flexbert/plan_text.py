@@ -9,7 +9,7 @@ Plan = dict[str, Any]
 
 def plan_text(plan: Plan) -> str:
     """What ``flexbert plan`` prints."""
-    sections = [_model(plan), _corpus(plan), *(_stage(stage) for stage in plan["stages"])]
+    sections = [_model(plan), _corpora(plan), *(_stage(stage) for stage in plan["stages"])]
     if plan["to_be_given"]:
         sections.append("still to be given before a run: " + ", ".join(plan["to_be_given"]))
     return "\n\n".join(sections)
@@ -43,15 +43,21 @@ def _layers(layers: list[Plan]) -> list[str]:
     return [f"{kind}: {', '.join(map(str, indices))}" for kind, indices in kinds.items()]
 
 
-def _corpus(plan: Plan) -> str:
-    corpus = plan["corpus"]
-    if corpus is None:
+def _corpora(plan: Plan) -> str:
+    corpora = plan["corpora"]
+    if corpora is None:
         return "corpus      none given: packing, exact steps and epochs are not known"
-    splits = "; ".join(
-        f"{name} {split['documents']:,} documents, {split['tokens']:,} tokens"
-        for name, split in corpus["splits"].items()
-    )
-    return f"corpus      {corpus['path']}, {corpus['vocab_size']:,} token ids\n            {splits}"
+    lines = []
+    for corpus in corpora.values():
+        splits = "; ".join(
+            f"{name} {split['documents']:,} documents, {split['tokens']:,} tokens"
+            for name, split in corpus["splits"].items()
+        )
+        lines += [
+            f"corpus      {corpus['path']}, {corpus['vocab_size']:,} token ids",
+            f"            {splits}",
+        ]
+    return "\n".join(lines)
 
 
 def _stage(stage: Plan) -> str:
@@ -68,7 +74,9 @@ def _stage(stage: Plan) -> str:
         f"  masked    {stage['mask_rate']:.0%}",
     ]
     if stage["packing_efficiency"] is not None:
-        lines.append(
-            f"  packing   {stage['packing_efficiency']:.2%} full; {stage['epochs']:.3g} epochs"
-        )
+        lines.append(f"  packing   {stage['packing_efficiency']:.2%} full")
+        lines += [
+            f"  source    {name}: {source['share']:.2%} of tokens, {source['epochs']:.3g} epochs"
+            for name, source in stage["sources"].items()
+        ]
     return "\n".join(lines)

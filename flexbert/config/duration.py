@@ -43,5 +43,9 @@ class Duration:
             raise ValueError(f"tokens and batches are whole numbers, got {text!r}")
         return cls(int(value), unit)
 
-    def __str__(self) -> str:
+    def plain(self) -> str:
+        """The YAML spelling."""
         return f"{self.value:g}{self.unit}" if self.unit == "dur" else f"{self.value}{self.unit}"
+
+    def __str__(self) -> str:
+        return self.plain()

@@ -6,16 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from flexbert.config.backend_choice import BackendChoice
-from flexbert.config.duration import Duration
 from flexbert.config.registry import Component
 
 
 def encode(value: Any) -> Any:
     """Nested dicts, lists and scalars that :func:`flexbert.config.decode.decode` reads back."""
-    if isinstance(value, Duration | Path):
+    if isinstance(value, Path):
         return str(value)
-    if isinstance(value, BackendChoice):
+    if hasattr(value, "plain"):  # what the decoder reads by its ``parse``
         return value.plain()
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}

@@ -11,14 +11,14 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flexbert.config.decode import decode
+from flexbert.config.decode import MISSING, decode
 from flexbert.config.encode import encode
 from flexbert.config.schema import Recipe
 from flexbert.errors import ConfigError, UserError, did_you_mean
 
 INCLUDE = "include"
 # Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
-DEFAULTS = {"loss": {"name": "cross_entropy"}}
+DEFAULTS = {"loss": {"name": "cross_entropy"}, "data": {"order": {"name": "pcg64dxsm"}}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
     """
     tree = derive(merge(DEFAULTS, read_tree(path)), overrides_tree(overrides))
     missing: list[str] | None = [] if planning else None
-    recipe = decode(Recipe, complete_layers(interpolate(tree)), missing)
+    recipe = decode(Recipe, complete_layers(sources_for_path(interpolate(tree))), missing)
     return LoadedRecipe(recipe=recipe, resolved=encode(recipe), missing=tuple(missing or ()))
 
 
@@ -142,6 +142,14 @@ def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or ""
         raise ConfigError(str(where), _first_line(error)) from None
+
+
+def sources_for_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a mixture is given, the corpus that a recipe beneath still asks for is not needed."""
+    data = tree.get("data")
+    if isinstance(data, Mapping) and data.get("sources") and data.get("path") == MISSING:
+        return {**tree, "data": {**data, "path": None}}
+    return dict(tree)
 
 
 def complete_layers(tree: Mapping[str, Any]) -> dict[str, Any]:

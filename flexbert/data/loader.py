@@ -19,19 +19,30 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flexbert.config.data import DataConfig
-from flexbert.data.corpus import Corpus, Split
+from flexbert.data.corpus import Split
 from flexbert.data.masking import Masker
-from flexbert.data.rows import MicrobatchBuilder, PieceSpans, RowSpans
-from flexbert.data.stream import NULL_ROW, Row, RowStream, evaluation_stream, training_stream
-from flexbert.errors import ConfigError, UserError
+from flexbert.data.rows import MicrobatchBuilder, PieceSpans
+from flexbert.data.stream import (
+    NULL_ROW,
+    Row,
+    RowStream,
+    WindowStart,
+    evaluation_stream,
+)
+from flexbert.errors import UserError
 
 _PREFETCH = 2  # device batches that each worker keeps ready
 
 
 class Position(TypedDict):
-    """A place in a stage's stream: before row ``row`` of ``window``, where ``update`` begins."""
+    """A place in a stage's stream: before row ``row`` of a window, where ``update`` begins.
 
-    window: int
+    Plain containers, for checkpoints. ``window`` is where the window begins, as
+    :meth:`flexbert.data.stream.WindowStart.plain` tells it; with it no window before needs to be
+    looked at again.
+    """
+
+    window: dict[str, Any]
     row: int
     update: int
 
@@ -106,13 +117,24 @@ class TrainingBatches(DeviceBatches):
         self._start = start
 
     def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
-        stream = self._stream.rows(self._start["window"], self._start["row"])
+        start = WindowStart.read(self._start["window"])
+        stream = self._stream.rows(start, self._start["row"], to_be_read=True)
+        known = start.window if self._start["row"] else -1
         for update in itertools.count(self._start["update"]):
             rows = list(itertools.islice(stream, self._rows_per_update(update)))
+            begun = {row.window.window: row.window for row in rows if row.window.window > known}
             last = rows[-1]
-            position = Position(window=last.window, row=last.index + 1, update=update + 1)
+            known = last.window.window
             microbatches = self._share.take(rows, *self._share.split(len(rows)))
-            yield microbatches, {"position": position}
+            yield (
+                microbatches,
+                {
+                    "position": Position(
+                        window=last.window.plain(), row=last.index + 1, update=update + 1
+                    ),
+                    "windows": [window.plain() for window in begun.values()],
+                },
+            )
 
 
 class EvaluationBatches(DeviceBatches):
@@ -153,27 +175,16 @@ class Loader(DataLoader[dict[str, Any] | UserError]):
             yield batch
 
 
-def open_corpus(config: DataConfig) -> Corpus:
-    """The corpus that a recipe's ``data`` node names.
-
-    Raises:
-        ConfigError: if it names none.
-        CorpusError: if it cannot be used, or was made with another tokenizer than asked for.
-    """
-    if config.path is None:
-        raise ConfigError("data.path", "names no corpus; make one with python -m data_prep corpus")
-    corpus = Corpus.open(config.path, verify_hashes=config.verify_hashes)
-    if config.tokenizer is not None:
-        corpus.require_tokenizer(config.tokenizer)
-    return corpus
+def first_position(stream: RowStream, update: int = 0) -> Position:
+    """The beginning of a stream, for training that stands at ``update``."""
+    return Position(window=stream.start.plain(), row=0, update=update)
 
 
 def train_loader(
-    split: Split,
+    stream: RowStream,
+    builder: MicrobatchBuilder,
     config: DataConfig,
     *,
-    seed: int,
-    stage: str,
     rows_per_update: Callable[[int], int],
     microbatch_rows: int,
     rank: int = 0,
@@ -182,22 +193,18 @@ def train_loader(
 ) -> Loader:
     """This rank's batches of a stage, without end, from ``start`` on.
 
-    Each is ``{"microbatches": [...], "position": Position}``: micro-batches as
-    :meth:`flexbert.data.rows.MicrobatchBuilder.build` describes them, in tensors, and the place to
-    start from after this batch.
+    Each is ``{"microbatches": [...], "position": Position, "windows": [...]}``: micro-batches as
+    :meth:`flexbert.data.rows.MicrobatchBuilder.build` describes them, in tensors, the place to
+    start from after this batch, and where the windows begin whose first rows are in it.
 
     Args:
+        stream, builder: see :func:`flexbert.data.stream.training_stream` and
+            :func:`flexbert.data.rows.training_builder`.
         rows_per_update: the rows of the global batch, by update number; must pickle.
         microbatch_rows: rows of a micro-batch at most.
-
-    Raises:
-        CorpusError: if the split is empty.
     """
-    stream = training_stream(split, config, seed=seed, stage=stage)
-    masker = Masker(split.meta, config.mask_rate, config.mask_split, at_least_one=True)
-    builder = MicrobatchBuilder(stream, masker, RowSpans(seed, stage, split.fingerprint))
     share = Share(rank, world_size, microbatch_rows)
-    start = start or Position(window=0, row=0, update=0)
+    start = start or first_position(stream)
     batches = TrainingBatches(stream, builder, share, rows_per_update, start)
     return Loader(batches, config.num_workers)
 
@@ -224,10 +231,11 @@ def eval_loader(
     Raises:
         CorpusError: if the split is empty.
     """
-    stream, num_windows = evaluation_stream(split, config)
+    stream = evaluation_stream(split, config)
     masker = Masker(split.meta, mask_rate, config.mask_split, at_least_one=False)
     builder = MicrobatchBuilder(stream, masker, PieceSpans())
-    windows = itertools.chain.from_iterable(map(stream.window, range(num_windows)))
-    rows = list(itertools.islice(windows, max_rows))
+    windows = itertools.islice(stream.windows(), stream.windows_per_epoch)
+    one_pass = (window.row(index) for window in windows for index in range(window.num_rows))
+    rows = list(itertools.islice(one_pass, max_rows))
     share = Share(rank, world_size, microbatch_rows)
     return Loader(EvaluationBatches(stream, builder, share, rows), config.num_workers)

@@ -20,6 +20,7 @@ import xxhash
 
 from flexbert.data.corpus_format import COLUMN, SHARD_HASH, CorpusError
 
+INDEX_FILE = "index.json"
 _HASH_BLOCK = 1 << 24
 _RESTORE = "copy the corpus again or make it anew with python -m data_prep corpus"
 
@@ -41,7 +42,7 @@ class ShardFile:
         """
         try:
             found = self.path.stat().st_size
-            digest = _hash_file(self.path) if verify_hash and self.xxh3_64 else self.xxh3_64
+            digest = hash_file(self.path) if verify_hash and self.xxh3_64 else self.xxh3_64
         except OSError as error:
             raise CorpusError(f"{self.path}: {error.strerror}; {_RESTORE}") from error
         if found != self.num_bytes:
@@ -79,7 +80,8 @@ class LocalShards:
         pass
 
 
-def _hash_file(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """The hash of a file's bytes, as indexes hold it."""
     digest = xxhash.xxh3_64()
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK):
@@ -94,7 +96,7 @@ def read_index(folder: Path, dtype: np.dtype) -> list[ShardFile]:
         CorpusError: if there is no such index, or it describes anything but uncompressed MDS shards
             with one column of arrays of ``dtype``.
     """
-    file = folder / "index.json"
+    file = folder / INDEX_FILE
     try:
         shards = json.loads(file.read_text())["shards"]
         for shard in shards:
@@ -141,7 +143,7 @@ class Shard:
             raise CorpusError(f"{file.path}: cannot be mapped ({error}); {_RESTORE}") from error
         self.data = np.frombuffer(mapped, np.uint8)
         table = np.frombuffer(mapped, "<u4", count=min(len(mapped) // 4, file.num_documents + 2))
-        sizes = 5 + _shape_bytes(lengths) + lengths.astype(np.int64) * dtype.itemsize
+        sizes = sample_sizes(lengths, dtype)
         offsets = table[1:].astype(np.int64)
         if (
             len(offsets) != file.num_documents + 1
@@ -155,6 +157,10 @@ class Shard:
         self.ends = table[2:]
 
 
-def _shape_bytes(lengths: np.ndarray) -> np.ndarray:
-    """Bytes that MDS spends on the number of tokens: the smallest of 1, 2 and 4 that holds it."""
-    return np.where(lengths < 1 << 8, 1, np.where(lengths < 1 << 16, 2, 4))
+def sample_sizes(lengths: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Bytes of the samples of documents of so many tokens, int64.
+
+    The number of tokens takes the smallest of 1, 2 and 4 bytes that holds it.
+    """
+    shape_bytes = np.where(lengths < 1 << 8, 1, np.where(lengths < 1 << 16, 2, 4))
+    return 5 + shape_bytes + lengths.astype(np.int64) * dtype.itemsize

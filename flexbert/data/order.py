@@ -1,126 +1,235 @@
-"""In which order the pieces of a split are seen: a permutation an epoch, cut into windows."""
+"""In which order the pieces of a source are seen, epoch after epoch."""
 
 from __future__ import annotations
 
-import fcntl
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
+from numba import njit
 
-from flexbert.data.keys import derive_key, number_dtype, shuffled
-from flexbert.errors import UserError
-
-IN_MEMORY = 1 << 20
-_CHUNK = 1 << 26
-
-
-class PieceOrder(Protocol):
-    """Which pieces stand in a window, and in which order the rows packed from them come."""
-
-    def pieces(self, window: int) -> np.ndarray:
-        """Piece numbers of a window; windows count on from one epoch to the next."""
-
-    def rows(self, window: int, num_rows: int) -> np.ndarray:
-        """A permutation of the window's packed rows."""
+from flexbert.config.data import OrderConfig
+from flexbert.config.registry import register
+from flexbert.data.keys import derive_key
+from flexbert.data.permutation import permutation, shuffled
+from flexbert.data.pieces import Pieces
+from flexbert.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Windows:
-    """An epoch of ``num_pieces`` cut into the fewest windows of at most ``size``, nearly equal."""
-
-    num_pieces: int
-    size: int
-
-    @property
-    def per_epoch(self) -> int:
-        return -(-self.num_pieces // self.size)
-
-    def bounds(self, window: int) -> tuple[int, int, int]:
-        """``(epoch, begin, end)``: the window is that epoch's pieces from begin up to end."""
-        epoch, index = divmod(window, self.per_epoch)
-        begin = index * self.num_pieces // self.per_epoch
-        end = (index + 1) * self.num_pieces // self.per_epoch
-        return epoch, begin, end
-
-
-@dataclass(frozen=True)
-class ShuffledOrder:
-    """A global permutation of the pieces for every (seed, stage, source, epoch).
+class OrderKey:
+    """What the random numbers of an order are drawn from.
 
     Attributes:
-        source: identifies the split; see :attr:`flexbert.data.corpus.Split.fingerprint`.
-        cache: folder for the permutations of large epochs.
+        seed: the recipe's.
+        stage_order: names the stage's order, so that no two stages repeat one.
+        source: identifies the documents: a split's fingerprint, and a subset's name if any.
     """
 
-    windows: Windows
     seed: int
-    stage: str
-    source: str
-    cache: Path
+    stage_order: str
+    source: tuple[str, ...]
 
-    def pieces(self, window: int) -> np.ndarray:
-        epoch, begin, end = self.windows.bounds(window)
-        key = derive_key("pieces", self.seed, self.stage, self.source, epoch)
-        return permutation(self.windows.num_pieces, key, self.cache)[begin:end]
-
-    def rows(self, window: int, num_rows: int) -> np.ndarray:
-        return shuffled(num_rows, derive_key("rows", self.seed, self.stage, self.source, window))
+    def derive(self, what: str, *numbers: int) -> int:
+        """A 128-bit key for one of the things that are drawn."""
+        return derive_key(what, self.seed, self.stage_order, *self.source, *numbers)
 
 
-@dataclass(frozen=True)
+class Order(Protocol):
+    """A permutation of the numbers of all pieces for each epoch."""
+
+    def pieces(self, epoch: int, begin: int, end: int) -> np.ndarray:
+        """The numbers of the pieces at the places ``begin`` up to ``end`` of an epoch."""
+
+    def places(self, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        """At which place of an epoch each of these pieces stands: the inverse (int64)."""
+
+    def shards_from(self, epoch: int, begin: int, end: int) -> Sequence[int]:
+        """The shards that these places read, and those that the ones soon after them will."""
+
+
+@register("pcg64dxsm")
+@dataclass(frozen=True, kw_only=True)
+class GlobalOrderConfig(OrderConfig):
+    """A PCG64DXSM permutation of all pieces of a source, another one each epoch."""
+
+    needs_all_shards: ClassVar[bool] = True
+
+    def build(self, pieces: Pieces, key: OrderKey, cache: Path) -> Order:
+        return GlobalOrder(pieces, key, cache)
+
+
+@register("shard_blocks")
+@dataclass(frozen=True, kw_only=True)
+class ShardBlocksConfig(OrderConfig):
+    """PCG64DXSM over shards, then over the pieces of each block of shards: for bounded caches.
+
+    Attributes:
+        block_shards: shards whose pieces are shuffled together.
+    """
+
+    needs_all_shards: ClassVar[bool] = False
+    block_shards: int = 32
+
+    def __post_init__(self) -> None:
+        if self.block_shards < 1:
+            raise ConfigError("block_shards", f"must be at least 1, got {self.block_shards}")
+
+    def build(self, pieces: Pieces, key: OrderKey, cache: Path) -> Order:
+        return ShardBlocksOrder(pieces, key, self.block_shards)
+
+
+class GlobalOrder:
+    """Every order of all pieces is equally likely; a large one is a file that a node shares."""
+
+    def __init__(self, pieces: Pieces, key: OrderKey, cache: Path) -> None:
+        self._pieces = pieces
+        self._key = key
+        self._cache = cache
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def pieces(self, epoch: int, begin: int, end: int) -> np.ndarray:
+        return self._permutation(epoch)[begin:end]
+
+    def places(self, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        return places_of(numbers, self._permutation(epoch))
+
+    def shards_from(self, epoch: int, begin: int, end: int) -> Sequence[int]:
+        documents, _, _ = self._pieces.locate(self.pieces(epoch, begin, end))
+        return list(dict.fromkeys(self._pieces.split.shards_of(documents).tolist()))
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._epochs:
+            while len(self._epochs) > 1:
+                del self._epochs[next(iter(self._epochs))]
+            key = self._key.derive("pieces", epoch)
+            self._epochs[epoch] = permutation(len(self._pieces), key, self._cache)
+        return self._epochs[epoch]
+
+
+class ShardBlocksOrder:
+    """An epoch visits the shards in random order, some at a time, and shuffles their pieces."""
+
+    def __init__(self, pieces: Pieces, key: OrderKey, block_shards: int) -> None:
+        self._pieces = pieces
+        self._key = key
+        self._block_shards = block_shards
+        borders = pieces.split.first_documents
+        self._shard_sizes = np.array(
+            [
+                pieces.num_of_documents(first, end)
+                for first, end in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True)
+            ]
+        )
+        self._num_blocks = -(-len(self._shard_sizes) // block_shards)
+        self._blocks: dict[tuple[int, int], np.ndarray] = {}
+        self._epoch = -1
+
+    def pieces(self, epoch: int, begin: int, end: int) -> np.ndarray:
+        self._enter(epoch)
+        found = []
+        for block in self._blocks_between(begin, end):
+            first = int(self._block_begins[block])
+            found.append(self._block(block)[max(begin - first, 0) : end - first])
+        return np.concatenate(found)
+
+    def places(self, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        self._enter(epoch)
+        documents, _, _ = self._pieces.locate(numbers)
+        place_of_shard = np.argsort(self._shards)
+        blocks = place_of_shard[self._pieces.split.shards_of(documents)] // self._block_shards
+        places = np.empty(len(numbers), np.int64)
+        for block in np.unique(blocks).tolist():
+            inside = blocks == block
+            within = places_of(numbers[inside], self._block(block))
+            places[inside] = self._block_begins[block] + within
+        return places
+
+    def shards_from(self, epoch: int, begin: int, end: int) -> Sequence[int]:
+        self._enter(epoch)
+        blocks = self._blocks_between(begin, end)
+        shards = [self._shards_of_block(block) for block in range(blocks.start, blocks.stop + 1)]
+        if blocks.stop >= self._num_blocks:  # the next epoch's first block comes next
+            shards.append(self._shard_order(epoch + 1)[: self._block_shards])
+        return list(dict.fromkeys(np.concatenate(shards).tolist()))
+
+    def _enter(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._blocks.clear()
+            self._shards = self._shard_order(epoch)
+            starts = np.arange(0, len(self._shards), self._block_shards)
+            sizes = np.add.reduceat(self._shard_sizes[self._shards], starts)
+            self._block_begins = np.cumsum(sizes) - sizes
+            self._block_ends = np.cumsum(sizes)
+
+    def _shard_order(self, epoch: int) -> np.ndarray:
+        return shuffled(len(self._shard_sizes), self._key.derive("shards", epoch))
+
+    def _blocks_between(self, begin: int, end: int) -> range:
+        first = int(np.searchsorted(self._block_ends, begin, side="right"))
+        return range(first, int(np.searchsorted(self._block_begins, end, side="left")))
+
+    def _shards_of_block(self, block: int) -> np.ndarray:
+        return self._shards[block * self._block_shards : (block + 1) * self._block_shards]
+
+    def _block(self, block: int) -> np.ndarray:
+        """The shuffled pieces of a block of the present epoch; the last few are kept."""
+        address = (self._epoch, block)
+        if address not in self._blocks:
+            while len(self._blocks) > 1:
+                del self._blocks[next(iter(self._blocks))]
+            borders = self._pieces.split.first_documents
+            numbers = np.concatenate(
+                [
+                    self._pieces.of_documents(int(borders[shard]), int(borders[shard + 1]))
+                    for shard in self._shards_of_block(block).tolist()
+                ]
+            )
+            order = shuffled(len(numbers), self._key.derive("block", self._epoch, block))
+            self._blocks[address] = numbers[order]
+        return self._blocks[address]
+
+
 class FixedOrder:
-    """The pieces as they are numbered, the rows as they are packed: the order of evaluation."""
+    """The pieces as they are numbered: the order of evaluation, and of a plan's sample."""
 
-    windows: Windows
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
 
-    def pieces(self, window: int) -> np.ndarray:
-        _, begin, end = self.windows.bounds(window)
+    def pieces(self, epoch: int, begin: int, end: int) -> np.ndarray:
         return np.arange(begin, end)
 
-    def rows(self, window: int, num_rows: int) -> np.ndarray:
-        return np.arange(num_rows)
+    def places(self, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        return numbers.astype(np.int64)
+
+    def shards_from(self, epoch: int, begin: int, end: int) -> Sequence[int]:
+        documents, _, _ = self._pieces.locate(np.arange(begin, end))
+        return list(dict.fromkeys(self._pieces.split.shards_of(documents).tolist()))
 
 
-@lru_cache(maxsize=2)
-def permutation(num_items: int, key: int, cache: Path) -> np.ndarray:
-    """A shuffle of the numbers below ``num_items``, which only ``key`` decides.
-
-    Up to ``IN_MEMORY`` items it is made where it is needed, within milliseconds. A larger one is
-    made once a node, by whichever process comes first, and memory-mapped by all. The lock is the
-    kernel's and dies with its holder, and the file takes its name only when complete: a builder
-    that is killed leaves nothing behind that another could stumble over.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    if num_items <= IN_MEMORY:
-        return shuffled(num_items, key)
-    file = cache / f"{key:032x}-{num_items}.order"
-    if not file.exists():
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-            with file.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not file.exists():
-                    _write(file, shuffled(num_items, key))
-        except OSError as error:
-            raise UserError(
-                f"{file}: cannot be written ({error.strerror}); an epoch's order needs 4 bytes for "
-                f"each of its {num_items} pieces, set data.cache to a folder that has them"
-            ) from error
-    return np.asarray(np.memmap(file, number_dtype(num_items), mode="r", shape=(num_items,)))
+def places_of(numbers: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Where each of some numbers stands in a permutation (int64), by reading it through."""
+    numbers = numbers.astype(order.dtype)
+    ascending = np.unique(numbers)
+    return _find(ascending, order)[np.searchsorted(ascending, numbers)]
 
 
-def _write(file: Path, items: np.ndarray) -> None:
-    partial = file.with_suffix(".partial")
-    with partial.open("wb") as out:
-        for begin in range(0, len(items), _CHUNK):
-            out.write(items[begin : begin + _CHUNK].data)
-            # Chunk by chunk, so that no second copy of the order waits in memory for the disk.
-            out.flush()
-            os.fsync(out.fileno())
-    partial.replace(file)
+@njit(cache=True)
+def _find(ascending: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The place of each of these numbers in ``order``; -1 where it is not there."""
+    places = np.full(len(ascending), -1, np.int64)
+    # Most of what is read is none of them, and is told by its last 16 bits.
+    maybe = np.zeros(1 << 16, np.bool_)
+    mask = np.uint64(0xFFFF)
+    for number in ascending:
+        maybe[np.uint64(number) & mask] = True
+    for place in range(len(order)):
+        number = order[place]
+        if maybe[np.uint64(number) & mask]:
+            index = np.searchsorted(ascending, number)
+            if index < len(ascending) and ascending[index] == number:
+                places[index] = place
+    return places

@@ -1,61 +1,197 @@
 """Pieces: what documents are cut into so that each fits one sequence.
 
 A document of L tokens is cut into ceil(L / C) pieces of C tokens, the last one of what remains, C
-being ``max_length`` less the two special tokens. Nothing is lost or repeated.
+being ``max_length`` less the two special tokens. Nothing is lost or repeated. Where the last piece
+would have fewer than ``merge_below`` tokens, it and the one before are cut in two halves instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
 import numpy as np
 
 from flexbert.data.corpus import Split
-from flexbert.data.corpus_format import CorpusError
+from flexbert.data.keys import derive_key
+from flexbert.data.node_files import IN_MEMORY, node_array
+from flexbert.data.permutation import number_dtype
+from flexbert.data.subset import Subset
 
 NUM_SPECIALS = 2  # [CLS] before and [SEP] after
+_CHUNK = 1 << 24  # documents looked at together
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How documents become pieces.
+
+    Attributes:
+        max_length: tokens of a piece at most, special tokens included.
+        merge_below: tokens of a last piece at least, unless its document is that short.
+    """
+
+    max_length: int
+    merge_below: int = 0
+
+    @property
+    def content(self) -> int:
+        """Tokens of a document in a full piece."""
+        return self.max_length - NUM_SPECIALS
+
+    def further_pieces(self, lengths: np.ndarray) -> np.ndarray:
+        """How many pieces follow the first in documents of these lengths (int64)."""
+        return (lengths.astype(np.int64) - 1) // self.content
+
+    def bounds(self, lengths: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First token and number of tokens of the ``parts``-th pieces of documents (all int64)."""
+        content = self.content
+        lasts = self.further_pieces(lengths)
+        starts = parts * content
+        ends = np.minimum(starts + content, lengths)
+        if self.merge_below:
+            remainders = lengths - lasts * content
+            halved = (lasts > 0) & (remainders < self.merge_below)
+            middles = lengths - (content + remainders) // 2
+            starts = np.where(halved & (parts == lasts), middles, starts)
+            ends = np.where(halved & (parts == lasts - 1), middles, ends)
+        return starts, ends - starts
 
 
 class Pieces:
-    """The numbered pieces of a split.
+    """The numbered pieces of a split, or of some of its documents.
 
-    Piece number d below ``num_documents`` is the beginning of document d. The further pieces of
-    long documents are numbered after those, document by document, so that only long documents cost
-    memory.
+    Piece number i below ``num_documents`` is the beginning of the i-th document. The further pieces
+    of long documents are numbered after those, document by document, so that only long documents
+    cost memory; of large splits they are kept in files that a node's processes share.
+
+    Attributes:
+        num_tokens: of all pieces, special tokens included.
     """
 
-    def __init__(self, split: Split, max_length: int) -> None:
-        if split.num_documents == 0:
-            raise CorpusError(f"{split.folder}: this split has no documents")
+    def __init__(
+        self, split: Split, cut: Cut, subset: Subset | None = None, cache: Path | None = None
+    ) -> None:
+        """
+        Args:
+            subset: the documents to take; all unless given.
+            cache: folder for shared files; without one, everything is made in memory.
+
+        Raises:
+            CorpusError: if there are no documents, or the split's files contradict each other.
+        """
+        split.require_documents()
         self.split = split
-        self._content = max_length - NUM_SPECIALS
-        self._long = np.flatnonzero(split.lengths > self._content)
-        further = (split.lengths[self._long].astype(np.int64) - 1) // self._content
-        self._further_ends = np.cumsum(further)
+        self.cut = cut
+        self._documents = None if subset is None else subset.documents(split, cache)
+        self.num_documents = (
+            split.num_documents if self._documents is None else len(self._documents)
+        )
+        shared = None
+        if cache is not None and self.num_documents > IN_MEMORY:
+            name = (split.fingerprint, "" if subset is None else subset.name, cut.max_length)
+            shared = cache / f"{derive_key('long documents', *name):032x}"
+        self._long, self._further_ends = self._find_long(shared)
+        tokens = split.num_tokens
+        if subset is not None:
+            tokens = subset.num_tokens(split, cache)
+        self.num_tokens = tokens + NUM_SPECIALS * len(self)
 
     def __len__(self) -> int:
         further = int(self._further_ends[-1]) if len(self._long) else 0
-        return self.split.num_documents + further
+        return self.num_documents + further
 
-    def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Document and first token of each piece, both int64."""
-        documents = numbers.astype(np.int64)
-        starts = np.zeros_like(documents)
-        is_further = documents >= self.split.num_documents
-        further = documents[is_further] - self.split.num_documents
-        index = np.searchsorted(self._further_ends, further, side="right")
-        documents[is_further] = self._long[index]
-        # Counted back from the document's last piece.
-        parts_after = self._further_ends[index] - further - 1
-        last_part = (self.split.lengths[self._long[index]].astype(np.int64) - 1) // self._content
-        starts[is_further] = (last_part - parts_after) * self._content
-        return documents, starts
+    def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Document, first token and number of tokens of each piece, all int64."""
+        indices = numbers.astype(np.int64)
+        parts = np.zeros_like(indices)
+        is_further = indices >= self.num_documents
+        if is_further.any():
+            further = indices[is_further] - self.num_documents
+            where = np.searchsorted(self._further_ends, further, side="right")
+            indices[is_further] = self._long[where]
+            # Counted back from the document's last piece.
+            lasts = self.cut.further_pieces(self._lengths(indices[is_further]))
+            parts[is_further] = lasts - (self._further_ends[where].astype(np.int64) - further - 1)
+        lengths = self._lengths(indices)
+        starts, counts = self.cut.bounds(lengths, parts)
+        return self._numbers_in_split(indices), starts, counts
 
     def lengths(self, numbers: np.ndarray) -> np.ndarray:
         """Tokens of each piece, special tokens included, int64."""
-        documents, starts = self.locate(numbers)
-        remaining = self.split.lengths[documents].astype(np.int64) - starts
-        return np.minimum(remaining, self._content) + NUM_SPECIALS
+        return self.locate(numbers)[2] + NUM_SPECIALS
+
+    def of_documents(self, first: int, end: int) -> np.ndarray:
+        """The numbers of all pieces of the documents ``first`` up to ``end`` of the split.
+
+        Beginnings come first, then further pieces, each in the order of documents.
+        """
+        beginnings, further = self._ranges(first, end)
+        dtype = number_dtype(len(self))
+        return np.concatenate(
+            [np.arange(*beginnings, dtype=dtype), np.arange(*further, dtype=dtype)]
+        )
+
+    def num_of_documents(self, first: int, end: int) -> int:
+        """How many pieces :meth:`of_documents` gives."""
+        return sum(stop - begin for begin, stop in self._ranges(first, end))
+
+    def _ranges(self, first: int, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        if self._documents is not None:
+            first, end = np.searchsorted(self._documents, (first, end)).tolist()
+        begin, stop = (
+            self.num_documents + (int(self._further_ends[index - 1]) if index else 0)
+            for index in np.searchsorted(self._long, (first, end)).tolist()
+        )
+        return (first, end), (begin, stop)
 
     def sample(self, size: int) -> np.ndarray:
-        """At most ``size`` piece numbers, spread evenly over the whole split."""
+        """At most ``size`` piece numbers, spread evenly over all."""
         size = min(size, len(self))
         return np.arange(size, dtype=np.int64) * len(self) // size
+
+    def _lengths(self, indices: np.ndarray) -> np.ndarray:
+        return self.split.lengths[self._numbers_in_split(indices)].astype(np.int64)
+
+    def _numbers_in_split(self, indices: np.ndarray) -> np.ndarray:
+        if self._documents is None:
+            return indices
+        return self._documents[indices].astype(np.int64)
+
+    def _find_long(self, shared: Path | None) -> tuple[np.ndarray, np.ndarray]:
+        """Which documents have further pieces, and where each one's end among those of all."""
+        index_dtype = number_dtype(self.num_documents)
+        count_dtype = np.dtype(np.int64)
+        if shared is None:
+            chunks = list(self._long_chunks())
+            return (
+                np.concatenate([long for long, _ in chunks]).astype(index_dtype),
+                np.cumsum(np.concatenate([further for _, further in chunks]), dtype=count_dtype),
+            )
+
+        def write_long(out: BinaryIO) -> None:
+            self.split.check_lengths()
+            for long, _ in self._long_chunks():
+                out.write(long.astype(index_dtype).data)
+
+        def write_ends(out: BinaryIO) -> None:
+            end = 0
+            for _, further in self._long_chunks():
+                ends = end + np.cumsum(further, dtype=count_dtype)
+                out.write(ends.data)
+                end = int(ends[-1]) if len(ends) else end
+
+        return (
+            node_array(shared.with_suffix(".long"), index_dtype, write_long),
+            node_array(shared.with_suffix(".ends"), count_dtype, write_ends),
+        )
+
+    def _long_chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for begin in range(0, self.num_documents, _CHUNK):
+            end = min(begin + _CHUNK, self.num_documents)
+            documents = slice(begin, end) if self._documents is None else self._documents[begin:end]
+            lengths = self.split.lengths[documents]
+            long = np.flatnonzero(lengths > self.cut.content)
+            yield long + begin, self.cut.further_pieces(lengths[long])

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numba import njit
 
+from flexbert.config.data import DataConfig
+from flexbert.data.corpus import Split
 from flexbert.data.corpus_format import CorpusError
 from flexbert.data.keys import derive_key
 from flexbert.data.masking import Masker, Spans, span_keys
 from flexbert.data.pieces import NUM_SPECIALS
-from flexbert.data.stream import Row, RowLayout, RowStream
+from flexbert.data.stream import Row, RowLayout, RowStream, StreamKey, identity
 
 Microbatch: TypeAlias = dict[str, np.ndarray | int]
 
@@ -46,15 +48,19 @@ class MaskSpans(Protocol):
 class RowSpans:
     """Training: a row is one span, and masked anew whenever it comes."""
 
-    def __init__(self, seed: int, stage: str, source: str) -> None:
-        self._base = _base_key("training", seed, stage, source)
+    def __init__(self, key: StreamKey, sources: str) -> None:
+        """
+        Args:
+            sources: see :func:`flexbert.data.stream.identity`.
+        """
+        self._base = _base_key("training", key.seed, key.stage_order, sources)
 
     def spans_per_row(self, layout: RowLayout) -> int:
         return 1
 
     def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedPieces) -> Spans:
         begins = np.arange(len(rows)) * layout.row_length
-        windows = np.array([row.window for row in rows])
+        windows = np.array([row.window.window for row in rows])
         indices = np.array([row.index for row in rows])
         return Spans(begins, begins + layout.row_length, span_keys(self._base, windows, indices))
 
@@ -82,7 +88,8 @@ class MicrobatchBuilder:
 
     def __init__(self, stream: RowStream, masker: Masker, mask_spans: MaskSpans) -> None:
         self._layout = stream.layout
-        self._pieces = stream.pieces
+        self._parts = stream.mixture.parts
+        self._meta = self._parts[0].pieces.split.meta
         self._masker = masker
         self._mask_spans = mask_spans
 
@@ -98,25 +105,27 @@ class MicrobatchBuilder:
         Raises:
             CorpusError: if a document has an id that the tokenizer cannot produce.
         """
-        layout, split = self._layout, self._pieces.split
-        lengths = np.concatenate([row.lengths for row in rows])
-        documents, starts = self._pieces.locate(np.concatenate([row.pieces for row in rows]))
-        content = split.gather(documents, starts, lengths - NUM_SPECIALS)
-        row_offsets = np.cumsum([0] + [len(row.lengths) for row in rows])
+        layout, meta = self._layout, self._meta
+        lengths = np.concatenate([row.drawn.lengths for row in rows])
+        parts = np.concatenate([row.drawn.parts for row in rows])
+        documents, starts, content = self._read(
+            parts, np.concatenate([row.drawn.numbers for row in rows]), lengths - NUM_SPECIALS
+        )
+        row_offsets = np.cumsum([0] + [len(row.drawn.lengths) for row in rows])
 
         num_tokens = len(rows) * layout.row_length
         input_ids = np.empty(num_tokens, np.int64)
         position_ids = np.empty(num_tokens, np.int64)
         cu_seqlens = np.full(len(rows) * layout.segments + 1, num_tokens, np.int32)
         begins = np.empty(len(lengths), np.int64)
-        special = split.meta.special_ids
+        special = meta.special_ids
         wrong = _lay_out(
             content,
             lengths,
             row_offsets,
             (layout.row_length, layout.max_length),
             (special.cls, special.sep, special.pad),
-            split.meta.vocab_size,
+            meta.vocab_size,
             input_ids,
             position_ids,
             cu_seqlens,
@@ -124,8 +133,9 @@ class MicrobatchBuilder:
         )
         if wrong >= 0:
             raise CorpusError(
-                f"{split.folder}: document {documents[wrong]} has a token id that its tokenizer of "
-                f"{split.meta.vocab_size} entries does not have; make the corpus again"
+                f"{self._parts[parts[wrong]].pieces.split.folder}: document {documents[wrong]} has "
+                f"a token id that its tokenizer of {meta.vocab_size} entries does not have; make "
+                "the corpus again"
             )
         placed = PlacedPieces(documents, starts, begins, begins + lengths)
         masked = self._masker.mask(
@@ -144,6 +154,29 @@ class MicrobatchBuilder:
             "num_tokens": int(lengths.sum()),
             "num_masked": masked.count,
         }
+
+    def _read(
+        self, parts: np.ndarray, numbers: np.ndarray, counts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Documents and first tokens of pieces (int64), and their tokens behind each other."""
+        content = np.empty(int(counts.sum()), self._meta.dtype)
+        places = np.cumsum(counts) - counts
+        documents, starts = np.empty_like(numbers), np.empty_like(numbers)
+        for part in np.unique(parts).tolist():
+            own = slice(None) if len(self._parts) == 1 else parts == part
+            pieces = self._parts[part].pieces
+            documents[own], starts[own], _ = pieces.locate(numbers[own])
+            pieces.split.gather_into(content, places[own], documents[own], starts[own], counts[own])
+        return documents, starts, content
+
+
+def training_builder(
+    stream: RowStream, splits: Mapping[str, Split], config: DataConfig, key: StreamKey
+) -> MicrobatchBuilder:
+    """What turns rows of a stage's stream into the masked batches that it trains on."""
+    meta = next(iter(splits.values())).meta
+    masker = Masker(meta, config.mask_rate, config.mask_split, at_least_one=True)
+    return MicrobatchBuilder(stream, masker, RowSpans(key, identity(splits)))
 
 
 @njit(cache=True)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
 from flexbert.config.data import DataConfig
 from flexbert.data.corpus import Split
-from flexbert.data.order import FixedOrder, PieceOrder, ShuffledOrder, Windows
-from flexbert.data.packing import enough_segments, pack
-from flexbert.data.pieces import Pieces
+from flexbert.data.keys import derive_key
+from flexbert.data.mixture import Drawn, Mixture, Part, training_mixture
+from flexbert.data.node_files import default_cache
+from flexbert.data.order import FixedOrder
+from flexbert.data.packing import Packing, enough_segments, pack
+from flexbert.data.permutation import shuffled
+from flexbert.data.pieces import Cut, Pieces
 
 
 @dataclass(frozen=True)
@@ -37,71 +39,246 @@ class RowLayout:
 
 
 @dataclass(frozen=True)
+class WindowStart:
+    """Where a window begins; everything before it is in these few numbers.
+
+    Attributes:
+        window: its number.
+        row: how many rows all windows before it have.
+        pieces, tokens: what they drew from each part of the mixture, special tokens included.
+    """
+
+    window: int
+    row: int
+    pieces: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+    def plain(self) -> dict[str, Any]:
+        """As containers that a checkpoint can hold; ``WindowStart(**plain)`` reads them back."""
+        return {
+            "window": self.window,
+            "row": self.row,
+            "pieces": list(self.pieces),
+            "tokens": list(self.tokens),
+        }
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> WindowStart:
+        """What :meth:`plain` gave."""
+        return cls(plain["window"], plain["row"], tuple(plain["pieces"]), tuple(plain["tokens"]))
+
+
+@dataclass(frozen=True)
 class Row:
     """The plan of one row.
 
     Attributes:
-        window, index: its place in the stream.
-        pieces: int64, the numbers of its pieces.
-        lengths: int64, their tokens, special tokens included.
+        window: where its window begins.
+        index: its place in the window.
+        drawn: its pieces.
     """
 
-    window: int
+    window: WindowStart
     index: int
-    pieces: np.ndarray
-    lengths: np.ndarray
+    drawn: Drawn
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.drawn.lengths.sum())
 
 
 _NOTHING = np.empty(0, np.int64)
-NULL_ROW = Row(0, 0, _NOTHING, _NOTHING)
+NULL_ROW = Row(WindowStart(0, 0, (), ()), 0, Drawn(_NOTHING.astype(np.int32), _NOTHING, _NOTHING))
 """A row of padding alone: it stands in where rows do not divide among processes."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window, packed.
+
+    Attributes:
+        next: where the window after it begins.
+    """
+
+    start: WindowStart
+    next: WindowStart
+    drawn: Drawn
+    packing: Packing
+    row_order: np.ndarray
+
+    @property
+    def num_rows(self) -> int:
+        return self.packing.num_rows
+
+    def row(self, index: int) -> Row:
+        members = self.packing.row(self.row_order[index])
+        drawn = self.drawn
+        return Row(
+            self.start,
+            index,
+            Drawn(drawn.parts[members], drawn.numbers[members], drawn.lengths[members]),
+        )
+
+
+class RowOrder(Protocol):
+    """In which order a window's packed rows come."""
+
+    def __call__(self, window: int, num_rows: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class ShuffledRows:
+    """A random permutation, another one for each window.
+
+    Attributes:
+        key: what it is drawn from, beside the window's number.
+    """
+
+    key: tuple[str | int, ...]
+
+    def __call__(self, window: int, num_rows: int) -> np.ndarray:
+        return shuffled(num_rows, derive_key("rows", *self.key, window))
+
+
+def _as_packed(window: int, num_rows: int) -> np.ndarray:
+    """No shuffling: the order of evaluation."""
+    return np.arange(num_rows)
 
 
 class RowStream:
     """Rows are a pure function of the pieces' lengths and their order.
 
-    Any process computes any window from nothing else, so that processes agree without speaking.
+    Any process computes any window from its start and nothing else, so that processes agree
+    without speaking.
     """
 
-    def __init__(self, pieces: Pieces, order: PieceOrder, layout: RowLayout) -> None:
-        self.pieces = pieces
+    def __init__(
+        self, mixture: Mixture, layout: RowLayout, window_pieces: int, row_order: RowOrder
+    ) -> None:
+        self.mixture = mixture
         self.layout = layout
-        self._order = order
+        self._row_order = row_order
+        self._window_pieces = min(window_pieces, mixture.num_pieces)
 
-    def window(self, window: int, first_row: int = 0) -> Iterator[Row]:
-        """The rows of one window, from ``first_row`` on."""
-        pieces = self._order.pieces(window).astype(np.int64)
-        lengths = self.pieces.lengths(pieces)
-        packing = pack(lengths, self.layout.row_length, self.layout.max_segments)
-        rows = self._order.rows(window, packing.num_rows)
-        for index in range(first_row, packing.num_rows):
-            members = packing.row(rows[index])
-            yield Row(window, index, pieces[members], lengths[members])
+    @property
+    def start(self) -> WindowStart:
+        """Where the first window begins."""
+        nothing = (0,) * len(self.mixture.parts)
+        return WindowStart(0, 0, nothing, nothing)
 
-    def rows(self, window: int = 0, row: int = 0) -> Iterator[Row]:
-        """All rows from a place on, epoch after epoch; the place may be a window's very end."""
-        for number in itertools.count(window):
-            yield from self.window(number, row)
-            row = 0
+    @cached_property
+    def windows_per_epoch(self) -> int:
+        """Of a single part: the fewest windows of at most ``window_pieces`` that hold it."""
+        return -(-self.mixture.num_pieces // self._window_pieces)
+
+    def window(self, start: WindowStart) -> Window:
+        """The window that begins there."""
+        pieces, tokens = np.array(start.pieces), np.array(start.tokens)
+        drawn = self.mixture.draw(self._size(start.window), pieces, tokens)
+        layout = self.layout
+        packing = pack(drawn.lengths, layout.row_length, layout.max_segments)
+        following = WindowStart(
+            start.window + 1,
+            start.row + packing.num_rows,
+            tuple(pieces.tolist()),
+            tuple(tokens.tolist()),
+        )
+        order = self._row_order(start.window, packing.num_rows)
+        return Window(start, following, drawn, packing, order)
+
+    def windows(self, start: WindowStart | None = None) -> Iterator[Window]:
+        """All windows from a place on, epoch after epoch."""
+        start = start or self.start
+        while True:
+            window = self.window(start)
+            yield window
+            start = window.next
+
+    def rows(
+        self, start: WindowStart | None = None, index: int = 0, *, to_be_read: bool = False
+    ) -> Iterator[Row]:
+        """All rows from row ``index`` of a window on; that may be the window's very end.
+
+        Args:
+            to_be_read: this process will read their documents, so that remote ones are fetched
+                ahead.
+        """
+        for window in self.windows(start):
+            if to_be_read:
+                self.mixture.announce(window.start.pieces, window.next.pieces)
+            for number in range(index, window.num_rows):
+                yield window.row(number)
+            index = 0
+
+    def _size(self, window: int) -> int:
+        """Pieces in a window.
+
+        The epochs of a single part are cut into the fewest windows, nearly equal ones, so that no
+        window straddles two of them. A mixture has no epochs, and all its windows are of one size.
+        """
+        if len(self.mixture.parts) > 1:
+            return self._window_pieces
+        number = window % self.windows_per_epoch
+        begin, end = (
+            n * self.mixture.num_pieces // self.windows_per_epoch for n in (number, number + 1)
+        )
+        return end - begin
 
 
-def training_stream(split: Split, config: DataConfig, *, seed: int, stage: str) -> RowStream:
-    """A stage's endless stream, every epoch in an order of its own."""
-    pieces = Pieces(split, config.max_length)
-    windows = Windows(len(pieces), config.window)
-    cache = config.cache or Path(tempfile.gettempdir()) / f"flexbert-{os.getuid()}"
-    order = ShuffledOrder(windows, seed, stage, split.fingerprint, cache)
-    return RowStream(pieces, order, _layout(pieces, config))
+@dataclass(frozen=True)
+class StreamKey:
+    """What the random numbers of a stage's data are drawn from, beside its sources.
+
+    Attributes:
+        generation: how often the stage's order was begun anew.
+    """
+
+    seed: int
+    stage: str
+    generation: int = 0
+
+    @property
+    def stage_order(self) -> str:
+        """Names the stage's order: no two stages repeat one, nor two generations."""
+        return f"{self.stage}#{self.generation}" if self.generation else self.stage
 
 
-def evaluation_stream(split: Split, config: DataConfig) -> tuple[RowStream, int]:
-    """A stream in the corpus's own order, and how many windows make one pass."""
-    pieces = Pieces(split, config.max_length)
-    windows = Windows(len(pieces), config.window)
-    return RowStream(pieces, FixedOrder(windows), _layout(pieces, config)), windows.per_epoch
+def training_stream(splits: Mapping[str, Split], config: DataConfig, key: StreamKey) -> RowStream:
+    """A stage's endless stream, every epoch in an order of its own.
+
+    Args:
+        splits: the training split of each source, by its name.
+
+    Raises:
+        ConfigError, CorpusError: see :func:`flexbert.data.mixture.training_mixture`.
+    """
+    cache = config.cache or default_cache()
+    mixture = training_mixture(splits, config, key.seed, key.stage_order, cache)
+    order = ShuffledRows((key.seed, key.stage_order, identity(splits)))
+    return RowStream(mixture, _layout(mixture, config), config.window, order)
 
 
-def _layout(pieces: Pieces, config: DataConfig) -> RowLayout:
-    lengths = pieces.lengths(pieces.sample(config.window))
-    max_segments = enough_segments(lengths, config.row_length)
+def sampling_stream(splits: Mapping[str, Split], config: DataConfig) -> RowStream:
+    """The sources of a stage with their shares, in the corpora's own orders: for estimates."""
+    mixture = training_mixture(splits, config, 0, "", config.cache or default_cache())
+    return RowStream(mixture.in_fixed_order(), _layout(mixture, config), config.window, _as_packed)
+
+
+def evaluation_stream(split: Split, config: DataConfig) -> RowStream:
+    """One source's stream in the corpus's own order; ``windows_per_epoch`` windows are one pass."""
+    pieces = Pieces(
+        split, Cut(config.max_length, config.merge_below), cache=config.cache or default_cache()
+    )
+    mixture = Mixture([Part("", "", pieces, FixedOrder(pieces), 1.0)], {"": 1.0})
+    return RowStream(mixture, _layout(mixture, config), config.window, _as_packed)
+
+
+def identity(splits: Mapping[str, Split]) -> str:
+    """What tells the sources of a stream from others: the fingerprint, where there is only one."""
+    fingerprints = [split.fingerprint for split in splits.values()]
+    return fingerprints[0] if len(fingerprints) == 1 else f"{derive_key(*fingerprints):032x}"
+
+
+def _layout(mixture: Mixture, config: DataConfig) -> RowLayout:
+    max_segments = enough_segments(mixture.sample_lengths(config.window), config.row_length)
     return RowLayout(config.row_length, config.max_length, max_segments)

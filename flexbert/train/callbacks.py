@@ -12,8 +12,11 @@ from composer import Callback, Logger, State, Timestamp
 from composer.utils import dist
 
 from flexbert.config.duration import Duration
+from flexbert.data.stream import WindowStart
+from flexbert.data.window_index import WindowIndex
 from flexbert.recipe.clock import StageClock, crossed
 from flexbert.recipe.stages import Stage
+from flexbert.train.stage_data import StageData
 
 
 def stage_clock(stage: Stage, timestamp: Timestamp) -> StageClock:
@@ -74,17 +77,25 @@ class DataPosition(Callback):
     is the same on every process, which makes Composer's saving of rank 0's callbacks right.
     """
 
-    def __init__(self) -> None:
-        self.position: dict[str, int] | None = None
+    def __init__(self, data: StageData, index: WindowIndex) -> None:
+        """
+        Args:
+            index: receives the beginnings of windows, from the first process.
+        """
+        self.data = data
+        self.index = index
+        self.position = data.start
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        self.position = dict(state.batch["position"])
+        self.position = state.batch["position"]
+        if dist.get_global_rank() == 0:
+            self.index.write(WindowStart.read(window) for window in state.batch["windows"])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position}
+        return self.data.state(self.position)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.position = state["position"]
+        """Nothing: what was saved was read before there was a stream; see :class:`StageData`."""
 
 
 class Preemption(Callback):

@@ -15,9 +15,8 @@ from flexbert.checkpoint.file import (
     read_checkpoint,
     write_checkpoint,
 )
-from flexbert.config.schema import Recipe
+from flexbert.data.corpora import Corpora
 from flexbert.data.corpus_format import TOKENIZER_FOLDER
-from flexbert.data.loader import Position
 from flexbert.recipe.stages import Stage
 from flexbert.train.callbacks import DataPosition, interval_ended
 
@@ -54,10 +53,9 @@ class Checkpointer(Callback):
         dist.barrier()
 
 
-def unchanging_contents(resolved: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+def unchanging_contents(resolved: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
     """What every checkpoint of a run holds beside its state: the recipe and the tokenizer."""
-    assert recipe.data.path is not None
-    folder = recipe.data.path / TOKENIZER_FOLDER
+    folder = corpora.first.folder / TOKENIZER_FOLDER
     tokenizer = {file.name: file.read_text() for file in sorted(folder.iterdir())}
     return {"recipe": resolved, "tokenizer": tokenizer}
 
@@ -82,7 +80,7 @@ def saved_timestamp(contents: dict[str, Any]) -> Timestamp:
     return timestamp
 
 
-def saved_position(contents: dict[str, Any]) -> Position:
-    """Where in its stage's stream a checkpoint's training goes on."""
-    position: Position = contents["state"]["callbacks"][DataPosition.__qualname__]["position"]
-    return position
+def saved_data(contents: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps of the data: :meth:`flexbert.train.stage_data.StageData.state`."""
+    data: dict[str, Any] = contents["state"]["callbacks"][DataPosition.__qualname__]
+    return data

@@ -13,14 +13,15 @@ from composer.utils import dist
 
 from flexbert import __version__
 from flexbert.config.schema import Recipe
-from flexbert.data.corpus import Corpus
+from flexbert.data.corpora import Corpora
+from flexbert.data.corpus_format import SPLITS
 from flexbert.doctor import PACKAGES, package_version
 from flexbert.nn.build import parameter_counts
 from flexbert.train.run_folder import RunFolder
 
 
 def write_manifest(
-    folder: RunFolder, recipe: Recipe, corpus: Corpus, state: State, command: Sequence[str]
+    folder: RunFolder, recipe: Recipe, corpora: Corpora, state: State, command: Sequence[str]
 ) -> None:
     """Write ``manifest.json``; launches of the same run that came before stay in it."""
     launches: list[dict[str, Any]] = []
@@ -43,20 +44,27 @@ def write_manifest(
         {
             "run_name": recipe.run_name,
             "parameters": parameter_counts(recipe.model)["total"],
-            "corpus": {
-                "path": str(recipe.data.path),
-                "tokenizer_sha256": corpus.meta.tokenizer_sha256,
-                "splits": {name: corpus.split(name).fingerprint for name in corpus.meta.splits},
+            "corpora": {
+                name: {
+                    "path": str(corpus.folder),
+                    "tokenizer_sha256": corpus.meta.tokenizer_sha256,
+                    "splits": {split: corpus.split(split).fingerprint for split in SPLITS},
+                }
+                for name, corpus in corpora.by_source.items()
             },
-            "unigram_entropy": _unigram_entropy(corpus),
+            "unigram_entropy": _unigram_entropy(corpora),
             "launches": launches,
         }
     )
 
 
-def _unigram_entropy(corpus: Corpus) -> float | None:
-    """Nats per token of the validation split, where the corpus tool has measured it."""
-    report = corpus.folder / "report.json"
-    return (
-        json.loads(report.read_text())["validation_unigram_entropy"] if report.is_file() else None
-    )
+def _unigram_entropy(corpora: Corpora) -> float | None:
+    """Nats per token of the validation split, where the corpus tool has measured it.
+
+    Of a mixture it is not known: its sources' words do not come in the mixture's shares.
+    """
+    reports = [corpus.folder / "report.json" for corpus in corpora.by_source.values()]
+    if len(reports) != 1 or not reports[0].is_file():
+        return None
+    entropy: float = json.loads(reports[0].read_text())["validation_unigram_entropy"]
+    return entropy

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from flexbert.nn.loss import IGNORE, summed_cross_entropy
 
 
-class _MaskedMean(Metric):
+class MaskedMean(Metric):
     """A sum over masked tokens divided by their number."""
 
     full_state_update = False
@@ -25,7 +25,7 @@ class _MaskedMean(Metric):
         return self.total / self.count
 
 
-class MaskedLoss(_MaskedMean):
+class MaskedLoss(MaskedMean):
     """Cross-entropy in nats per masked token."""
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
@@ -34,7 +34,7 @@ class MaskedLoss(_MaskedMean):
         self.count += (labels != IGNORE).sum()
 
 
-class MaskedAccuracy(_MaskedMean):
+class MaskedAccuracy(MaskedMean):
     """Share of masked tokens whose most likely prediction is right."""
 
     def update(self, logits: Tensor, labels: Tensor) -> None:

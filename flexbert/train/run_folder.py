@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,18 @@ OPERATIONAL_KEYS = (
     "model.name",
     "batch.microbatch_rows",
     "data.path",
+    "data.remote",
+    "data.sources.*.path",
+    "data.sources.*.remote",
+    "data.tokenizer",
     "data.num_workers",
+    "data.verify_hashes",
+    "data.cache",
+    "data.cache_limit",
+    "data.accept_changed_order",
 )
+# Keys that decide the data's order: a run may go on with others where that is accepted.
+ORDER_KEYS = ("seed", "data")
 
 
 class RunFolder:
@@ -37,6 +48,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.png"
         self.tensorboard = path / "tensorboard"
+        self.orders = path / "orders"
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
         """Make the folder ready for a launch that continues after update ``after_step``."""
@@ -72,8 +84,13 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def refuse_changed_recipe(run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def refuse_changed_recipe(
+    run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], accepted: Sequence[str] = ()
+) -> None:
     """A run continues with the recipe it began with.
+
+    Args:
+        accepted: keys that may change beside the operational ones.
 
     Raises:
         UserError: naming every changed key that is not operational, with both values.
@@ -82,7 +99,7 @@ def refuse_changed_recipe(run_folder: Path, old: Mapping[str, Any], new: Mapping
     changed = [
         f"{key} ({before.get(key, 'absent')} -> {after.get(key, 'absent')})"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not _is_operational(key)
+        if before.get(key) != after.get(key) and not _is_among(key, (*OPERATIONAL_KEYS, *accepted))
     ]
     if changed:
         raise UserError(
@@ -91,17 +108,19 @@ def refuse_changed_recipe(run_folder: Path, old: Mapping[str, Any], new: Mapping
         )
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to one level of dotted keys."""
+def flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
+    """Nested mappings to one level of keys, joined by ``separator``."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            flat |= flatten(value, f"{path}.")
+            flat |= flatten(value, f"{path}{separator}", separator)
         else:
             flat[path] = value
     return flat
 
 
-def _is_operational(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in OPERATIONAL_KEYS)
+def _is_among(key: str, names: Sequence[str]) -> bool:
+    """Whether a key is one of these or below one; ``*`` stands for one part of a key."""
+    parts = key.split(".")
+    return any(fnmatch.fnmatchcase(".".join(parts[: name.count(".") + 1]), name) for name in names)

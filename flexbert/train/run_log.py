@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 from composer import Callback, Logger, State
 from composer.utils import dist
 
+from flexbert.data.mixture import Mixture
 from flexbert.recipe.clock import StageClock
 from flexbert.recipe.stages import Stage
 from flexbert.train.callbacks import interval_ended, stage_clock
-from flexbert.train.run_folder import RunFolder
+from flexbert.train.metrics import MaskedMean
+from flexbert.train.run_folder import RunFolder, flatten
+
+# A share of the training time: what a loader that keeps up stays well below.
+TOO_LONG_WAITING = 0.05
 
 
 class RunLog(Callback):
@@ -20,17 +25,19 @@ class RunLog(Callback):
 
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
     of its global batch. Time spent evaluating or saving is no part of the speed. ``data_wait`` is
-    the share of the training time in which the device waited for the loader.
+    the share of the training time in which the device waited for the loader, its start left out.
     """
 
-    def __init__(self, stage: Stage, folder: RunFolder) -> None:
+    def __init__(self, stage: Stage, folder: RunFolder, mixture: Mixture) -> None:
         self.stage = stage
         self.folder = folder
+        self.mixture = mixture
         self._losses: list[float] = []
         self._recorded_tokens = 0
         self._training_seconds = 0.0
         self._waiting_seconds = 0.0
         self._asked_at = 0.0
+        self._started = False
 
     def fit_start(self, state: State, logger: Logger) -> None:
         self._recorded_tokens = int(state.timestamp.token.value)
@@ -39,6 +46,9 @@ class RunLog(Callback):
         self._asked_at = time.perf_counter()
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
+        if not self._started:
+            self._started = True
+            self._asked_at = time.perf_counter()
         self._waiting_seconds += time.perf_counter() - self._asked_at
 
     def batch_end(self, state: State, logger: Logger) -> None:
@@ -47,23 +57,31 @@ class RunLog(Callback):
         if interval_ended(self.stage, state, self.stage.recipe.logging.interval):
             self._record_training(state, logger)
 
-    def eval_end(self, state: State, logger: Logger) -> None:
-        metrics = {
-            name: metric.compute().item() for name, metric in state.eval_metrics["eval"].items()
+    def eval_after_all(self, state: State, logger: Logger) -> None:
+        sums = {
+            source: {name: _summed(cast(MaskedMean, m)) for name, m in metrics.items()}
+            for source, metrics in state.eval_metrics.items()
         }
-        self._write(
-            logger,
-            {
-                **self._header("eval", stage_clock(self.stage, state.timestamp)),
-                "eval_loss": metrics["loss"],
-                "eval_accuracy": metrics["accuracy"],
-            },
-        )
+        means = {
+            name: sum(s[name][0] for s in sums.values()) / sum(s[name][1] for s in sums.values())
+            for name in ("loss", "accuracy")
+        }
+        record = {
+            **self._header("eval", stage_clock(self.stage, state.timestamp)),
+            "eval_loss": means["loss"],
+            "eval_accuracy": means["accuracy"],
+        }
+        if len(sums) > 1:
+            record["eval_losses"] = {
+                source: s["loss"][0] / s["loss"][1] for source, s in sums.items()
+            }
+        self._write(logger, record)
 
     def _record_training(self, state: State, logger: Logger) -> None:
         now = stage_clock(self.stage, state.timestamp)
         recipe = self.stage.recipe
         speed = (now.tokens - self._recorded_tokens) / self._training_seconds
+        waited = self._waiting_seconds / self._training_seconds
         self._write(
             logger,
             {
@@ -72,12 +90,28 @@ class RunLog(Callback):
                 "lr": state.optimizers[0].param_groups[0]["lr"],
                 "batch_size": recipe.batch.size,
                 "tokens_per_second": round(speed, 1),
-                "data_wait": round(self._waiting_seconds / self._training_seconds, 4),
+                "data_wait": round(waited, 4),
+                "epochs": self._epochs(now.tokens),
             },
         )
+        if waited > TOO_LONG_WAITING and dist.get_global_rank() == 0:
+            print(
+                f"warning: {waited:.0%} of the time went by waiting for data; it may need more "
+                f"data.num_workers than {recipe.data.num_workers}, or a faster disk",
+                flush=True,
+            )
         self._recorded_tokens = now.tokens
         self._losses.clear()
         self._training_seconds = self._waiting_seconds = 0.0
+
+    def _epochs(self, tokens: int) -> dict[str, float]:
+        """How often each part of the mixture was seen, its share of the tokens being kept."""
+        return {
+            part.name: float(f"{tokens * share / part.pieces.num_tokens:.6g}")
+            for part, share in zip(
+                self.mixture.parts, self.mixture.shares.of_all.tolist(), strict=True
+            )
+        }
 
     def _header(self, event: str, clock: StageClock) -> dict[str, Any]:
         return {
@@ -89,7 +123,11 @@ class RunLog(Callback):
         }
 
     def _write(self, logger: Logger, record: dict[str, Any]) -> None:
-        numbers = {key: value for key, value in record.items() if isinstance(value, int | float)}
+        numbers = {
+            key: value
+            for key, value in flatten(record, separator="/").items()
+            if isinstance(value, int | float)
+        }
         logger.log_metrics(numbers)
         if dist.get_global_rank() == 0:
             with self.folder.metrics.open("a") as file:
@@ -106,3 +144,11 @@ class RunLog(Callback):
             f"{done} {tokens}  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
             f"{record['tokens_per_second']:,.0f} tok/s  waiting {record['data_wait']:.1%}"
         )
+
+
+def _summed(metric: MaskedMean) -> tuple[float, int]:
+    """Sum and count of a mean over masked tokens, over all processes."""
+    total, count = metric.total.clone(), metric.count.clone()
+    dist.all_reduce(total)
+    dist.all_reduce(count)
+    return total.item(), int(count.item())

@@ -14,9 +14,12 @@ from composer.utils.reproducibility import configure_deterministic_mode
 
 from flexbert.config.load import LoadedRecipe
 from flexbert.config.schema import Recipe
-from flexbert.data.corpus import Corpus
-from flexbert.data.loader import Loader, eval_loader, open_corpus, train_loader
-from flexbert.plan import check_corpus
+from flexbert.data.corpora import Corpora
+from flexbert.data.loader import Loader, eval_loader, train_loader
+from flexbert.data.mixture import Mixture
+from flexbert.data.order_log import OrderLog, Stretch
+from flexbert.data.rows import training_builder
+from flexbert.plan import check_corpora
 from flexbert.recipe.stages import Stage, stages
 from flexbert.report import plot
 from flexbert.train.callbacks import (
@@ -30,15 +33,16 @@ from flexbert.train.callbacks import (
 from flexbert.train.checkpointing import (
     Checkpointer,
     newest_checkpoint,
-    saved_position,
+    saved_data,
     saved_timestamp,
     unchanging_contents,
 )
 from flexbert.train.composer_model import build_composer_model, compile_as_asked
 from flexbert.train.cpu_memory import return_freed_tensors
 from flexbert.train.manifest import write_manifest
-from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
+from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
 from flexbert.train.run_log import RunLog
+from flexbert.train.stage_data import StageData, open_stage_data
 
 DONE, PREEMPTED = 0, 75
 # Generous: a slow disk under one process must not end the run of all.
@@ -62,27 +66,42 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
     """
     recipe = loaded.recipe
     (stage,) = stages(recipe)
-    corpus = open_corpus(recipe.data)
-    check_corpus(recipe, corpus)
+    corpora = Corpora.open(recipe.data)
+    check_corpora(recipe, corpora)
     _set_determinism(recipe)
     folder = RunFolder(recipe.run_folder)
 
     dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
     checkpoint = newest_checkpoint(folder.checkpoints)
     if checkpoint is not None:
-        refuse_changed_recipe(folder.path, checkpoint["recipe"], loaded.resolved)
+        accepted = ORDER_KEYS if recipe.data.accept_changed_order else ()
+        refuse_changed_recipe(folder.path, checkpoint["recipe"], loaded.resolved, accepted)
         clock = stage_clock(stage, saved_timestamp(checkpoint))
         if clock.finished:
             _say(f"{folder.path} is finished; to train anew give another run_name")
             return DONE
         _say(f"continuing {folder.path} after update {clock.updates}")
-    trainer, preemption = _assemble(stage, corpus, folder, loaded, checkpoint, callbacks)
+    data = open_stage_data(stage, corpora, saved_data(checkpoint) if checkpoint else None)
+    step = data.start["update"]
+    stretch = Stretch(
+        number=0,
+        stage=stage.name,
+        generation=data.key.generation,
+        first_step=step,
+        first_update=step,
+        recipe=loaded.resolved,
+        order=data.order,
+    )
+    log = OrderLog(folder.orders)
+    if dist.get_global_rank() == 0:
+        folder.begin(loaded.resolved, after_step=step)
+        stretch = log.resume(step, stretch)
+    position = DataPosition(data, log.index(stretch, len(data.stream.mixture.parts)))
+    trainer, preemption = _assemble(stage, corpora, data, position, folder, loaded, callbacks)
     if checkpoint is not None:
         trainer.state.load_state_dict(checkpoint["state"], trainer.logger, strict=True)
-
     if dist.get_global_rank() == 0:
-        folder.begin(loaded.resolved, after_step=int(trainer.state.timestamp.batch.value))
-        write_manifest(folder, recipe, corpus, trainer.state, command)
+        write_manifest(folder, recipe, corpora, trainer.state, command)
     dist.barrier()
     trainer.fit()
     trainer.close()
@@ -97,10 +116,11 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
 
 def _assemble(
     stage: Stage,
-    corpus: Corpus,
+    corpora: Corpora,
+    data: StageData,
+    position: DataPosition,
     folder: RunFolder,
     loaded: LoadedRecipe,
-    checkpoint: dict[str, Any] | None,
     more_callbacks: Sequence[Callback],
 ) -> tuple[Trainer, Preemption]:
     recipe = stage.recipe
@@ -114,17 +134,17 @@ def _assemble(
     callbacks: list[Callback] = [
         Hyperparameters(stage),
         UpdateSeed(stage),
-        DataPosition(),
-        RunLog(stage, folder),
-        Checkpointer(stage, folder.checkpoints, unchanging_contents(loaded.resolved, recipe)),
+        position,
+        RunLog(stage, folder, data.stream.mixture),
+        Checkpointer(stage, folder.checkpoints, unchanging_contents(loaded.resolved, corpora)),
         preemption,
         *more_callbacks,
     ]
     trainer = Trainer(
         model=model,
         optimizers=recipe.optimizer.build(model),
-        train_dataloader=_train_data(stage, corpus, checkpoint),
-        eval_dataloader=_evaluator(stage, corpus),
+        train_dataloader=_train_data(stage, data),
+        eval_dataloader=_evaluators(stage, corpora, data.stream.mixture),
         max_duration=str(stage.duration),
         accumulate_train_batch_on_tokens=True,
         # Batches come in micro-batches; Composer only insists on a number.
@@ -143,45 +163,52 @@ def _assemble(
     return trainer, preemption
 
 
-def _train_data(stage: Stage, corpus: Corpus, checkpoint: dict[str, Any] | None) -> DataSpec:
+def _train_data(stage: Stage, data: StageData) -> DataSpec:
     recipe = stage.recipe
     return _data_spec(
         train_loader(
-            corpus.split("train"),
+            data.stream,
+            training_builder(data.stream, data.splits, recipe.data, data.key),
             recipe.data,
-            seed=recipe.seed,
-            stage=stage.name,
             rows_per_update=stage.rows_per_update,
             microbatch_rows=recipe.batch.microbatch_rows,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
-            start=saved_position(checkpoint) if checkpoint else None,
+            start=data.start,
         ),
         recipe.data.row_length,
     )
 
 
-def _evaluator(stage: Stage, corpus: Corpus) -> Evaluator:
+def _evaluators(stage: Stage, corpora: Corpora, mixture: Mixture) -> list[Evaluator]:
+    """One for each source; their rows are shared out as training shares its tokens."""
     evaluation = stage.recipe.evaluation
-    loader = eval_loader(
-        corpus.split("validation"),
-        stage.recipe.data,
-        mask_rate=evaluation.mask_rate,
-        microbatch_rows=evaluation.microbatch_rows,
-        rank=dist.get_global_rank(),
-        world_size=dist.get_world_size(),
-        max_rows=evaluation.rows,
-    )
 
     def due(state: State, event: Event) -> bool:
         return event is Event.BATCH_END and interval_ended(stage, state, evaluation.interval)
 
-    return Evaluator(
-        label="eval",
-        dataloader=_data_spec(loader, stage.recipe.data.row_length),
-        eval_interval=due,
-        device_eval_microbatch_size=evaluation.microbatch_rows,
-    )
+    evaluators = []
+    for (name, split), share in zip(
+        corpora.splits("validation").items(), mixture.shares.sources.tolist(), strict=True
+    ):
+        loader = eval_loader(
+            split,
+            stage.recipe.data,
+            mask_rate=evaluation.mask_rate,
+            microbatch_rows=evaluation.microbatch_rows,
+            rank=dist.get_global_rank(),
+            world_size=dist.get_world_size(),
+            max_rows=None if evaluation.rows is None else max(1, round(evaluation.rows * share)),
+        )
+        evaluators.append(
+            Evaluator(
+                label=name,
+                dataloader=_data_spec(loader, stage.recipe.data.row_length),
+                eval_interval=due,
+                device_eval_microbatch_size=evaluation.microbatch_rows,
+            )
+        )
+    return evaluators
 
 
 def _data_spec(loader: Loader, row_length: int) -> DataSpec:

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from flexbert.config.data import DataConfig
 from flexbert.data.corpus import Corpus, Split
+from flexbert.data.order import GlobalOrderConfig
 from tests.data.corpora import numbered_documents, write_corpus
 
 # The first example of a test may wait for numba to compile.
@@ -30,6 +31,7 @@ def small_config(small_corpus: Path, tmp_path: Path) -> DataConfig:
     """Settings that cut the documents, fill several windows and keep tests fast."""
     return DataConfig(
         path=small_corpus,
+        order=GlobalOrderConfig(),
         max_length=128,
         row_length=256,
         window=100,

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from streaming import MDSWriter
 
+from flexbert.config.data import DataConfig
+from flexbert.data.corpus import Split
 from flexbert.data.corpus_format import (
     COLUMN,
+    LABELS_FILE,
     LENGTHS_FILE,
     SHARD_HASH,
     SPLITS,
@@ -22,6 +25,9 @@ from flexbert.data.corpus_format import (
     token_dtype,
     tokenizer_sha256,
 )
+from flexbert.data.loader import Loader, train_loader
+from flexbert.data.rows import training_builder
+from flexbert.data.stream import StreamKey, training_stream
 
 # Ids 0 to 4 are special and 5 to 9 unused; text has the others.
 SPECIAL = SpecialIds(cls=1, sep=2, pad=0, mask=3, unk=4)
@@ -43,8 +49,9 @@ def write_corpus(
     *,
     vocab_size: int = 60_000,
     shard_bytes: int = 1 << 14,
+    labels: Sequence[str] = (),
 ) -> Path:
-    """A finished corpus of these documents."""
+    """A finished corpus of these documents; ``labels`` are the training documents'."""
     documents = dict(zip(SPLITS, (train, validation), strict=True))
     dtype = token_dtype(vocab_size)
     for name, split in documents.items():
@@ -57,6 +64,11 @@ def write_corpus(
             for document in split:
                 writer.write({COLUMN: np.asarray(document, dtype)})
         np.array([len(d) for d in split], "<u4").tofile(folder / name / LENGTHS_FILE)
+    known = tuple(sorted(set(labels)))
+    if labels:
+        numbers = [known.index(label) for label in labels]
+        np.array(numbers, np.uint8).tofile(folder / "train" / LABELS_FILE)
+        np.zeros(len(validation), np.uint8).tofile(folder / "validation" / LABELS_FILE)
     tokenizer = folder / TOKENIZER_FOLDER
     tokenizer.mkdir()
     (tokenizer / "tokenizer.json").write_text(json.dumps({"vocab_size": vocab_size}))
@@ -69,8 +81,24 @@ def write_corpus(
             name: SplitMeta(documents=len(split), tokens=sum(len(d) for d in split))
             for name, split in documents.items()
         },
+        tokenizer_files=("tokenizer.json",),
+        labels=known,
     ).write(folder)
     return folder
+
+
+def loader_of_splits(
+    splits: Mapping[str, Split],
+    config: DataConfig,
+    seed: int = 1,
+    stage: str = "pretrain",
+    **settings: Any,
+) -> Loader:
+    """The training loader of a stage."""
+    key = StreamKey(seed, stage)
+    stream = training_stream(splits, config, key)
+    builder = training_builder(stream, splits, config, key)
+    return train_loader(stream, builder, config, **settings)
 
 
 def original_ids(microbatch: Mapping[str, Any]) -> np.ndarray:

@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from flexbert.config.data import DataConfig, MaskSplit
+from flexbert.data.order import GlobalOrderConfig
 from flexbert.errors import ConfigError
+
+VALUES: dict[str, Any] = {
+    "path": None,
+    "order": GlobalOrderConfig(),
+    "max_length": 128,
+    "row_length": 128,
+}
 
 
 @pytest.mark.parametrize(
@@ -13,6 +21,8 @@ from flexbert.errors import ConfigError
     [
         ("max_length", 2),
         ("row_length", 127),
+        ("merge_below", 127),
+        ("merge_below", -1),
         ("mask_rate", 0.0),
         ("mask_rate", 1.1),
         ("window", 0),
@@ -20,7 +30,7 @@ from flexbert.errors import ConfigError
     ],
 )
 def test_a_wrong_value_is_refused_by_name(key: str, value: Any) -> None:
-    values: dict[str, Any] = {"path": None, "max_length": 128, "row_length": 128, key: value}
+    values: dict[str, Any] = {**VALUES, key: value}
     with pytest.raises(ConfigError) as caught:
         DataConfig(**values)
     assert caught.value.path == key

@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader
 from flexbert.config.data import DataConfig
 from flexbert.data.corpus import Corpus, Split
 from flexbert.data.corpus_format import CorpusError
-from flexbert.data.loader import Loader, Position, Share, eval_loader, train_loader
-from flexbert.data.stream import NULL_ROW, Row
-from tests.data.corpora import numbered_documents, sequences, write_corpus
+from flexbert.data.loader import Loader, Share, eval_loader
+from flexbert.data.stream import NULL_ROW
+from tests.data.corpora import loader_of_splits, numbered_documents, sequences, write_corpus
 
 Batch = dict[str, Any]
 # One masked row: its ids as the model sees them, its masked positions and their labels.
@@ -38,13 +38,8 @@ def one_row(update: int) -> int:
 
 
 def loader_of(split: Split, config: DataConfig, **settings: Any) -> Loader:
-    defaults: dict[str, Any] = {
-        "seed": 1,
-        "stage": "pretrain",
-        "rows_per_update": growing,
-        "microbatch_rows": 2,
-    }
-    return train_loader(split, config, **{**defaults, **settings})
+    defaults: dict[str, Any] = {"rows_per_update": growing, "microbatch_rows": 2}
+    return loader_of_splits({"corpus": split}, config, **{**defaults, **settings})
 
 
 def seen_rows(batch: Batch, row_length: int) -> list[SeenRow]:
@@ -90,7 +85,7 @@ def assert_same_batches(some: Sequence[Batch], others: Sequence[Batch]) -> None:
 def test_ranks_share_rows_without_loss_in_equal_microbatches(
     num_rows: int, world_size: int, microbatch_rows: int
 ) -> None:
-    rows = [Row(0, index, NULL_ROW.pieces, NULL_ROW.lengths) for index in range(num_rows)]
+    rows = [replace(NULL_ROW, index=index) for index in range(num_rows)]
     shares = [Share(rank, world_size, microbatch_rows) for rank in range(world_size)]
     num_microbatches, size = shares[0].split(num_rows)
     assert size <= microbatch_rows
@@ -163,7 +158,9 @@ def test_an_update_larger_than_the_corpus_wraps_over_epochs(
     split = Corpus.open(write_corpus(tmp_path / "c", documents)).split("train")
     loader = loader_of(split, small_config, rows_per_update=lambda update: 8)
     batch = next(iter(loader))
-    assert batch["position"] == Position(window=7, row=1, update=1)
+    tokens = 7 * (22 + 32 + 42)
+    start = {"window": 7, "row": 7, "pieces": [21], "tokens": [tokens]}
+    assert batch["position"] == {"window": start, "row": 1, "update": 1}
     found = Counter(s for microbatch in batch["microbatches"] for s in sequences(microbatch))
     assert sorted((len(tokens), count) for tokens, count in found.items()) == [
         (22, 8),

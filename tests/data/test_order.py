@@ -1,146 +1,136 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from flexbert.data import order
-from flexbert.data.keys import derive_key, shuffled
-from flexbert.data.order import ShuffledOrder, Windows, permutation
-from flexbert.errors import UserError
+from flexbert.config.data import OrderConfig
+from flexbert.data.corpus import Corpus, Split
+from flexbert.data.order import GlobalOrderConfig, Order, OrderKey, ShardBlocksConfig
+from flexbert.data.pieces import Cut, Pieces
+from flexbert.data.subset import Subset
+from tests.data.corpora import numbered_documents, write_corpus
 
-NUM_ITEMS = 5_000
+ORDERS = [GlobalOrderConfig(), ShardBlocksConfig(block_shards=3), ShardBlocksConfig()]
+KEY = OrderKey(1, "pretrain", ("s",))
 GOLDEN_PIECES = [49, 39, 79, 92, 60]
-GOLDEN_KEY = 0xFF3AC877DA0EADFBAD7B3D3D41C06887
-
-
-def shuffled_order(stage: str = "pretrain", seed: int = 1, source: str = "s") -> ShuffledOrder:
-    return ShuffledOrder(Windows(100, 30), seed, stage, source, Path("unused"))
 
 
 @pytest.fixture
-def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small permutations take the way of large ones, through a file."""
-    monkeypatch.setattr(order, "IN_MEMORY", 10)
-    permutation.cache_clear()
+def pieces(train_split: Split) -> Pieces:
+    return Pieces(train_split, Cut(128))
 
 
-@given(st.integers(1, 10_000), st.integers(1, 300), st.integers(0, 5))
-def test_windows_of_an_epoch_join_without_gap_and_are_nearly_equal(
-    num_pieces: int, size: int, epoch: int
-) -> None:
-    windows = Windows(num_pieces, size)
-    first = epoch * windows.per_epoch
-    bounds = [windows.bounds(first + i) for i in range(windows.per_epoch)]
-    assert {b[0] for b in bounds} == {epoch}
-    begins, ends = [b[1] for b in bounds], [b[2] for b in bounds]
-    assert begins == [0, *ends[:-1]]
-    assert ends[-1] == num_pieces
-    sizes = np.subtract(ends, begins)
-    assert sizes.max() <= size
-    assert sizes.max() - sizes.min() <= 1
+def whole_epoch(order: Order, pieces: Pieces, epoch: int) -> np.ndarray:
+    return order.pieces(epoch, 0, len(pieces))
 
 
-def test_every_epoch_is_a_permutation_of_its_own() -> None:
-    pieces = [shuffled_order().pieces(window) for window in range(8)]
-    first, second = np.concatenate(pieces[:4]), np.concatenate(pieces[4:])
-    assert sorted(first) == sorted(second) == list(range(100))
+@pytest.mark.parametrize("config", ORDERS)
+def test_every_epoch_is_a_permutation_of_its_own(config: OrderConfig, pieces: Pieces) -> None:
+    order = config.build(pieces, KEY, Path("unused"))
+    first, second = whole_epoch(order, pieces, 0), whole_epoch(order, pieces, 1)
+    assert sorted(first) == sorted(second) == list(range(len(pieces)))
     assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(whole_epoch(order, pieces, 0), first)
 
 
+@pytest.mark.parametrize("config", ORDERS)
 @pytest.mark.parametrize(
-    "other", [shuffled_order("extend"), shuffled_order(seed=2), shuffled_order(source="t")]
+    "other",
+    [OrderKey(2, "pretrain", ("s",)), OrderKey(1, "extend", ("s",)), OrderKey(1, "pretrain", "t")],
 )
-def test_another_stage_seed_or_source_has_another_order(other: ShuffledOrder) -> None:
-    assert not np.array_equal(shuffled_order().pieces(0), other.pieces(0))
-    assert not np.array_equal(shuffled_order().rows(0, 50), other.rows(0, 50))
+def test_another_seed_stage_or_source_has_another_order(
+    config: OrderConfig, other: OrderKey, pieces: Pieces
+) -> None:
+    orders = [config.build(pieces, key, Path("unused")) for key in (KEY, other)]
+    one, another = (whole_epoch(order, pieces, 0) for order in orders)
+    assert not np.array_equal(one, another)
 
 
-def test_the_order_does_not_change_from_one_release_to_the_next() -> None:
+@pytest.mark.parametrize("config", ORDERS)
+def test_any_part_of_an_epoch_is_read_as_the_whole_has_it(
+    config: OrderConfig, pieces: Pieces
+) -> None:
+    order = config.build(pieces, KEY, Path("unused"))
+    whole = whole_epoch(order, pieces, 2)
+    for begin, end in ((0, 1), (5, 5), (100, 260), (17, len(whole)), (len(whole) - 1, len(whole))):
+        np.testing.assert_array_equal(order.pieces(2, begin, end), whole[begin:end])
+
+
+@pytest.mark.parametrize("config", ORDERS)
+def test_places_are_the_inverse_of_the_order(config: OrderConfig, pieces: Pieces) -> None:
+    order = config.build(pieces, KEY, Path("unused"))
+    whole = whole_epoch(order, pieces, 1)
+    numbers = np.array([7, 3, len(pieces) - 1, 3])
+    places = order.places(1, numbers)
+    np.testing.assert_array_equal(whole[places], numbers)
+    everything = np.arange(len(pieces))
+    np.testing.assert_array_equal(whole[order.places(1, everything)], everything)
+
+
+def test_shard_blocks_read_few_shards_at_a_time(train_split: Split, pieces: Pieces) -> None:
+    order = ShardBlocksConfig(block_shards=3).build(pieces, KEY, Path("unused"))
+    whole = whole_epoch(order, pieces, 0)
+    shards = train_split.shards_of(pieces.locate(whole)[0])
+    borders = np.flatnonzero(np.diff(shards) != 0)
+    assert len(borders) > 50  # pieces of a block are shuffled
+    seen: dict[int, list[int]] = {}
+    for place, shard in enumerate(shards.tolist()):
+        seen.setdefault(shard, []).append(place)
+    spans = sorted((places[0], places[-1]) for places in seen.values())
+    # No shard is left and come back to: at most three are in use anywhere.
+    for place in range(len(whole)):
+        assert sum(first <= place <= last for first, last in spans) <= 3
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_shards_are_known_before_they_are_read(
+    train_split: Split, pieces: Pieces, epoch: int
+) -> None:
+    order = ShardBlocksConfig(block_shards=2).build(pieces, KEY, Path("unused"))
+    for begin in range(0, len(pieces) - 50, 50):
+        announced = order.shards_from(epoch, begin, begin + 50)
+        read = train_split.shards_of(pieces.locate(order.pieces(epoch, begin, begin + 50))[0])
+        assert set(read.tolist()) <= set(announced)
+        assert len(announced) == len(set(announced))
+        # The shards of the next block too, so that they can be fetched ahead.
+        assert len(announced) > len(set(read.tolist()))
+
+
+def test_some_documents_have_an_order_of_their_own(train_split: Split) -> None:
+    subset = Pieces(train_split, Cut(128), Subset(200, 300, None, 1.0))
+    for config in ORDERS:
+        order = config.build(subset, KEY, Path("unused"))
+        documents, _, _ = subset.locate(whole_epoch(order, subset, 0))
+        lengths = train_split.lengths[np.unique(documents)]
+        assert ((lengths >= 200) & (lengths < 300)).all()
+        assert len(lengths) == ((train_split.lengths >= 200) & (train_split.lengths < 300)).sum()
+
+
+@pytest.fixture
+def hundred(tmp_path: Path) -> Pieces:
+    folder = write_corpus(tmp_path / "c", numbered_documents([1] * 100))
+    return Pieces(Corpus.open(folder).split("train"), Cut(3))
+
+
+def test_the_order_does_not_change_from_one_release_to_the_next(hundred: Pieces) -> None:
     """NumPy may change Generator's streams; runs would then resume in another order."""
-    assert shuffled_order().pieces(0)[:5].tolist() == GOLDEN_PIECES
-    assert derive_key("a", 1) == GOLDEN_KEY
+    order = GlobalOrderConfig().build(hundred, KEY, Path("unused"))
+    assert order.pieces(0, 0, 5).tolist() == GOLDEN_PIECES
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
-def test_the_order_is_the_same_in_every_process(hash_seed: str) -> None:
+def test_the_order_is_the_same_in_every_process(hundred: Pieces, hash_seed: str) -> None:
     code = (
-        "from pathlib import Path; from flexbert.data.order import ShuffledOrder, Windows; "
-        "o = ShuffledOrder(Windows(100, 30), 1, 'pretrain', 's', Path('unused')); "
-        "print(o.pieces(5).tolist())"
+        "from flexbert.data.order import OrderKey; "
+        "print(OrderKey(1, 'pretrain', ('s',)).derive('pieces', 5))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     run = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
-    assert run.stdout.strip() == str(shuffled_order().pieces(5).tolist())
-
-
-@pytest.mark.usefixtures("on_disk")
-def test_the_order_on_disk_is_the_order_in_memory(tmp_path: Path) -> None:
-    mapped = permutation(NUM_ITEMS, 7, tmp_path)
-    assert mapped.dtype == np.uint32
-    np.testing.assert_array_equal(mapped, shuffled(NUM_ITEMS, 7))
-
-
-def _build_counting(cache: Path, marks: Path) -> None:
-    write = order._write
-
-    def counted(file: Path, items: np.ndarray) -> None:
-        (marks / str(os.getpid())).touch()
-        time.sleep(0.2)
-        write(file, items)
-
-    order._write = counted
-    np.testing.assert_array_equal(permutation(NUM_ITEMS, 7, cache), shuffled(NUM_ITEMS, 7))
-
-
-@pytest.mark.usefixtures("on_disk")
-def test_of_racing_processes_one_builds_and_the_others_wait(tmp_path: Path) -> None:
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    fork = multiprocessing.get_context("fork")
-    racers = [fork.Process(target=_build_counting, args=(tmp_path, marks)) for _ in range(4)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join(30)
-    assert [racer.exitcode for racer in racers] == [0] * 4
-    assert len(list(marks.iterdir())) == 1
-
-
-def _build_and_hang(cache: Path) -> None:
-    def hang(file: Path, items: np.ndarray) -> None:
-        file.with_suffix(".partial").write_bytes(b"half")
-        time.sleep(60)
-
-    order._write = hang
-    permutation(NUM_ITEMS, 7, cache)
-
-
-@pytest.mark.usefixtures("on_disk")
-def test_a_killed_builder_blocks_nobody(tmp_path: Path) -> None:
-    builder = multiprocessing.get_context("fork").Process(target=_build_and_hang, args=(tmp_path,))
-    builder.start()
-    while not list(tmp_path.glob("*.partial")):
-        time.sleep(0.01)
-    os.kill(builder.pid, signal.SIGKILL)
-    builder.join()
-    np.testing.assert_array_equal(permutation(NUM_ITEMS, 7, tmp_path), shuffled(NUM_ITEMS, 7))
-    assert not list(tmp_path.glob("*.partial"))
-
-
-@pytest.mark.usefixtures("on_disk")
-def test_a_cache_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"set data\.cache to a folder"):
-        permutation(NUM_ITEMS, 7, tmp_path / "file" / "cache")
+    assert int(run.stdout) == KEY.derive("pieces", 5)

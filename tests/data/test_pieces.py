@@ -9,14 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexbert.data.corpus import Corpus
-from flexbert.data.pieces import NUM_SPECIALS, Pieces
+from flexbert.data.pieces import NUM_SPECIALS, Cut, Pieces
 from tests.data.corpora import numbered_documents, write_corpus
 
 
-def pieces_of(lengths: list[int], max_length: int) -> Pieces:
+def pieces_of(lengths: list[int], max_length: int, merge_below: int = 0) -> Pieces:
     """Pieces of documents that have nothing but a length."""
     array = np.array(lengths, np.uint32)
-    return Pieces(SimpleNamespace(lengths=array, num_documents=len(array)), max_length)
+    split = SimpleNamespace(
+        lengths=array,
+        num_documents=len(array),
+        num_tokens=sum(lengths),
+        require_documents=lambda: None,
+    )
+    return Pieces(split, Cut(max_length, merge_below))
 
 
 def reference(lengths: list[int], content: int) -> set[tuple[int, int, int]]:
@@ -32,8 +38,7 @@ def reference(lengths: list[int], content: int) -> set[tuple[int, int, int]]:
 def test_pieces_cover_every_token_exactly_once(lengths: list[int], max_length: int) -> None:
     pieces = pieces_of(lengths, max_length)
     numbers = np.arange(len(pieces))
-    documents, starts = pieces.locate(numbers)
-    sizes = pieces.lengths(numbers) - NUM_SPECIALS
+    documents, starts, sizes = pieces.locate(numbers)
     found = list(zip(documents.tolist(), starts.tolist(), sizes.tolist(), strict=True))
     assert len(found) == len(set(found))
     assert set(found) == reference(lengths, max_length - NUM_SPECIALS)
@@ -51,17 +56,17 @@ def test_a_sample_is_spread_over_all_pieces(lengths: list[int], size: int) -> No
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.uint64, np.int64])
 def test_numbers_of_any_dtype_are_located_alike(dtype: type) -> None:
-    documents, starts = pieces_of([9, 3, 20], 8).locate(np.arange(7).astype(dtype))
+    documents, starts, counts = pieces_of([9, 3, 20], 8).locate(np.arange(7).astype(dtype))
     assert documents.tolist() == [0, 1, 2, 0, 2, 2, 2]
     assert starts.tolist() == [0, 0, 0, 6, 6, 12, 18]
-    assert documents.dtype == starts.dtype == np.int64
+    assert counts.tolist() == [6, 3, 6, 3, 6, 6, 2]
+    assert documents.dtype == starts.dtype == counts.dtype == np.int64
 
 
 def test_a_document_of_more_than_a_million_tokens_loses_none(tmp_path: Path) -> None:
     document = numbered_documents([1_200_001])[0]
     folder = write_corpus(tmp_path / "c", [document], shard_bytes=1 << 23)
     split = Corpus.open(folder).split("train")
-    pieces = Pieces(split, 1024)
+    pieces = Pieces(split, Cut(1024))
     numbers = np.arange(len(pieces))
-    counts = pieces.lengths(numbers) - NUM_SPECIALS
-    np.testing.assert_array_equal(split.gather(*pieces.locate(numbers), counts), document)
+    np.testing.assert_array_equal(split.gather(*pieces.locate(numbers)), document)

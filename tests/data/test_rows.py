@@ -11,17 +11,33 @@ from flexbert.config.data import DataConfig, MaskSplit
 from flexbert.data.corpus import Corpus, Split
 from flexbert.data.corpus_format import CorpusError
 from flexbert.data.masking import IGNORED, Masker
-from flexbert.data.rows import Microbatch, MicrobatchBuilder, PieceSpans, RowSpans
-from flexbert.data.stream import NULL_ROW, RowLayout, RowStream, evaluation_stream, training_stream
+from flexbert.data.rows import Microbatch, MicrobatchBuilder, PieceSpans
+from flexbert.data.rows import training_builder as training_builder_of
+from flexbert.data.stream import (
+    NULL_ROW,
+    Row,
+    RowLayout,
+    RowStream,
+    StreamKey,
+    evaluation_stream,
+    training_stream,
+)
 from tests.data.corpora import FIRST_ORDINARY, SPECIAL, original_ids, sequences, write_corpus
 
 
 def training_builder(
     split: Split, config: DataConfig, seed: int = 1, stage: str = "pretrain"
 ) -> tuple[RowStream, MicrobatchBuilder]:
-    stream = training_stream(split, config, seed=seed, stage=stage)
-    masker = Masker(split.meta, config.mask_rate, config.mask_split, at_least_one=True)
-    return stream, MicrobatchBuilder(stream, masker, RowSpans(seed, stage, split.fingerprint))
+    key = StreamKey(seed, stage)
+    splits = {"corpus": split}
+    stream = training_stream(splits, config, key)
+    return stream, training_builder_of(stream, splits, config, key)
+
+
+def rows_between(stream: RowStream, first: int, end: int) -> list[Row]:
+    """All rows of the windows from ``first`` up to ``end``."""
+    windows = itertools.islice(stream.windows(), first, end)
+    return [window.row(index) for window in windows for index in range(window.num_rows)]
 
 
 def first_microbatch(
@@ -31,10 +47,10 @@ def first_microbatch(
     return stream.layout, builder.build(list(itertools.islice(stream.rows(), num_rows)))
 
 
-def masked_by_sequence(stream: RowStream, builder: MicrobatchBuilder, num_windows: int) -> dict:
+def masked_by_sequence(stream: RowStream, builder: MicrobatchBuilder) -> dict:
     """What evaluation masks in each sequence of a pass: its tokens to (positions, new ids)."""
     found = {}
-    for row in itertools.chain.from_iterable(map(stream.window, range(num_windows))):
+    for row in rows_between(stream, 0, stream.windows_per_epoch):
         microbatch = builder.build([row])
         selected = np.zeros(stream.layout.row_length, bool)
         selected[microbatch["masked_positions"][: microbatch["num_masked"]]] = True
@@ -50,14 +66,13 @@ def test_an_epoch_has_every_token_of_every_document_exactly_once(
     train_split: Split, small_config: DataConfig
 ) -> None:
     stream, builder = training_builder(train_split, small_config)
-    _, windows_per_epoch = evaluation_stream(train_split, small_config)
+    windows = stream.windows_per_epoch
     numbers = np.arange(train_split.num_documents)
     corpus = train_split.gather(
         numbers, np.zeros_like(numbers), train_split.lengths.astype(np.int64)
     )
     for epoch in range(2):
-        windows = range(epoch * windows_per_epoch, (epoch + 1) * windows_per_epoch)
-        rows = list(itertools.chain.from_iterable(map(stream.window, windows)))
+        rows = rows_between(stream, epoch * windows, (epoch + 1) * windows)
         pieces = [tokens[1:-1] for tokens in sequences(builder.build(rows))]
         seen = np.concatenate(pieces)
         assert len(seen) == train_split.num_tokens
@@ -139,15 +154,15 @@ def test_a_row_is_the_same_whichever_microbatch_it_is_in(
 
 
 def test_a_stream_goes_on_from_any_row(train_split: Split, small_config: DataConfig) -> None:
-    stream = training_stream(train_split, small_config, seed=1, stage="pretrain")
+    stream, _ = training_builder(train_split, small_config)
     rows = list(itertools.islice(stream.rows(), 300))
-    assert rows[-1].window > 2
+    assert rows[-1].window.window > 2
     for start in (1, 150, 250):
         after = rows[start - 1]
         resumed = itertools.islice(stream.rows(after.window, after.index + 1), 10)
         for row, expected in zip(resumed, rows[start:], strict=False):
             assert (row.window, row.index) == (expected.window, expected.index)
-            np.testing.assert_array_equal(row.pieces, expected.pieces)
+            np.testing.assert_array_equal(row.drawn.numbers, expected.drawn.numbers)
 
 
 def test_stages_and_epochs_order_and_mask_differently(
@@ -156,7 +171,7 @@ def test_stages_and_epochs_order_and_mask_differently(
     batches = []
     for stage in ("pretrain", "extend"):
         stream, builder = training_builder(train_split, small_config, stage=stage)
-        batches += [builder.build([next(stream.window(window))]) for window in (0, 50)]
+        batches += [builder.build(rows_between(stream, n, n + 1)[:1]) for n in (0, 50)]
     for one, other in itertools.combinations(batches, 2):
         assert not np.array_equal(original_ids(one), original_ids(other))
         assert not np.array_equal(one["masked_positions"], other["masked_positions"])
@@ -168,10 +183,10 @@ def test_evaluation_masks_a_piece_alike_in_rows_of_any_length(
 ) -> None:
     found = []
     for config in (small_config, replace(small_config, row_length=row_length, window=17)):
-        stream, num_windows = evaluation_stream(validation_split, config)
+        stream = evaluation_stream(validation_split, config)
         masker = Masker(validation_split.meta, 0.15, MaskSplit(), at_least_one=False)
         builder = MicrobatchBuilder(stream, masker, PieceSpans())
-        found.append(masked_by_sequence(stream, builder, num_windows))
+        found.append(masked_by_sequence(stream, builder))
     assert found[0] == found[1]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from composer import Callback, Logger, State
@@ -21,21 +22,29 @@ from flexbert.train.trainer import train
 TINY_RECIPE = Path(__file__).parent / "tiny.yaml"
 
 
+Row = tuple[torch.Tensor, torch.Tensor]
+
+
+def rows_of_batch(batch: dict[str, Any], row_length: int) -> list[Row]:
+    """The rows of a device batch as (input ids, labels), -100 where nothing is predicted."""
+    rows: list[Row] = []
+    for microbatch in batch["microbatches"]:
+        ids, count = microbatch["input_ids"], microbatch["num_masked"]
+        labels = torch.full_like(ids, -100)
+        labels[microbatch["masked_positions"][:count]] = microbatch["labels"][:count]
+        rows += zip(ids.split(row_length), labels.split(row_length), strict=True)
+    return rows
+
+
 class BatchRecorder(Callback):
     """Keeps the rows of every batch as (input ids, labels), in the order they are trained on."""
 
     def __init__(self, row_length: int) -> None:
         self.row_length = row_length
-        self.updates: list[list[tuple[torch.Tensor, torch.Tensor]]] = []
+        self.updates: list[list[Row]] = []
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        rows = []
-        for microbatch in state.batch["microbatches"]:
-            ids, count = microbatch["input_ids"], microbatch["num_masked"]
-            labels = torch.full_like(ids, -100)
-            labels[microbatch["masked_positions"][:count]] = microbatch["labels"][:count]
-            rows += zip(ids.split(self.row_length), labels.split(self.row_length), strict=True)
-        self.updates.append(rows)
+        self.updates.append(rows_of_batch(state.batch, self.row_length))
 
 
 def main(folder: Path, runs: list[list[str]]) -> None:

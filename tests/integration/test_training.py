@@ -15,6 +15,7 @@ from benchmarks.verify_run import examples, model_loss
 from flexbert import load_model
 from flexbert.checkpoint.file import list_checkpoints, read_checkpoint
 from flexbert.components import load_recipe
+from flexbert.data.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.train.trainer import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records
@@ -146,11 +147,9 @@ def test_microbatches_change_memory_and_not_the_result(tiny: Overrides) -> None:
 def test_load_model_needs_the_checkpoint_alone_and_gives_the_evaluated_model(
     tiny: Overrides,
 ) -> None:
-    from flexbert.data.loader import open_corpus
-
     loaded = load_recipe(TINY_RECIPE, tiny())
     folder = run(tiny())
-    corpus = open_corpus(loaded.recipe.data)
+    corpus = Corpora.open(loaded.recipe.data).first
     chosen = list(examples(corpus, loaded.recipe.data, loaded.recipe.evaluation))
     checkpoint = list_checkpoints(folder / "checkpoints")[-1]
     loss = model_loss(checkpoint, chosen, corpus.meta.special_ids.pad, bf16=False)

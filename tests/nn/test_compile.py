@@ -16,7 +16,8 @@ from torch._dynamo.utils import counters
 from flexbert.config.data import DataConfig
 from flexbert.config.model import MLPConfig, ModelConfig
 from flexbert.data.corpus import Corpus
-from flexbert.data.loader import eval_loader, train_loader
+from flexbert.data.loader import eval_loader
+from flexbert.data.order import GlobalOrderConfig
 from flexbert.errors import ConfigError
 from flexbert.nn import compilation
 from flexbert.nn.block import ParallelConfig, PostNormConfig, SandwichConfig
@@ -32,6 +33,7 @@ from flexbert.nn.ragged import RaggedBatch
 from flexbert.nn.rope import RopeConfig
 from flexbert.nn.rope_scaling import DynamicNTKScaling
 from tests.conftest import VOCAB_SIZE
+from tests.data.corpora import loader_of_splits
 from tests.nn.cases import attention_config, small_model
 from tests.nn.tolerances import assert_same
 
@@ -90,12 +92,15 @@ def _fresh_dynamo() -> Iterator[None]:
 def microbatches(corpus: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Micro-batches of the real loader, without end."""
     config = DataConfig(
-        path=corpus, max_length=64, row_length=128, num_workers=0, cache=tmp_path / "orders"
+        path=corpus,
+        order=GlobalOrderConfig(),
+        max_length=64,
+        row_length=128,
+        num_workers=0,
+        cache=tmp_path / "orders",
     )
-    split = Corpus.open(corpus).split("train")
-    loader = train_loader(
-        split, config, seed=1, stage="s", rows_per_update=lambda _: 2, microbatch_rows=2
-    )
+    splits = {"corpus": Corpus.open(corpus).split("train")}
+    loader = loader_of_splits(splits, config, rows_per_update=lambda _: 2, microbatch_rows=2)
     return (microbatch for batch in loader for microbatch in batch["microbatches"])
 
 
@@ -174,7 +179,9 @@ def test_evaluation_adds_its_own_graphs_once(
     corpus: Path, microbatches: Iterator[dict[str, Any]]
 ) -> None:
     model = traced(small_model(vocab_size=VOCAB_SIZE))
-    config = DataConfig(path=corpus, max_length=64, row_length=128, num_workers=0)
+    config = DataConfig(
+        path=corpus, order=GlobalOrderConfig(), max_length=64, row_length=128, num_workers=0
+    )
     loader = eval_loader(
         Corpus.open(corpus).split("validation"), config, mask_rate=0.15, microbatch_rows=3
     )

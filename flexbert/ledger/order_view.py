@@ -1,0 +1,192 @@
+"""A run's data order, looked back on: which rows its steps had, and which rows had a document.
+
+The order is a function, so nothing had to be written down while training but where windows begin.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flexbert.checkpoint.file import checkpoint_step, list_checkpoints
+from flexbert.components import register_all
+from flexbert.config.decode import decode
+from flexbert.config.schema import Recipe
+from flexbert.data.corpora import Corpora
+from flexbert.data.fingerprint import describe_order, require_same_order
+from flexbert.data.order_log import OrderLog, Stretch
+from flexbert.data.pieces import NUM_SPECIALS
+from flexbert.data.rows import training_builder
+from flexbert.data.stream import Row, StreamKey, training_stream
+from flexbert.errors import UserError
+from flexbert.recipe.stages import Stage, stages
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a document as it stands in a row.
+
+    Attributes:
+        begin, end: its tokens in the row, special tokens included.
+        first_token: the first of its tokens in the document.
+        masked: which tokens of the document were to be predicted, in order.
+    """
+
+    source: str
+    document: int
+    begin: int
+    end: int
+    first_token: int
+    masked: list[int]
+
+    @property
+    def num_tokens(self) -> int:
+        """Of the document."""
+        return self.end - self.begin - NUM_SPECIALS
+
+
+class OrderView:
+    """A stretch of a run's updates, with the means to make its rows again."""
+
+    def __init__(self, log: OrderLog, stretch: Stretch, end_step: int) -> None:
+        """
+        Args:
+            end_step: the last step of the run that was trained in this stretch.
+
+        Raises:
+            UserError: if the corpora are no longer what the run was trained on.
+        """
+        self.stretch = stretch
+        recipe = decode(Recipe, stretch.recipe)
+        self.stage = _stage(recipe, stretch.stage)
+        self.corpora = Corpora.open(recipe.data)
+        self.splits = splits = self.corpora.splits("train")
+        key = StreamKey(recipe.seed, stretch.stage, stretch.generation)
+        self.stream = training_stream(splits, recipe.data, key)
+        require_same_order(stretch.order, describe_order(self.stream, splits, recipe.data, key))
+        self.builder = training_builder(self.stream, splits, recipe.data, key)
+        num_updates = end_step - stretch.first_step
+        updates = range(stretch.first_update, stretch.first_update + num_updates)
+        # Rows before each update, and after the last.
+        self.row_borders = np.cumsum([0, *(self.stage.rows_per_update(u) for u in updates)])
+        self._index = log.index(stretch, len(self.stream.mixture.parts))
+
+    @property
+    def last_step(self) -> int:
+        """The last step of the run in this stretch."""
+        return self.stretch.first_step + len(self.row_borders) - 1
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that were trained on."""
+        return int(self.row_borders[-1])
+
+    def step_of_row(self, row: int) -> tuple[int, int]:
+        """The step of the run that a row of the stretch was trained in, and its number there."""
+        update = int(np.searchsorted(self.row_borders, row, side="right")) - 1
+        return self.stretch.first_step + update + 1, row - int(self.row_borders[update])
+
+    def rows_of_step(self, step: int) -> list[Row]:
+        """The rows of one step's global batch."""
+        update = step - self.stretch.first_step - 1
+        first, end = self.row_borders[update : update + 2].tolist()
+        records = self._records()
+        window = int(np.searchsorted(records[:, 0], first, side="right")) - 1
+        start = self._index.start(records, window)
+        rows = self.stream.rows(start, first - start.row)
+        return list(itertools.islice(rows, end - first))
+
+    def num_drawn(self, part: int) -> int:
+        """Pieces of a part in all windows that training has entered."""
+        records = self._records()
+        # A record tells where its window begins.
+        last = self.stream.window(self._index.start(records, len(records) - 1))
+        return last.next.pieces[part]
+
+    def places(self, part: int, numbers: np.ndarray) -> np.ndarray:
+        """At which places, counted over all epochs, these pieces of a part were drawn (int64)."""
+        drawn = self.num_drawn(part)
+        size = len(self.stream.mixture.parts[part].pieces)
+        order = self.stream.mixture.parts[part].order
+        places = [epoch * size + order.places(epoch, numbers) for epoch in range(-(-drawn // size))]
+        found = np.sort(np.concatenate([np.empty(0, np.int64), *places]))
+        return found[found < drawn]
+
+    def rows_with(self, part: int, numbers: np.ndarray) -> Iterator[Row]:
+        """Every row that was trained on with one of these pieces of a part, in order."""
+        records = self._records()
+        places = self.places(part, numbers)
+        windows = np.searchsorted(records[:, 1 + part], places, side="right") - 1
+        for window in np.unique(windows).tolist():
+            packed = self.stream.window(self._index.start(records, window))
+            for index in range(packed.num_rows):
+                row = packed.row(index)
+                found = np.isin(row.drawn.numbers[row.drawn.parts == part], numbers)
+                if found.any() and packed.start.row + index < self.num_rows:
+                    yield row
+
+    def segments(self, row: Row) -> list[Segment]:
+        """What stands in a row."""
+        microbatch = self.builder.build([row])
+        masked = np.asarray(microbatch["masked_positions"])[: microbatch["num_masked"]]
+        begin = 0
+        found = []
+        for part, number, length in zip(
+            row.drawn.parts.tolist(),
+            row.drawn.numbers.tolist(),
+            row.drawn.lengths.tolist(),
+            strict=True,
+        ):
+            pieces = self.stream.mixture.parts[part].pieces
+            (document,), (first,), _ = pieces.locate(np.array([number]))
+            inside = masked[(masked >= begin) & (masked < begin + length)]
+            # [CLS] stands before the piece's first token.
+            tokens = (inside - begin - 1 + first).tolist()
+            source = self.stream.mixture.parts[part].source
+            found.append(Segment(source, int(document), begin, begin + length, int(first), tokens))
+            begin += length
+        return found
+
+    def _records(self) -> np.ndarray:
+        return self._index.complete(self.stream, self.num_rows)
+
+
+def order_views(run_folder: Path) -> list[OrderView]:
+    """Every stretch of a run that was trained on, in order.
+
+    Raises:
+        UserError: if there is no such run, or its corpora are no longer what it was trained on.
+    """
+    log = OrderLog(run_folder / "orders")
+    stretches = log.stretches()
+    if not stretches:
+        raise UserError(f"{run_folder}: no run that tells its data order (no orders/ in it)")
+    register_all()
+    ends = [stretch.first_step for stretch in stretches[1:]] + [last_step(run_folder)]
+    return [
+        OrderView(log, stretch, end)
+        for stretch, end in zip(stretches, ends, strict=True)
+        if end > stretch.first_step
+    ]
+
+
+def last_step(run_folder: Path) -> int:
+    """The last step of a run that there is a record or a checkpoint of."""
+    steps = [checkpoint_step(path) for path in list_checkpoints(run_folder / "checkpoints")]
+    metrics = run_folder / "metrics.jsonl"
+    for line in metrics.read_text().splitlines() if metrics.exists() else ():
+        try:
+            steps.append(json.loads(line)["step"])
+        except ValueError:  # a line that is being written
+            break
+    return max(steps, default=0)
+
+
+def _stage(recipe: Recipe, name: str) -> Stage:
+    (stage,) = (stage for stage in stages(recipe) if stage.name == name)
+    return stage

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from itertools import permutations
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pytest
+
+from flexbert.data import permutation as module
+from flexbert.data.keys import derive_key
+from flexbert.data.permutation import number_dtype, permutation, shuffled
+from flexbert.errors import UserError
+
+NUM_ITEMS = 5_000
+GOLDEN_KEY = 0xFF3AC877DA0EADFBAD7B3D3D41C06887
+GOLDEN_SMALL = [12, 27, 8, 7, 16]
+GOLDEN_LARGE = [2101, 72, 2931, 276, 1117]
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small permutations take the way of large ones: through buckets and a file."""
+    monkeypatch.setattr(module, "IN_MEMORY", 1)
+    monkeypatch.setattr(module, "BUCKET_ITEMS", 700)
+    monkeypatch.setattr(module, "_CHUNK", 999)
+
+
+@pytest.mark.usefixtures("on_disk")
+@pytest.mark.parametrize("num_items", [10, 699, 1398, NUM_ITEMS])
+def test_a_permutation_on_disk_has_every_number_once(tmp_path: Path, num_items: int) -> None:
+    mapped = permutation(num_items, 7, tmp_path)
+    assert mapped.dtype == np.uint32
+    np.testing.assert_array_equal(np.sort(mapped), np.arange(num_items))
+    np.testing.assert_array_equal(permutation(num_items, 7, tmp_path), mapped)
+    assert not np.array_equal(permutation(num_items, 8, tmp_path), mapped)
+
+
+def test_every_order_is_equally_likely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All 24 orders of four items, 2400 times, by a chi-squared test at one in a million."""
+    monkeypatch.setattr(module, "BUCKET_ITEMS", 2)
+    monkeypatch.setattr(module, "_CHUNK", 3)
+    file = tmp_path / "order"
+    found: Counter[tuple[int, ...]] = Counter()
+    for key in range(2400):
+        with file.open("w+b") as out:
+            module.write_permutation(out, 4, key)
+        found[tuple(np.fromfile(file, np.uint32).tolist())] += 1
+    assert set(found) == set(permutations(range(4)))
+    chi_squared = sum((count - 100) ** 2 / 100 for count in found.values())
+    assert chi_squared < 70.6  # 23 degrees of freedom
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_orders_do_not_change_from_one_release_to_the_next(tmp_path: Path) -> None:
+    """NumPy may change Generator's streams; runs would then resume in another order."""
+    assert derive_key("a", 1) == GOLDEN_KEY
+    assert shuffled(30, 5)[:5].tolist() == GOLDEN_SMALL
+    assert permutation(NUM_ITEMS, 7, tmp_path)[:5].tolist() == GOLDEN_LARGE
+
+
+def test_numbers_take_four_bytes_as_long_as_they_can() -> None:
+    assert number_dtype(1 << 32) == np.uint32
+    assert number_dtype((1 << 32) + 1) == np.uint64
+
+
+def _build_counting(cache: Path, marks: Path) -> None:
+    write = module.write_permutation
+
+    def counted(out: BinaryIO, num_items: int, key: int) -> None:
+        (marks / str(os.getpid())).touch()
+        time.sleep(0.2)
+        write(out, num_items, key)
+
+    module.write_permutation = counted
+    assert len(set(permutation(NUM_ITEMS, 7, cache).tolist())) == NUM_ITEMS
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_of_racing_processes_one_builds_and_the_others_wait(tmp_path: Path) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    fork = multiprocessing.get_context("fork")
+    racers = [fork.Process(target=_build_counting, args=(tmp_path, marks)) for _ in range(4)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(30)
+    assert [racer.exitcode for racer in racers] == [0] * 4
+    assert len(list(marks.iterdir())) == 1
+
+
+def _build_and_hang(cache: Path) -> None:
+    def hang(out: BinaryIO, num_items: int, key: int) -> None:
+        out.write(b"half")
+        out.flush()
+        time.sleep(60)
+
+    module.write_permutation = hang
+    permutation(NUM_ITEMS, 7, cache)
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_killed_builder_blocks_nobody(tmp_path: Path) -> None:
+    builder = multiprocessing.get_context("fork").Process(target=_build_and_hang, args=(tmp_path,))
+    builder.start()
+    while not any(file.stat().st_size for file in tmp_path.glob("*.partial")):
+        time.sleep(0.01)
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join()
+    assert len(set(permutation(NUM_ITEMS, 7, tmp_path).tolist())) == NUM_ITEMS
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_cache_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"set data\.cache to a folder"):
+        permutation(NUM_ITEMS, 7, tmp_path / "file" / "cache")

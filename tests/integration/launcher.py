@@ -1,0 +1,228 @@
+"""Starts runs as processes that can be killed, without importing Composer for each anew.
+
+A server imports everything once and forks for every run: a second instead of twelve. Each process
+writes a line for every update that it has begun, with a digest of each row of its share.
+
+    python -m tests.integration.launcher        (driven through Launcher)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parent.parent.parent
+PATIENCE_SECONDS = 240
+# A write to disk takes as long as on a busy disk, so that a signal can arrive in the middle.
+FSYNC_SECONDS = 0.02
+
+
+class Launcher:
+    """The server's other side.
+
+    Attributes:
+        batches: folder of the lines that runs write: see :func:`read_batches`.
+    """
+
+    def __init__(self, batches: Path) -> None:
+        self.batches = batches
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.launcher"],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, recipe: Path, overrides: Sequence[str], num_processes: int = 1) -> Run:
+        """Start a run on so many processes."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        output = self.batches / f"output-{time.monotonic_ns()}.txt"
+        pids = []
+        for rank in range(num_processes):
+            environment = {
+                "RANK": rank,
+                "LOCAL_RANK": rank,
+                "NODE_RANK": 0,
+                "WORLD_SIZE": num_processes,
+                "LOCAL_WORLD_SIZE": num_processes,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            job = {
+                "recipe": str(recipe),
+                "overrides": list(overrides),
+                "batches": str(self.batches),
+                "output": str(output),
+                "environment": {key: str(value) for key, value in environment.items()},
+            }
+            pids.append(int(self._ask(job)))
+        return Run(self, pids, output)
+
+    def exit_code(self, pid: int) -> int | None:
+        """A run's exit code (negative: the signal that ended it), None while it is running."""
+        answer = self._ask({"wait": pid})
+        return None if answer == "running" else int(answer)
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait(PATIENCE_SECONDS)
+
+    def _ask(self, question: dict[str, Any]) -> str:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(question) + "\n")
+        self._server.stdin.flush()
+        return self._server.stdout.readline().strip()
+
+
+class Run:
+    """The processes of one launch."""
+
+    def __init__(self, launcher: Launcher, pids: list[int], output: Path) -> None:
+        self.pids = pids
+        self._launcher = launcher
+        self._output = output
+
+    def signal_when(self, due: Callable[[], bool], signum: int) -> int:
+        """Send the first process a signal once ``due``; its exit code, 0 if it ended before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not due():
+            code = self._launcher.exit_code(self.pids[0])
+            if code is not None:
+                assert code == 0, self._output.read_text()
+                return self.wait()
+            assert time.monotonic() < deadline, self._output.read_text()
+            time.sleep(0.002)
+        for pid in self.pids if signum == 9 else self.pids[:1]:
+            os.kill(pid, signum)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code that all processes agree on."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        codes: list[int | None] = [None] * len(self.pids)
+        while None in codes:
+            assert time.monotonic() < deadline, self._output.read_text()
+            codes = [
+                self._launcher.exit_code(pid) if code is None else code
+                for pid, code in zip(self.pids, codes, strict=True)
+            ]
+            time.sleep(0.002)
+        assert len(set(codes)) == 1, (codes, self._output.read_text())
+        assert codes[0] is not None
+        assert codes[0] in (0, 75, -9), self._output.read_text()
+        return codes[0]
+
+
+def read_batches(folder: Path) -> dict[int, dict[int, set[str]]]:
+    """All digests of each row that were ever trained on: ``[update][row of the global batch]``."""
+    found: dict[int, dict[int, set[str]]] = {}
+    for file in folder.glob("*.jsonl"):
+        for line in file.read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # cut off by a kill
+            rows = found.setdefault(record["update"], {})
+            for row, digest in record["rows"].items():
+                rows.setdefault(int(row), set()).add(digest)
+    return found
+
+
+def _serve() -> None:
+    import main  # noqa: F401  (everything that a run imports, once)
+    from flexbert.components import register_all
+    from flexbert.train import trainer  # noqa: F401
+
+    register_all()
+    codes: dict[int, int] = {}
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "wait" in question:
+            pid = question["wait"]
+            if pid not in codes:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    codes[pid] = os.waitstatus_to_exitcode(status)
+            print(codes.get(pid, "running"), flush=True)
+            continue
+        pid = os.fork()
+        if pid == 0:
+            os._exit(_run(question))
+        print(pid, flush=True)
+
+
+def _run(job: dict[str, Any]) -> int:
+    os.environ.update(job["environment"])
+    with open(job["output"], "a") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    try:
+        return _train(job)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _train(job: dict[str, Any]) -> int:
+    import torch
+    from composer import Callback, Logger, State
+    from composer.utils import dist
+
+    from flexbert.components import load_recipe
+    from flexbert.data import node_files, permutation
+    from flexbert.train.trainer import train
+    from tests.integration.recorded_runs import rows_of_batch
+
+    class BatchWriter(Callback):
+        def __init__(self, row_length: int) -> None:
+            self.row_length = row_length
+            self.file = Path(job["batches"], f"{os.getpid()}.jsonl").open("w")  # noqa: SIM115
+
+        def batch_start(self, state: State, logger: Logger) -> None:
+            rank, world_size = dist.get_global_rank(), dist.get_world_size()
+            rows = {
+                rank + index * world_size: hashlib.sha256(
+                    ids.numpy().tobytes() + labels.numpy().tobytes()
+                ).hexdigest()
+                for index, (ids, labels) in enumerate(rows_of_batch(state.batch, self.row_length))
+                if (labels != -100).any()
+            }
+            update = int(state.timestamp.batch.value)
+            self.file.write(json.dumps({"update": update, "rows": rows}) + "\n")
+            self.file.flush()
+
+    torch.set_num_threads(1)
+    fsync = os.fsync
+
+    def slow_fsync(file: int) -> None:
+        fsync(file)
+        time.sleep(FSYNC_SECONDS)
+
+    os.fsync = slow_fsync
+    # Every epoch's order is a file, as it is for large corpora.
+    node_files.IN_MEMORY = permutation.IN_MEMORY = 16
+    permutation.BUCKET_ITEMS = permutation._CHUNK = 64
+    loaded = load_recipe(Path(job["recipe"]), job["overrides"])
+    writer = BatchWriter(loaded.recipe.data.row_length)
+    return train(loaded, command=["test"], callbacks=[writer])
+
+
+if __name__ == "__main__":
+    _serve()
