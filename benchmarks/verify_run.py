@@ -26,7 +26,7 @@ import yaml
 
 from data_prep.baseline import neighbour_model, with_borders
 from flexbert import load_model
-from flexbert.checkpoint.file import list_checkpoints
+from flexbert.checkpoint.names import list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.training import EvaluationConfig

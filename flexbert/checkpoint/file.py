@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,28 +25,11 @@ from flexbert.errors import UserError
 FORMAT_VERSION = 1
 # The only class in a checkpoint beside tensors and plain containers: Composer's clock has one.
 SAFE_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [datetime.timedelta]
-_NAME = re.compile(r"step-(\d{8,})\.pt")
 _KEYS = {"format", "recipe", "tokenizer", "state"}
 
 
 class CheckpointError(UserError):
     """A checkpoint file cannot be used; the message names it and why."""
-
-
-def checkpoint_name(step: int) -> str:
-    return f"step-{step:08d}.pt"
-
-
-def checkpoint_step(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    assert match is not None, path
-    return int(match[1])
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=checkpoint_step)
 
 
 def write_checkpoint(path: Path, contents: dict[str, Any]) -> None:

@@ -12,12 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flexbert.checkpoint.file import (
-    CheckpointError,
-    list_checkpoints,
-    read_checkpoint,
-    write_checkpoint,
-)
+from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
+from flexbert.checkpoint.names import list_checkpoints
 from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode

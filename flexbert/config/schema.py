@@ -85,25 +85,11 @@ class Recipe:
                 "data.max_length",
                 f"{self.data.max_length} is more than the {longest} positions of model.embedding",
             )
-        self.rows_per_batch  # noqa: B018  (refuses a batch that is no whole number of rows)
+        with config_errors_under("batch"):
+            self.batch.rows(self.data)
         with config_errors_under("schedule"):
             self.schedule.check(self.duration)
 
     @property
     def run_folder(self) -> Path:
         return self.runs_folder / self.run_name
-
-    @property
-    def rows_per_batch(self) -> int:
-        """Packed rows in one update, over all processes."""
-        tokens = self.batch.size * self.data.max_length
-        rows, rest = divmod(tokens, self.data.row_length)
-        if rest:
-            nearest = max(1, round(tokens / self.data.row_length))
-            raise ConfigError(
-                "batch.size",
-                f"{self.batch.size} sequences of {self.data.max_length} tokens are no whole number "
-                f"of rows of {self.data.row_length}; nearest: "
-                f"{nearest * self.data.row_length / self.data.max_length:g}",
-            )
-        return rows

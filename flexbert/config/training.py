@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError
@@ -71,6 +72,22 @@ class BatchConfig:
         for key in ("size", "microbatch_rows"):
             if getattr(self, key) <= 0:
                 raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
+
+    def rows(self, data: DataConfig) -> int:
+        """Packed rows in one update, over all processes.
+
+        Raises:
+            ConfigError: if that is no whole number.
+        """
+        rows, rest = divmod(self.size * data.max_length, data.row_length)
+        if rest:
+            nearest = max(1, round(self.size * data.max_length / data.row_length))
+            raise ConfigError(
+                "size",
+                f"{self.size} sequences of {data.max_length} tokens are no whole number of rows of "
+                f"{data.row_length}; nearest: {nearest * data.row_length / data.max_length:g}",
+            )
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,15 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from flexbert.checkpoint.file import checkpoint_step, list_checkpoints
-from flexbert.components import register_all
+from flexbert.checkpoint.names import checkpoint_step, list_checkpoints
+from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
-from flexbert.config.schema import Recipe
+from flexbert.config.training import BatchConfig
 from flexbert.data.corpora import Corpora
 from flexbert.data.fingerprint import describe_order, require_same_order
 from flexbert.data.order_log import OrderLog, Stretch
@@ -24,7 +25,7 @@ from flexbert.data.pieces import NUM_SPECIALS
 from flexbert.data.rows import training_builder
 from flexbert.data.stream import Row, StreamKey, training_stream
 from flexbert.errors import UserError
-from flexbert.recipe.stages import Stage, stages
+from flexbert.recipe.batches import rows_per_update
 
 
 @dataclass(frozen=True)
@@ -62,18 +63,19 @@ class OrderView:
             UserError: if the corpora are no longer what the run was trained on.
         """
         self.stretch = stretch
-        recipe = decode(Recipe, stretch.recipe)
-        self.stage = _stage(recipe, stretch.stage)
-        self.corpora = Corpora.open(recipe.data)
+        # Only what the order depends on: what a model is made of takes seconds to import.
+        data = decode(DataConfig, stretch.recipe["data"])
+        batch = decode(BatchConfig, stretch.recipe["batch"])
+        self.corpora = Corpora.open(data)
         self.splits = splits = self.corpora.splits("train")
-        key = StreamKey(recipe.seed, stretch.stage, stretch.generation)
-        self.stream = training_stream(splits, recipe.data, key)
-        require_same_order(stretch.order, describe_order(self.stream, splits, recipe.data, key))
-        self.builder = training_builder(self.stream, splits, recipe.data, key)
+        key = StreamKey(stretch.recipe["seed"], stretch.stage, stretch.generation)
+        self.stream = training_stream(splits, data, key)
+        require_same_order(stretch.order, describe_order(self.stream, splits, data, key))
+        self.builder = training_builder(self.stream, splits, data, key)
         num_updates = end_step - stretch.first_step
         updates = range(stretch.first_update, stretch.first_update + num_updates)
         # Rows before each update, and after the last.
-        self.row_borders = np.cumsum([0, *(self.stage.rows_per_update(u) for u in updates)])
+        self.row_borders = np.cumsum([0, *(rows_per_update(batch, data, u) for u in updates)])
         self._index = log.index(stretch, len(self.stream.mixture.parts))
 
     @property
@@ -95,32 +97,35 @@ class OrderView:
         """The rows of one step's global batch."""
         update = step - self.stretch.first_step - 1
         first, end = self.row_borders[update : update + 2].tolist()
-        records = self._records()
+        records = self._records
         window = int(np.searchsorted(records[:, 0], first, side="right")) - 1
         start = self._index.start(records, window)
         rows = self.stream.rows(start, first - start.row)
         return list(itertools.islice(rows, end - first))
 
-    def num_drawn(self, part: int) -> int:
-        """Pieces of a part in all windows that training has entered."""
-        records = self._records()
+    @cached_property
+    def drawn(self) -> tuple[int, ...]:
+        """Pieces of each part in all windows that training has entered."""
         # A record tells where its window begins.
-        last = self.stream.window(self._index.start(records, len(records) - 1))
-        return last.next.pieces[part]
+        last = self._index.start(self._records, len(self._records) - 1)
+        return self.stream.window(last).next.pieces
 
     def places(self, part: int, numbers: np.ndarray) -> np.ndarray:
         """At which places, counted over all epochs, these pieces of a part were drawn (int64)."""
-        drawn = self.num_drawn(part)
+        drawn = self.drawn[part]
         size = len(self.stream.mixture.parts[part].pieces)
         order = self.stream.mixture.parts[part].order
         places = [epoch * size + order.places(epoch, numbers) for epoch in range(-(-drawn // size))]
         found = np.sort(np.concatenate([np.empty(0, np.int64), *places]))
         return found[found < drawn]
 
-    def rows_with(self, part: int, numbers: np.ndarray) -> Iterator[Row]:
-        """Every row that was trained on with one of these pieces of a part, in order."""
-        records = self._records()
-        places = self.places(part, numbers)
+    def rows_with(self, part: int, numbers: np.ndarray, places: np.ndarray) -> Iterator[Row]:
+        """Every row that was trained on with one of these pieces of a part, in order.
+
+        Args:
+            places: see :meth:`places`.
+        """
+        records = self._records
         windows = np.searchsorted(records[:, 1 + part], places, side="right") - 1
         for window in np.unique(windows).tolist():
             packed = self.stream.window(self._index.start(records, window))
@@ -152,6 +157,7 @@ class OrderView:
             begin += length
         return found
 
+    @cached_property
     def _records(self) -> np.ndarray:
         return self._index.complete(self.stream, self.num_rows)
 
@@ -166,7 +172,6 @@ def order_views(run_folder: Path) -> list[OrderView]:
     stretches = log.stretches()
     if not stretches:
         raise UserError(f"{run_folder}: no run that tells its data order (no orders/ in it)")
-    register_all()
     ends = [stretch.first_step for stretch in stretches[1:]] + [last_step(run_folder)]
     return [
         OrderView(log, stretch, end)
@@ -185,8 +190,3 @@ def last_step(run_folder: Path) -> int:
         except ValueError:  # a line that is being written
             break
     return max(steps, default=0)
-
-
-def _stage(recipe: Recipe, name: str) -> Stage:
-    (stage,) = (stage for stage in stages(recipe) if stage.name == name)
-    return stage

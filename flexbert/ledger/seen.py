@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from flexbert.data.corpus import Corpus
+from flexbert.data.stream import Row
 from flexbert.errors import UserError
 from flexbert.ledger.order_view import OrderView, order_views
 
@@ -37,6 +38,7 @@ def seen(run_folder: Path, corpus: Path, document: int) -> dict[str, Any]:
                 continue
             pieces = part.pieces.of_documents(document, document + 1)
             if len(pieces):
+                places = view.places(number, pieces)
                 orders.append(
                     {
                         "stage": view.stretch.stage,
@@ -44,12 +46,13 @@ def seen(run_folder: Path, corpus: Path, document: int) -> dict[str, Any]:
                         "last_step": view.last_step,
                         "source": part.name,
                         "pieces": len(pieces),
-                        "drawn": view.num_drawn(number),
+                        "drawn": view.drawn[number],
                         "of": len(part.pieces),
-                        "places": view.places(number, pieces).tolist(),
+                        "places": places.tolist(),
                     }
                 )
-                uses += _uses(view, number, document, part.source)
+                for row in view.rows_with(number, pieces, places):
+                    uses += _uses(view, row, document, part.source)
     return {
         "corpus": str(corpus),
         "document": document,
@@ -59,26 +62,23 @@ def seen(run_folder: Path, corpus: Path, document: int) -> dict[str, Any]:
     }
 
 
-def _uses(view: OrderView, part: int, document: int, source: str) -> list[dict[str, Any]]:
-    pieces = view.stream.mixture.parts[part].pieces.of_documents(document, document + 1)
-    found = []
-    for row in view.rows_with(part, pieces):
-        step, number = view.step_of_row(row.window.row + row.index)
-        for segment in view.segments(row):
-            if (segment.source, segment.document) == (source, document):
-                found.append(
-                    {
-                        "stage": view.stretch.stage,
-                        "step": step,
-                        "row": number,
-                        "begin": segment.begin,
-                        "end": segment.end,
-                        "first_token": segment.first_token,
-                        "num_tokens": segment.num_tokens,
-                        "masked": segment.masked,
-                    }
-                )
-    return found
+def _uses(view: OrderView, row: Row, document: int, source: str) -> list[dict[str, Any]]:
+    """The pieces of a document in one row."""
+    step, number = view.step_of_row(row.window.row + row.index)
+    return [
+        {
+            "stage": view.stretch.stage,
+            "step": step,
+            "row": number,
+            "begin": segment.begin,
+            "end": segment.end,
+            "first_token": segment.first_token,
+            "num_tokens": segment.num_tokens,
+            "masked": segment.masked,
+        }
+        for segment in view.segments(row)
+        if (segment.source, segment.document) == (source, document)
+    ]
 
 
 def seen_text(result: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flexbert.config.duration import Duration
 from flexbert.config.schema import Recipe
+from flexbert.recipe.batches import rows_per_update
 
 PRETRAIN = "pretrain"
 
@@ -29,7 +30,7 @@ class Stage:
     @property
     def nominal_tokens_per_update(self) -> int:
         """Tokens in one update if every row were full."""
-        return self.recipe.rows_per_batch * self.recipe.data.row_length
+        return self.recipe.batch.rows(self.recipe.data) * self.recipe.data.row_length
 
     @property
     def nominal_updates(self) -> int:
@@ -47,8 +48,7 @@ class Stage:
 
     def rows_per_update(self, update: int) -> int:
         """Packed rows of one update over all processes: a function of the update number alone."""
-        del update  # every update has the same size; a batch warmup will read its number
-        return self.recipe.rows_per_batch
+        return rows_per_update(self.recipe.batch, self.recipe.data, update)
 
 
 def stages(recipe: Recipe) -> tuple[Stage, ...]:

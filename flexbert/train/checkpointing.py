@@ -8,13 +8,8 @@ from typing import Any
 from composer import Callback, Logger, State, Timestamp
 from composer.utils import dist
 
-from flexbert.checkpoint.file import (
-    CheckpointError,
-    checkpoint_name,
-    list_checkpoints,
-    read_checkpoint,
-    write_checkpoint,
-)
+from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
+from flexbert.checkpoint.names import checkpoint_name, list_checkpoints
 from flexbert.data.corpora import Corpora
 from flexbert.data.corpus_format import TOKENIZER_FOLDER
 from flexbert.recipe.stages import Stage

@@ -41,7 +41,7 @@ def test_batches_and_steps_follow_from_the_published_numbers(
 ) -> None:
     recipe = load_recipe(REPOSITORY / "yamls" / f"{name}.yaml", [], planning=True).recipe
     (stage,) = stages(recipe)
-    assert recipe.rows_per_batch == rows
+    assert recipe.batch.rows(recipe.data) == rows
     assert stage.nominal_tokens_per_update == tokens
     assert stage.nominal_updates == updates
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flexbert.checkpoint.file import list_checkpoints, read_checkpoint
+from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.names import list_checkpoints
 from tests.conftest import TINY_RECIPE, Overrides, read_records
 from tests.integration.launcher import Launcher, read_batches
 

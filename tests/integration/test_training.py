@@ -13,7 +13,8 @@ import yaml
 
 from benchmarks.verify_run import examples, model_loss
 from flexbert import load_model
-from flexbert.checkpoint.file import list_checkpoints, read_checkpoint
+from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.names import list_checkpoints
 from flexbert.components import load_recipe
 from flexbert.data.corpora import Corpora
 from flexbert.errors import UserError
