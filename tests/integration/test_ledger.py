@@ -1,4 +1,4 @@
-"""What ``flexbert seen`` and ``flexbert rows`` say, against the batches that a run really used."""
+"""A run of a mixture: its records, and its ledger against the batches that it really used."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from flexbert.cli import main as flexbert
 from flexbert.components import load_recipe
 from flexbert.data.corpus import Corpus
+from flexbert.data.pieces import Cut, Pieces
 from flexbert.errors import UserError
 from flexbert.ledger.seen import seen, seen_text
 from flexbert.ledger.step_rows import step_rows
@@ -102,6 +103,38 @@ def test_what_is_said_to_be_seen_is_what_stood_in_the_batches(
     for step, rows in enumerate(mixture.batches, 1):
         for row, (ids, _) in enumerate(rows):
             assert accounted[step, row] == (ids != pad).sum()
+
+
+def test_records_tell_the_loss_and_the_epochs_of_each_source(
+    mixture: Recorded, corpus: Path, second_corpus: Path
+) -> None:
+    sizes = {}
+    for name, folder in (("first", corpus), ("second", second_corpus)):
+        pieces = Pieces(Corpus.open(folder).split("train"), Cut(64))
+        sizes[name] = pieces.num_tokens
+    last = read_records(mixture.folder, "train")[-1]
+    assert last["epochs"]["first"] == pytest.approx(last["tokens"] * 2 / 3 / sizes["first"], 1e-5)
+    assert set(last["epochs"]) == {"first", "second/0-29", "second/30-"}
+    assert 0 <= last["data_wait"] < 1
+    evaluated = read_records(mixture.folder, "eval")[-1]
+    losses = evaluated["eval_losses"]
+    assert set(losses) == {"first", "second"}
+    assert min(losses.values()) < evaluated["eval_loss"] < max(losses.values())
+
+
+def test_a_plan_tells_the_epochs_of_each_source(
+    mixture: Recorded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(mixture.folder / "config.yaml")
+    assert flexbert(["plan", config, "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["steps"] == 40
+    last = read_records(mixture.folder, "train")[-1]
+    assert stage["tokens"] == last["tokens"]
+    for name, epochs in last["epochs"].items():
+        assert stage["sources"][name]["epochs"] == pytest.approx(epochs, rel=1e-4)
+    assert flexbert(["plan", config]) == 0
+    assert "second/30-: " in capsys.readouterr().out
 
 
 def test_the_rows_of_a_step_are_shown_as_they_were_trained_on(
