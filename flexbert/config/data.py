@@ -196,5 +196,10 @@ class DataConfig:
 
     @property
     def all_sources(self) -> dict[str, SourceConfig]:
-        """Every source by name; ``path`` alone is a mixture of one."""
-        return self.sources or {ONLY_SOURCE: SourceConfig(path=self.path, remote=self.remote)}
+        """Every source by name, sorted: in which order a recipe lists them means nothing.
+
+        ``path`` alone is a mixture of one.
+        """
+        if not self.sources:
+            return {ONLY_SOURCE: SourceConfig(path=self.path, remote=self.remote)}
+        return dict(sorted(self.sources.items()))

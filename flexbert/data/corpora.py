@@ -12,12 +12,13 @@ class Corpora:
     """The corpus of each source, all made with one tokenizer.
 
     Attributes:
-        by_source: in the recipe's order.
+        by_source: sorted by the sources' names.
     """
 
     def __init__(self, by_source: dict[str, Corpus], config: DataConfig) -> None:
         self.by_source = by_source
         self._config = config
+        self._splits: dict[str, dict[str, Split]] = {}
 
     @classmethod
     def open(cls, config: DataConfig) -> Corpora:
@@ -67,7 +68,9 @@ class Corpora:
         Raises:
             CorpusError: if there is none of this name, or it is damaged.
         """
-        return {
-            source: corpus.split(name, verify_hashes=self._config.verify_hashes)
-            for source, corpus in self.by_source.items()
-        }
+        if name not in self._splits:
+            self._splits[name] = {
+                source: corpus.split(name, verify_hashes=self._config.verify_hashes)
+                for source, corpus in self.by_source.items()
+            }
+        return self._splits[name]

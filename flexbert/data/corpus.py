@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from flexbert.data.corpus_format import (
     LABELS_FILE,
@@ -269,6 +270,11 @@ class Split:
         if not self.meta.labels:
             return np.empty(0, np.uint8)
         return self._map(LABELS_FILE, np.dtype(np.uint8))
+
+    @cached_property
+    def labels_hash(self) -> str:
+        """Of every document's label; labels are no part of the fingerprint."""
+        return xxhash.xxh3_64_hexdigest(self.labels.data)
 
     def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
         file = self.folder / name

@@ -31,6 +31,9 @@ def describe_order(
             f"{name}.tokens": split.num_tokens,
             f"{name}.shards": split.fingerprint,
         }
+        upsample = config.all_sources[name].upsample
+        if upsample is not None and upsample.labels:
+            described[f"{name}.labels"] = split.labels_hash
     for part, share in zip(stream.mixture.parts, stream.mixture.shares.of_all, strict=True):
         described[f"{part.name}.share"] = float(f"{share:.12g}")
     described |= {

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from flexbert.data.keys import derive_key
 from flexbert.data.node_files import DIRTY_BYTES, IN_MEMORY, hand_to_disk, node_array
+from flexbert.errors import UserError
 
 BUCKET_ITEMS = 1 << 22  # in a bucket on average
 _CHUNK = 1 << 22  # items that draw their buckets together
@@ -45,14 +46,17 @@ def permutation(num_items: int, key: int, cache: Path) -> np.ndarray:
     A large one is made once a node, by whichever process comes first, and memory-mapped by all.
 
     Raises:
-        UserError: if its file cannot be written.
+        UserError: if its file cannot be written, or is damaged.
     """
     if num_items <= IN_MEMORY:
         return shuffled(num_items, key)
     file = cache / f"{key:032x}-{num_items}.order"
-    return node_array(
+    order = node_array(
         file, number_dtype(num_items), lambda out: write_permutation(out, num_items, key)
     )
+    if len(order) != num_items:
+        raise UserError(f"{file}: holds {len(order)} of {num_items} numbers; delete it")
+    return order
 
 
 def write_permutation(out: BinaryIO, num_items: int, key: int) -> None:

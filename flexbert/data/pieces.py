@@ -91,8 +91,9 @@ class Pieces:
         )
         shared = None
         if cache is not None and self.num_documents > IN_MEMORY:
-            name = (split.fingerprint, "" if subset is None else subset.name, cut.max_length)
-            shared = cache / f"{derive_key('long documents', *name):032x}"
+            documents = "" if subset is None else subset.key(split)
+            key = derive_key("long documents", split.fingerprint, documents, cut.max_length)
+            shared = cache / f"{key:032x}"
         self._long, self._further_ends = self._find_long(shared)
         tokens = split.num_tokens
         if subset is not None:

@@ -40,6 +40,10 @@ class Subset:
         lengths = f"{self.shortest}-{'' if self.end == _NO_END else self.end - 1}"
         return lengths if self.labels is None else f"{lengths}/{','.join(map(str, self.labels))}"
 
+    def key(self, split: Split) -> str:
+        """What its documents depend on beside the split's fingerprint."""
+        return self.name if self.labels is None else f"{self.name} {split.labels_hash}"
+
     def documents(self, split: Split, cache: Path | None) -> np.ndarray:
         """The numbers of its documents, in order."""
         dtype = number_dtype(split.num_documents)
@@ -68,7 +72,7 @@ class Subset:
         return int(node_array(file, np.dtype(np.int64), write)[0])
 
     def _file(self, split: Split, cache: Path, what: str) -> Path:
-        key = derive_key("subset", split.fingerprint, self.name)
+        key = derive_key("subset", split.fingerprint, self.key(split))
         return cache / f"{key:032x}.{what}"
 
     def _chunks(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
