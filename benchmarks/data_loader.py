@@ -37,8 +37,8 @@ from flexbert.data.corpus_format import (
     tokenizer_sha256,
 )
 from flexbert.data.loader import train_loader
-from flexbert.data.rows import training_builder
 from flexbert.data.order import GlobalOrderConfig
+from flexbert.data.rows import training_builder
 from flexbert.data.stream import StreamKey, training_stream
 
 VOCAB_SIZE = 50_368

@@ -2,12 +2,16 @@
 
 The steps are separate and meet in plain interfaces, so that another engine can run them:
 
-========================  ======================================================================
-``sources``               finds input files and cuts them into pieces and parts
-``readers``               piece of a file -> documents (``str``) and rejects
-``encoding``              documents -> token ids
-``parts``                 part -> one folder of tokens, lengths and hashes (restartable, parallel)
-``shards``                parts -> MDS shards of the two splits, and back
-``report``, ``spans``     what the finished corpus holds
-========================  ======================================================================
+=================  =============================================================================
+``sources``        finds input files and cuts them into pieces and parts
+``readers``        piece of a file -> documents and rejects
+``encoding``       documents -> token ids
+``tokenization``   part -> one folder of tokens, lengths and hashes; the parts on all cores
+``parts``          that folder, which is all that reading and writing share
+``duplicates``     parts -> which documents repeat an earlier one
+``selection``      parts -> the documents of each split, in order
+``shards``         documents -> one MDS shard; ``splits`` writes all of them on all cores
+``corpus``         the steps one after the other, on one machine; ``merge``, after several
+``survey``         counts by length and label; ``report`` and ``pictures`` tell what a corpus holds
+=================  =============================================================================
 """

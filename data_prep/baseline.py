@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from data_prep.neighbours import NeighbourModel, neighbour_model
-from data_prep.shards import read_split
+from data_prep.reading import read_blocks, read_documents
 from data_prep.unigram import unigram_counts, unigram_entropy
-from flexbert.data.corpus_format import CorpusMeta
+from flexbert.data.corpus import Corpus
 from flexbert.errors import UserError
 
 __all__ = ["evaluate_baseline", "masked_loss", "neighbour_model", "with_borders"]
@@ -20,9 +20,10 @@ __all__ = ["evaluate_baseline", "masked_loss", "neighbour_model", "with_borders"
 
 def with_borders(corpus: Path, split: str) -> Iterator[np.ndarray]:
     """Each document of a split between [CLS] and [SEP], as a network sees it."""
-    meta = CorpusMeta.read(corpus)
+    opened = Corpus.open(corpus)
+    meta = opened.meta
     cls, sep = ([id_] for id_ in (meta.special_ids.cls, meta.special_ids.sep))
-    for document in read_split(corpus / split, meta.dtype):
+    for document in read_documents(opened.split(split, verify_hashes=False)):
         yield np.concatenate([cls, document, sep]).astype(meta.dtype)
 
 
@@ -48,7 +49,8 @@ def evaluate_baseline(corpus: Path, *, mask_rate: float, seed: int) -> dict[str,
     Raises:
         UserError: if the corpus is missing or corrupt, or no position came out masked.
     """
-    meta = CorpusMeta.read(corpus)
+    opened = Corpus.open(corpus)
+    meta = opened.meta
     model = neighbour_model(with_borders(corpus, "train"), meta.vocab_size)
     random = np.random.Generator(np.random.PCG64DXSM(seed))
     losses = []
@@ -63,12 +65,13 @@ def evaluate_baseline(corpus: Path, *, mask_rate: float, seed: int) -> dict[str,
         raise UserError(
             f"--mask-rate {mask_rate} masks no token of {corpus / 'validation'}; raise it"
         )
-    validation = read_split(corpus / "validation", meta.dtype)
+    held_out = opened.split("validation", verify_hashes=False)
+    counts = unigram_counts((tokens for tokens, _ in read_blocks(held_out)), meta.vocab_size)
     return {
         "positions": len(loss),
         "neighbour_loss": float(loss.mean()),
         "unigram_loss": float(-np.log(model.counts.unigram[token]).mean()),
-        "unigram_entropy": unigram_entropy(unigram_counts(validation, meta.vocab_size)),
+        "unigram_entropy": unigram_entropy(counts),
         "weights": asdict(model.weights),
     }
 

@@ -1,19 +1,18 @@
-"""The command line: ``python -m data_prep tokenizer | corpus | inspect | baseline | demo``."""
+"""The command line: ``python -m data_prep COMMAND``; see ``_parser`` for the commands."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from data_prep.sources import FORMATS, Inputs, find_inputs
+from data_prep.huggingface import SYNTAX
+from data_prep.rows import MAX_CHARACTERS, Fields
+from data_prep.sources import FORMATS, Inputs, default_part_bytes, find_inputs
+from data_prep.values import num_cores, positive, shard, share, size, whole_number
 from flexbert.errors import UserError, run_command
-
-UNITS = {"": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,6 +44,7 @@ def _parser() -> _Parser:
     for name, summary, add_arguments, run in (
         ("tokenizer", "train or adapt a tokenizer", _tokenizer_arguments, _run_tokenizer),
         ("corpus", "tokenize text into a corpus", _corpus_arguments, _run_corpus),
+        ("merge", "make one corpus of several machines' shards", _merge_arguments, _run_merge),
         ("inspect", "look at a corpus, or verify it", _inspect_arguments, _run_inspect),
         ("baseline", "what counting neighbours reaches", _baseline_arguments, _run_baseline),
         ("demo", "text of this Python installation", _demo_arguments, _run_demo),
@@ -63,7 +63,8 @@ def _input_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
         nargs=nargs,
         type=Path,
         metavar="INPUT",
-        help="file or folder: text (a document a file), JSON lines, Parquet or CSV",
+        help="file or folder: text (a document a file), JSON lines or CSV (also as .gz or .zst), "
+        f"Parquet or Arrow; or a Hugging Face dataset, {SYNTAX}",
     )
     parser.add_argument(
         "--text-field",
@@ -72,12 +73,38 @@ def _input_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
         help="field or column that holds the text (default: %(default)s)",
     )
     parser.add_argument(
+        "--label-field",
+        metavar="NAME",
+        help="field or column that holds a label of each document, for example its quality",
+    )
+    parser.add_argument(
         "--format", choices=FORMATS, help="read all files as this, whatever their suffix"
+    )
+    parser.add_argument(
+        "--max-characters",
+        type=positive,
+        default=MAX_CHARACTERS,
+        metavar="N",
+        help="reject a longer text (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep-truncated",
+        action="store_true",
+        help="take a compressed file that is cut off for what is left of it, instead of stopping",
     )
 
 
 def _find_inputs(arguments: argparse.Namespace) -> Inputs:
     return find_inputs(arguments.inputs, format_override=arguments.format)
+
+
+def _fields(arguments: argparse.Namespace) -> Fields:
+    return Fields(
+        text=arguments.text_field,
+        label=arguments.label_field,
+        max_characters=arguments.max_characters,
+        keep_truncated=arguments.keep_truncated,
+    )
 
 
 def _tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +124,7 @@ def _tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--unused",
-        type=_whole_number,
+        type=whole_number,
         default=83,
         metavar="N",
         help="reserved ids for later use (default: %(default)s)",
@@ -120,7 +147,7 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
             _find_inputs(arguments),
             vocab_size=arguments.vocab_size,
             unused=arguments.unused,
-            text_field=arguments.text_field,
+            fields=_fields(arguments),
         )
     tokenizer.save_tokenizer(made, arguments.out)
     print(f"{arguments.out}: {len(made):,} ids, mask {made.mask_token} {made.mask_token_id}")
@@ -139,34 +166,51 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--validation",
-        type=_share,
+        type=share,
         default=0.01,
         metavar="SHARE",
         help="share of the documents to hold out (default: %(default)s)",
     )
     parser.add_argument(
-        "--workers",
-        type=_positive,
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes to tokenize with (default: one a core)",
+        "--deduplicate",
+        action="store_true",
+        help="keep only the first of the documents with the same text; without it they are counted",
+    )
+    parser.add_argument(
+        "--shard",
+        type=shard,
+        default="0/1",
+        metavar="I/N",
+        help="be machine I of N (I from 0 to N-1, as a rank): make the parts I, I+N, ... into a "
+        "folder for the merge command",
     )
     parser.add_argument(
         "--shard-size",
-        type=_size,
-        default=_size("64mb"),
+        type=size,
+        default=size("64mb"),
         metavar="SIZE",
         help="bytes a shard, for example 64mb (the default)",
     )
     parser.add_argument(
         "--part-size",
-        type=_size,
-        default=_size("8mb"),
+        type=size,
         metavar="SIZE",
-        help="input bytes a worker takes at a time and a restart may repeat (default: 8mb)",
+        help="input bytes a worker takes at a time and a restart may repeat (default: 8mb, or less "
+        "where that makes fewer than 256 parts)",
+    )
+    _work_arguments(parser)
+    _input_arguments(parser, nargs="+")
+
+
+def _work_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=num_cores(),
+        metavar="N",
+        help="processes to tokenize with, threads to write with (default: one a core)",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress bars")
-    _input_arguments(parser, nargs="+")
 
 
 def _run_corpus(arguments: argparse.Namespace) -> None:
@@ -178,17 +222,44 @@ def _run_corpus(arguments: argparse.Namespace) -> None:
     for argument in arguments.inputs:
         if arguments.out.resolve().is_relative_to(argument.resolve()):
             raise UserError(f"--out {arguments.out} lies inside the input {argument}")
+    inputs = _find_inputs(arguments)
     make_corpus(
-        _find_inputs(arguments),
+        inputs,
         arguments.out,
         tokenizer_folder=arguments.tokenizer,
-        text_field=arguments.text_field,
+        fields=_fields(arguments),
         validation=arguments.validation,
+        deduplicate=arguments.deduplicate,
         shard_bytes=arguments.shard_size,
-        part_bytes=arguments.part_size,
+        part_bytes=arguments.part_size or default_part_bytes(inputs),
+        shard=arguments.shard,
         workers=arguments.workers,
         quiet=arguments.quiet,
     )
+
+
+def _merge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="FOLDER",
+        help="what corpus --shard made, in any order; all N are needed, and only read",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="CORPUS",
+        help="folder to make; the same command continues a merge that was interrupted",
+    )
+    _work_arguments(parser)
+
+
+def _run_merge(arguments: argparse.Namespace) -> None:
+    from data_prep.merge import merge_shards
+
+    merge_shards(arguments.folders, arguments.out, workers=arguments.workers, quiet=arguments.quiet)
 
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,13 +267,13 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="train", help="split to show (default: %(default)s)")
     parser.add_argument(
         "--documents",
-        type=_whole_number,
+        type=whole_number,
         default=3,
         metavar="N",
         help="documents to show (default: %(default)s)",
     )
     parser.add_argument(
-        "--verify", action="store_true", help="first check every shard's hash and lengths"
+        "--verify", action="store_true", help="first check every shard's hash, lengths and ids"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -215,21 +286,23 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
     description = inspection.describe_corpus(
         arguments.corpus, split=arguments.split, num_samples=arguments.documents
     )
+    text = inspection.format_description(description)
     if arguments.verify:
         description = {"verified": True, **description}
-    _print(description, inspection.format_description(description), arguments.json)
+        text = f"verified: hashes, lengths, labels, ids and tokenizer are as recorded\n\n{text}"
+    _print(description, text, arguments.json)
 
 
 def _baseline_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", type=Path, metavar="CORPUS", help="folder of a corpus")
     parser.add_argument(
         "--mask-rate",
-        type=_share,
+        type=share,
         default=0.15,
         metavar="SHARE",
         help="share of the validation tokens to predict (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=_whole_number, default=0, help="of the masked positions")
+    parser.add_argument("--seed", type=whole_number, default=0, help="of the masked positions")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -254,32 +327,3 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 
 def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
     print(json.dumps(result, indent=2) if as_json else text)
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)(kb|mb|gb|)", text.lower())
-    if match is None or int(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 64mb")
-    return int(match[1]) * UNITS[match[2]]
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
-    return share
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
-def _whole_number(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.encoding import load_backend
-from data_prep.shards import read_index, read_lengths
-from flexbert.data.corpus_format import (
-    LENGTHS_FILE,
-    TOKENIZER_FOLDER,
-    CorpusError,
-    CorpusMeta,
-    tokenizer_sha256,
-)
+from data_prep.reading import BLOCK_DOCUMENTS, read_blocks
+from data_prep.report import format_counts
+from data_prep.survey import LengthCounts, count_labels, label_record
+from flexbert.data.corpus import Corpus, Split
+from flexbert.data.corpus_format import LABELS_FILE, TOKENIZER_FOLDER, CorpusError
 from flexbert.errors import UserError, did_you_mean
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -32,12 +29,14 @@ def describe_corpus(corpus: Path, *, split: str, num_samples: int) -> dict[str, 
     Raises:
         UserError: if there is no such corpus or split, or a file of it is missing or corrupt.
     """
-    meta = CorpusMeta.read(corpus)
+    opened = Corpus.open(corpus)
+    meta = opened.meta
     if split not in meta.splits:
         raise UserError(f"--split {split}: {did_you_mean(split, meta.splits)}")
-    lengths = read_lengths(corpus / split)
-    if len(lengths) != meta.splits[split].documents or not lengths.all():
-        raise CorpusError(f"{corpus / split / LENGTHS_FILE}: differs from corpus.json; corrupt")
+    chosen = opened.split(split, verify_hashes=False)
+    lengths = LengthCounts()
+    for first in range(0, chosen.num_documents, BLOCK_DOCUMENTS):
+        lengths.add(chosen.lengths[first : first + BLOCK_DOCUMENTS])
     return {
         "vocab_size": meta.vocab_size,
         "dtype": meta.dtype.name,
@@ -45,37 +44,33 @@ def describe_corpus(corpus: Path, *, split: str, num_samples: int) -> dict[str, 
         "reserved_ids": len(meta.reserved_ids),
         "splits": {name: asdict(counts) for name, counts in meta.splits.items()},
         "split": split,
+        "labels": label_record(count_labels(chosen.labels, chosen.lengths, meta.labels)),
         "length_quantiles": {
             f"{quantile:.0%}": int(value)
-            for quantile, value in zip(QUANTILES, np.quantile(lengths, QUANTILES), strict=True)
+            for quantile, value in zip(
+                QUANTILES, np.quantile(chosen.lengths, QUANTILES), strict=True
+            )
         },
-        "length_histogram": _histogram(lengths),
-        "samples": _samples(corpus, split, meta.dtype, num_samples),
+        "length_histogram": lengths.histogram(),
+        "samples": _samples(chosen, num_samples),
     }
 
 
 def verify_corpus(corpus: Path) -> None:
-    """Compare shard hashes, lengths, counts and the tokenizer with what was recorded.
+    """Compare shard hashes, lengths, labels, counts and the tokenizer with what was recorded.
 
     Raises:
         UserError: naming the first file that differs.
     """
-    meta = CorpusMeta.read(corpus)
-    if tokenizer_sha256(corpus / TOKENIZER_FOLDER) != meta.tokenizer_sha256:
-        raise CorpusError(f"{corpus / TOKENIZER_FOLDER}: not the tokenizer of this corpus")
-    for name, counts in meta.splits.items():
-        recorded = read_lengths(corpus / name)
-        found: list[int] = []
-        for shard in read_index(corpus / name):
-            shard.verify_hash()
-            for document in shard.documents(meta.dtype):
-                found.append(len(document))
-                if document.max() >= meta.vocab_size:
-                    raise CorpusError(f"{shard.path}: ids beyond the vocabulary; corrupt")
-        if not np.array_equal(recorded, found):
-            raise CorpusError(f"{corpus / name / LENGTHS_FILE}: differs from the shards; corrupt")
-        if (len(found), sum(found)) != (counts.documents, counts.tokens):
-            raise CorpusError(f"{corpus / name}: not the number of documents in corpus.json")
+    opened = Corpus.open(corpus)
+    for name in opened.meta.splits:
+        split = opened.split(name, verify_hashes=True)
+        split.check_lengths()
+        if len(split.labels) and split.labels.max() >= len(opened.meta.labels):
+            raise CorpusError(f"{split.folder / LABELS_FILE}: labels that corpus.json lacks")
+        for tokens, _ in read_blocks(split):
+            if tokens.max() >= opened.meta.vocab_size:
+                raise CorpusError(f"{split.folder}: ids beyond the vocabulary; corrupt")
 
 
 def format_description(description: dict[str, Any]) -> str:
@@ -84,43 +79,35 @@ def format_description(description: dict[str, Any]) -> str:
     lines = [
         f"vocabulary   {description['vocab_size']:,} ids as {description['dtype']}, "
         f"{description['reserved_ids']} of them reserved; {special}",
-        *(
-            f"{name:<12} {split['documents']:,} documents, {split['tokens']:,} tokens"
-            for name, split in description["splits"].items()
-        ),
+        *format_counts(description["splits"], width=12),
+    ]
+    if description["labels"]:
+        lines.append(f"\nlabels in {description['split']}")
+        lines.extend(format_counts(description["labels"], width=12))
+    lines += [
         f"\ntokens a document in {description['split']}",
         "  ".join(f"{name} {value:,}" for name, value in description["length_quantiles"].items()),
     ]
     histogram = description["length_histogram"]
-    highest = max(histogram.values())
-    for label, count in histogram.items():
-        lines.append(f"{label:>15} {'#' * round(BAR_WIDTH * count / highest)} {count:,}")
+    bins, counts = histogram["bins"], histogram["documents"]
+    for begin, end, count in zip(bins[:-1], bins[1:], counts, strict=True):
+        bar = "#" * round(BAR_WIDTH * count / max(counts))
+        lines.append(f"{f'{begin}-{end - 1}':>15} {bar} {count:,}")
     for sample in description["samples"]:
         lines.append(f"\n--- document {sample['document']}, {sample['tokens']:,} tokens")
         lines.append(sample["text"])
     return "\n".join(lines)
 
 
-def _histogram(lengths: np.ndarray) -> dict[str, int]:
-    """Documents by length, in powers of two."""
-    powers = np.log2(lengths).astype(np.int64)
-    counts = np.bincount(powers)
-    return {
-        f"{1 << power}-{(2 << power) - 1}": int(counts[power])
-        for power in range(powers.min(), len(counts))
-    }
-
-
-def _samples(corpus: Path, split: str, dtype: np.dtype, number: int) -> list[dict[str, Any]]:
-    backend = load_backend(corpus / TOKENIZER_FOLDER / "tokenizer.json")
-    shards = read_index(corpus / split)
-    ends = np.cumsum([shard.num_documents for shard in shards])
-    wanted = np.unique(np.linspace(0, ends[-1] - 1, number).astype(np.int64))
+def _samples(split: Split, number: int) -> list[dict[str, Any]]:
+    backend = load_backend(split.folder.parent / TOKENIZER_FOLDER / "tokenizer.json")
+    wanted = np.unique(np.linspace(0, split.num_documents - 1, number).astype(np.int64))
+    lengths = split.lengths[wanted].astype(np.int64)
+    tokens = np.split(
+        split.gather(wanted, np.zeros_like(lengths), lengths), np.cumsum(lengths)[:-1]
+    )
     samples = []
-    for document in wanted.tolist():
-        shard = int(np.searchsorted(ends, document, side="right"))
-        first = int(ends[shard]) - shards[shard].num_documents
-        tokens = shards[shard].document(document - first, dtype)
-        text = backend.decode(tokens.tolist(), skip_special_tokens=False)
-        samples.append({"document": document, "tokens": len(tokens), "text": text})
+    for document, ids in zip(wanted.tolist(), tokens, strict=False):
+        text = backend.decode(ids.tolist(), skip_special_tokens=False)
+        samples.append({"document": document, "tokens": len(ids), "text": text})
     return samples

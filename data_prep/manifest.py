@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 from flexbert.errors import UserError
 
 MANIFEST_FILE = "manifest.json"
+# Of the folders of parts. A corpus that another version began is begun anew.
+PARTS_FORMAT = 2
+WHOLE = "0/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +22,34 @@ class Manifest:
     """Everything that the bytes of a corpus depend on.
 
     Attributes:
+        fields: ``Fields`` of the rows, by name.
+        shard: the share of the parts that the folder holds: "i/n", i from 0; all of them: "0/1".
         files: ``InputFile.fingerprint`` of every input, in order.
     """
 
+    parts_format: int = PARTS_FORMAT
     tokenizer_sha256: str
-    text_field: str
+    fields: dict[str, Any]
     validation: float
+    deduplicate: bool
     shard_bytes: int
     part_bytes: int
+    shard: str = WHOLE
     files: list[dict[str, Any]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Raises UserError if the folder has no manifest that this version can read."""
+        file = folder / MANIFEST_FILE
+        try:
+            manifest = cls(**json.loads(file.read_text()))
+        except OSError as error:
+            raise UserError(f"{file}: {error.strerror}") from error
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{file}: not a manifest of this version ({error})") from error
+        if manifest.parts_format != PARTS_FORMAT:
+            raise UserError(f"{file}: made by another version of data_prep; make the folder anew")
+        return manifest
 
     def claim(self, corpus: Path) -> None:
         """Write this manifest into a new folder, or check that the folder was begun with it.
@@ -36,7 +59,7 @@ class Manifest:
         """
         file = corpus / MANIFEST_FILE
         if file.is_file():
-            difference = _difference(json.loads(file.read_text()), asdict(self))
+            difference = describe_difference(json.loads(file.read_text()), asdict(self))
             if difference:
                 raise UserError(
                     f"{corpus} was made from something else: {difference}; "
@@ -50,11 +73,17 @@ class Manifest:
         temporary.replace(file)
 
 
-def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """The first difference of two manifests in words; empty if there is none."""
-    for key, value in now.items():
-        if key != "files" and before.get(key) != value:
-            return f"{key} was {before.get(key)!r}, now {value!r}"
+def describe_difference(
+    before: dict[str, Any], now: dict[str, Any], *, ignored: Collection[str] = ()
+) -> str:
+    """The first difference of two manifests in words; empty if there is none.
+
+    Args:
+        ignored: what of an input file may differ.
+    """
+    for key, value in _flat(now).items():
+        if (recorded := _flat(before).get(key)) != value:
+            return f"{key} was {recorded!r}, now {value!r}"
     # Two inputs may bear one name (a/x.txt and b/x.txt), so names are counted and not looked up.
     names_before = [file["name"] for file in before["files"]]
     names_now = [file["name"] for file in now["files"]]
@@ -66,9 +95,16 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
         return "the inputs come in another order"
     for file_before, file_now in zip(before["files"], now["files"], strict=True):
         for key, value in file_now.items():
-            if file_before[key] != value:
+            if key not in ignored and file_before.get(key) != value:
                 return (
                     f"input {file_now['name']} has changed "
-                    f"({key} was {file_before[key]}, now {value})"
+                    f"({key} was {file_before.get(key)}, now {value})"
                 )
     return ""
+
+
+def _flat(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a manifest, those of ``fields`` as ``fields.NAME``."""
+    settings = {key: value for key, value in manifest.items() if key not in ("fields", "files")}
+    fields = manifest.get("fields", {})
+    return {**settings, **{f"fields.{key}": value for key, value in fields.items()}}

@@ -1,34 +1,31 @@
-"""Tokenize parts of the input, each into a folder of its own, on all cores.
+"""A part: the tokens of some consecutive rows of the input, in a folder of its own.
 
-A part's folder is written under a temporary name and renamed when complete. So a part is there
-whole or not at all, a killed run repeats at most the parts it was at, and which process made a
-part, and when, leaves no trace in it.
+This is what tokenizing leaves and writing takes up; the two meet nowhere else. A part's folder is
+written under a temporary name and renamed when complete. So a part is there whole or not at all,
+and which process made it, and when, leaves no trace in it::
+
+    tokens.bin     the ids of all documents, one after the other
+    lengths.u32    the number of tokens of each document
+    hashes.u64     a hash of each document's text
+    labels.u8      only where documents are labelled: a number into the part's own ``labels``
+    counts.json    the fields of :class:`Part`, written last
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import shutil
-import threading
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from data_prep.encoding import CorpusTokenizer
-from data_prep.readers import Reject, read_piece
-from data_prep.sources import Piece
-from flexbert.errors import UserError
+from data_prep.reading import BLOCK_DOCUMENTS, block_bounds
+from flexbert.data.corpus_format import LABELS_FILE, LENGTHS_FILE
 
 TOKENS_FILE = "tokens.bin"
-LENGTHS_FILE = "lengths.u32"
 HASHES_FILE = "hashes.u64"
 COUNTS_FILE = "counts.json"
 
@@ -38,127 +35,100 @@ class Part:
     """A finished part on disk.
 
     Attributes:
+        characters: number of characters of all documents.
+        smallest_hash: of the documents' hashes; None where there is no document.
         rejects: number of bad rows by the value of their ``Reject``.
+        labels: what the numbers in ``labels.u8`` stand for; None where documents have no labels.
     """
 
     folder: Path
+    documents: int
+    tokens: int
     characters: int
+    smallest_hash: int | None
     rejects: dict[str, int]
+    labels: tuple[str, ...] | None
 
     @classmethod
     def read(cls, folder: Path) -> Part:
-        return cls(folder=folder, **json.loads((folder / COUNTS_FILE).read_text()))
+        counts: dict[str, Any] = json.loads((folder / COUNTS_FILE).read_text())
+        labels = counts.pop("labels")
+        return cls(folder=folder, labels=None if labels is None else tuple(labels), **counts)
 
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.fromfile(self.folder / LENGTHS_FILE, "<u4")
+    def write_counts(self) -> None:
+        counts = asdict(self)
+        del counts["folder"]
+        (self.folder / COUNTS_FILE).write_text(json.dumps(counts))
 
-    @property
-    def hashes(self) -> np.ndarray:
-        return np.fromfile(self.folder / HASHES_FILE, "<u8")
+    def is_whole(self, dtype: np.dtype) -> bool:
+        """Whether every file has its full size; a copy that was cut off has not."""
+        sizes = {
+            TOKENS_FILE: self.tokens * dtype.itemsize,
+            LENGTHS_FILE: self.documents * 4,
+            HASHES_FILE: self.documents * 8,
+        }
+        if self.labels is not None:
+            sizes[LABELS_FILE] = self.documents
+        try:
+            return all(os.path.getsize(self.folder / name) == size for name, size in sizes.items())
+        except OSError:
+            return False
 
-    def documents(self, dtype: np.dtype, chosen: np.ndarray) -> Iterator[np.ndarray]:
-        """The token ids of each document that the mask ``chosen`` marks, in order."""
-        lengths = self.lengths.astype(np.int64)
-        ends = np.cumsum(lengths)
-        if chosen.any():
-            tokens = np.memmap(self.folder / TOKENS_FILE, dtype, mode="r")
-            for begin, end in zip((ends - lengths)[chosen], ends[chosen], strict=True):
-                yield tokens[begin:end]
+    def blocks(self) -> Iterator[Block]:
+        """All documents, in order, in blocks that fit into memory."""
+        first_token = 0
+        for first in range(0, self.documents, BLOCK_DOCUMENTS):
+            lengths = self._column(LENGTHS_FILE, "<u4", first)
+            hashes = self._column(HASHES_FILE, "<u8", first)
+            labels = None if self.labels is None else self._column(LABELS_FILE, "u1", first)
+            for begin, end in block_bounds(lengths):
+                yield Block(
+                    part=self,
+                    first_token=first_token,
+                    lengths=lengths[begin:end],
+                    hashes=hashes[begin:end],
+                    labels=None if labels is None else labels[begin:end],
+                )
+                first_token += int(lengths[begin:end].sum(dtype=np.int64))
+
+    def _column(self, name: str, dtype: str, first: int) -> np.ndarray:
+        itemsize = np.dtype(dtype).itemsize
+        return np.fromfile(self.folder / name, dtype, BLOCK_DOCUMENTS, offset=first * itemsize)
 
 
-def tokenize_parts(
-    parts: Sequence[Sequence[Piece]],
-    folder: Path,
-    *,
-    tokenizer: Path,
-    text_field: str,
-    workers: int,
-    quiet: bool,
-) -> list[Part]:
-    """Tokenize all parts that are not finished yet; return all, in order.
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Consecutive documents of a part.
 
-    Raises:
-        UserError: if an input cannot be read, or a worker was killed.
+    Attributes:
+        first_token: where their tokens begin among the part's.
+        lengths: number of tokens of each, uint32.
+        hashes: hash of each one's text, uint64.
+        labels: number of each one's label among the part's, uint8; None where there are none.
     """
-    for leftover in folder.glob(".part-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    folders = [folder / f"part-{number:06d}" for number in range(len(parts))]
-    sizes = [sum(piece.size for piece in part) for part in parts]
-    todo = [number for number, finished in enumerate(folders) if not finished.exists()]
-    if todo:
-        processes = min(workers, len(todo))
-        pool = ProcessPoolExecutor(
-            processes,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(tokenizer, workers // processes),
+
+    part: Part
+    first_token: int
+    lengths: np.ndarray
+    hashes: np.ndarray
+    labels: np.ndarray | None
+
+    def tokens(self, dtype: np.dtype, chosen: np.ndarray) -> np.ndarray:
+        """The ids of the documents that the mask ``chosen`` marks, one document after the other."""
+        lengths = self.lengths.astype(np.int64)
+        # Mapped, so that where few are chosen only their pages are read.
+        tokens = np.asarray(
+            np.memmap(
+                self.part.folder / TOKENS_FILE,
+                dtype,
+                mode="r",
+                offset=self.first_token * dtype.itemsize,
+                shape=(int(lengths.sum()),),
+            )
         )
-        progress = tqdm(
-            desc="tokenize",
-            total=sum(sizes),
-            initial=sum(sizes) - sum(sizes[number] for number in todo),
-            unit="B",
-            unit_scale=True,
-            disable=True if quiet else None,
-        )
-        with pool, progress:
-            futures = {
-                pool.submit(_tokenize_part, parts[number], folders[number], text_field): number
-                for number in todo
-            }
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    progress.update(sizes[futures[future]])
-            except BrokenProcessPool as error:
-                raise UserError(
-                    "a worker process was killed (out of memory?); "
-                    "the same command with fewer --workers continues"
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
-    return [Part.read(finished) for finished in folders]
-
-
-_tokenizer: CorpusTokenizer  # of this worker process
-
-
-def _start_worker(tokenizer: Path, threads: int) -> None:
-    global _tokenizer
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
-    _tokenizer = CorpusTokenizer(tokenizer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent was killed; a pool's worker would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _tokenize_part(part: Sequence[Piece], finished: Path, text_field: str) -> None:
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    temporary.mkdir()
-    characters = 0
-    rejects: Counter[str] = Counter()
-    with (
-        open(temporary / TOKENS_FILE, "wb") as tokens,
-        open(temporary / LENGTHS_FILE, "wb") as lengths,
-        open(temporary / HASHES_FILE, "wb") as hashes,
-    ):
-        rows = (row for piece in part for row in read_piece(piece, text_field))
-        for encoded in _tokenizer.encode(rows):
-            if isinstance(encoded, Reject):
-                rejects[encoded.value] += 1
-                continue
-            encoded.tokens.tofile(tokens)
-            encoded.lengths.tofile(lengths)
-            encoded.hashes.tofile(hashes)
-            characters += encoded.characters
-    counts = {"characters": characters, "rejects": dict(sorted(rejects.items()))}
-    (temporary / COUNTS_FILE).write_text(json.dumps(counts))
-    temporary.rename(finished)
+        ends = np.cumsum(lengths)[chosen]
+        begins = ends - lengths[chosen]
+        if len(ends) == len(lengths):
+            return tokens.copy()
+        slices = map(slice, begins.tolist(), ends.tolist())
+        return np.concatenate([tokens[:0], *(tokens[part] for part in slices)])

@@ -4,77 +4,151 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_prep.duplicates import Repeats
 from data_prep.parts import Part
-from data_prep.shards import read_split
+from data_prep.selection import Selection
 from data_prep.spans import span_overlap
+from data_prep.survey import Survey, label_record
 from data_prep.unigram import unigram_counts, unigram_entropy
-from flexbert.data.corpus_format import SplitMeta
 
 REPORT_FILE = "report.json"
+# Fewer held-out documents give a loss that says little.
+FEW_DOCUMENTS = 30
 
 
 def make_report(
-    corpus: Path,
-    *,
-    splits: dict[str, SplitMeta],
     parts: Sequence[Part],
-    skipped: Counter[str],
+    selections: Mapping[str, Selection],
+    surveys: Mapping[str, Survey],
+    *,
+    repeats: Repeats,
+    deduplicated: bool,
+    skipped: Mapping[str, int],
     vocab_size: int,
     dtype: np.dtype,
+    workers: int,
 ) -> dict[str, Any]:
-    """Measure a corpus whose splits are written; every value is plain JSON."""
+    """Describe a corpus; every value is plain JSON.
+
+    Every row of the input is accounted for: ``rows`` is the sum of ``documents``, all ``rejects``
+    and, where they were removed, the duplicates.
+
+    Args:
+        repeats: the documents whose text occurred before, removed if ``deduplicated``.
+    """
     rejects: Counter[str] = Counter()
     for part in parts:
         rejects.update(part.rejects)
-    characters = sum(part.characters for part in parts)
-    tokens = sum(split.tokens for split in splits.values())
-    validation = corpus / "validation"
+    read = sum(part.documents for part in parts)
+    lengths = surveys["train"].lengths + surveys["validation"].lengths
+    train, validation = selections["train"], selections["validation"]
     overlap = span_overlap(
-        read_split(corpus / "train", dtype), lambda: read_split(validation, dtype)
+        [partial(_blocks, train, number, dtype) for number in range(len(parts))],
+        lambda: _all_blocks(validation, dtype),
+        workers=workers,
     )
-    entropy = unigram_entropy(unigram_counts(read_split(validation, dtype), vocab_size))
-    return {
-        "documents": sum(split.documents for split in splits.values()),
-        "tokens": tokens,
-        "characters": characters,
-        "characters_per_token": characters / tokens,
-        "splits": {name: asdict(split) for name, split in splits.items()},
+    tokens = (block for block, _ in _all_blocks(validation, dtype))
+    report = {
+        "rows": read + sum(rejects.values()),
+        "documents": sum(survey.documents for survey in surveys.values()),
+        "tokens": sum(survey.tokens for survey in surveys.values()),
+        # Of all documents that were read, removed ones too.
+        "characters": (characters := sum(part.characters for part in parts)),
+        "characters_per_token": characters / sum(part.tokens for part in parts),
+        "splits": {
+            name: {"documents": survey.documents, "tokens": survey.tokens}
+            for name, survey in surveys.items()
+        },
         "rejects": dict(sorted(rejects.items())),
         "skipped_files": dict(sorted(skipped.items())),
-        "validation_unigram_entropy": entropy,
+        "duplicates": {
+            "documents": repeats.documents,
+            "tokens": repeats.tokens,
+            "removed": deduplicated,
+        },
+        "length_histogram": lengths.histogram(),
+        "long_documents": lengths.long_documents(),
+        "validation_unigram_entropy": unigram_entropy(unigram_counts(tokens, vocab_size)),
         "validation_spans": {**asdict(overlap), "share": overlap.share},
     }
+    if any(survey.labels is not None for survey in surveys.values()):
+        report["labels"] = label_record(_merged_labels(surveys))
+    return report
 
 
 def write_report(corpus: Path, report: dict[str, Any]) -> None:
-    (corpus / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
+    (corpus / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def format_report(report: dict[str, Any]) -> str:
     """The report as lines for people."""
-    spans = report["validation_spans"]
+    spans, duplicates = report["validation_spans"], report["duplicates"]
+    what = "removed" if duplicates["removed"] else "kept; --deduplicate removes them"
     lines = [
         f"documents            {report['documents']:,}",
         f"tokens               {report['tokens']:,}",
         f"characters per token {report['characters_per_token']:.2f}",
-        *(
-            f"{name:<20} {split['documents']:,} documents, {split['tokens']:,} tokens"
-            for name, split in report["splits"].items()
-        ),
+        *format_counts(report["splits"], width=20),
+        *format_counts(report.get("labels", {}), width=20, prefix="label "),
         f"rejected rows        {_listed(report['rejects'])}",
         f"skipped files        {_listed(report['skipped_files'])}",
+        f"duplicates           {duplicates['documents']:,} documents, "
+        f"{duplicates['tokens']:,} tokens" + (f" ({what})" if duplicates["documents"] else ""),
         f"unigram entropy      {report['validation_unigram_entropy']:.3f} nats a validation token",
         f"shared spans         {spans['share']:.2%} of {spans['checked']:,} validation spans of "
         f"{spans['length']} tokens also stand in train",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_warnings(report)])
+
+
+def format_counts(
+    counts: Mapping[str, Mapping[str, int]], *, width: int, prefix: str = ""
+) -> Iterator[str]:
+    """A line for each split or label: its documents and tokens."""
+    for name, of_name in counts.items():
+        title = f"{prefix}{name or '(none)'}"
+        yield f"{title:<{width}} {of_name['documents']:,} documents, {of_name['tokens']:,} tokens"
+
+
+def _warnings(report: dict[str, Any]) -> Iterator[str]:
+    held_out = report["splits"]["validation"]["documents"]
+    if held_out < FEW_DOCUMENTS:
+        yield (
+            f"warning: the validation split has {held_out} document{'s' * (held_out > 1)}, too few "
+            "for a loss to trust; make the corpus again with a larger --validation"
+        )
+    if list(report.get("labels", ())) == [""]:
+        yield "warning: no document has a label; check --label-field"
+
+
+def _merged_labels(surveys: Mapping[str, Survey]) -> dict[str, tuple[int, int]]:
+    documents: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for survey in surveys.values():
+        for name, (some, of_tokens) in (survey.labels or {}).items():
+            documents[name] += some
+            tokens[name] += of_tokens
+    return {name: (documents[name], tokens[name]) for name in sorted(documents)}
+
+
+def _blocks(
+    selection: Selection, part: int, dtype: np.dtype
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for chosen in selection.blocks(part):
+        yield chosen.tokens(dtype), chosen.lengths
+
+
+def _all_blocks(selection: Selection, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for chosen in selection.all_blocks():
+        yield chosen.tokens(dtype), chosen.lengths
 
 
 def _listed(counts: dict[str, int]) -> str:

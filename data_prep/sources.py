@@ -9,10 +9,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.columns import arrow_batches, open_parquet
+from data_prep.compression import SUFFIXES as COMPRESSED_SUFFIXES
+from data_prep.compression import is_compressed
+from data_prep.huggingface import (
+    PREFIX,
+    SAVED_DICT,
+    SAVED_FILES,
+    cut_dataset,
+    resolve_dataset,
+)
 from flexbert.errors import UserError
 
-TEXT, JSONL, PARQUET, CSV = "text", "jsonl", "parquet", "csv"
-FORMATS = (TEXT, JSONL, PARQUET, CSV)
+TEXT, JSONL, PARQUET, CSV, ARROW = "text", "jsonl", "parquet", "csv", "arrow"
+FORMATS = (TEXT, JSONL, PARQUET, CSV, ARROW)
+DATASET = "dataset"
+MIN_PART_BYTES, MAX_PART_BYTES = 1 << 18, 1 << 23
+ENOUGH_PARTS = 256
 # One document a file. fmt: off
 TEXT_SUFFIXES = (
     ".txt",
@@ -53,6 +66,7 @@ FORMAT_OF_SUFFIX = {
     ".json": JSONL,
     ".parquet": PARQUET,
     ".csv": CSV,
+    ".arrow": ARROW,
     **dict.fromkeys(TEXT_SUFFIXES, TEXT),
 }
 
@@ -64,7 +78,9 @@ class InputFile:
     Attributes:
         name: the input argument's last component and the path below it; independent of where the
             inputs lie on this machine.
+        size: in bytes, packed if it is compressed; 0 of a dataset.
         modified: modification time in nanoseconds; with ``size``, what tells a changed file.
+        revision: what tells a changed dataset.
     """
 
     path: str
@@ -72,18 +88,24 @@ class InputFile:
     format: str
     size: int
     modified: int
+    revision: str | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """What must stay the same for a corpus to be continued."""
-        return {key: value for key, value in asdict(self).items() if key != "path"}
+        left_out = {"path"} if self.revision else {"path", "revision"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """What is read at one go: a whole file, or a range of it.
 
-    ``start`` and ``stop`` count bytes of a JSON-lines file (the lines that begin there) and row
-    groups of a Parquet file; text and CSV files are whole, from 0 to their size.
+    ``start`` and ``stop`` count bytes of a JSON-lines file (the lines that begin there), row groups
+    of a Parquet file, record batches of an Arrow file and shards of a dataset. Text, CSV and
+    compressed files are whole, from 0 to their size.
+
+    Attributes:
+        size: how much there is to do, in bytes, as far as it is known.
     """
 
     file: InputFile
@@ -104,20 +126,28 @@ def find_inputs(arguments: Iterable[Path], *, format_override: str | None = None
     """All input files: arguments in the given order, each folder in sorted order.
 
     Raises:
-        UserError: for a missing or repeated file, a named file of unknown format, or no file.
+        UserError: for a missing or repeated file, a named file of unknown format, a dataset that
+            cannot be had, or no file.
     """
     files: dict[str, InputFile] = {}
     skipped: Counter[str] = Counter()
     for argument in arguments:
+        if str(argument).startswith(PREFIX) and not argument.exists():
+            dataset = find_dataset(str(argument))
+            if dataset.path in files:
+                raise UserError(f"{argument} is among the inputs twice; name each dataset once")
+            files[dataset.path] = dataset
+            continue
         for path, name in _walk(argument):
-            format_ = format_override or FORMAT_OF_SUFFIX.get(path.suffix.lower())
+            format_ = format_override or _format(path)
+            suffix = "".join(path.suffixes[-2:]) if is_compressed(path) else path.suffix
             if format_ is None and path == argument:
                 raise UserError(
-                    f"{path}: unknown file type {path.suffix or '(no suffix)'}; "
+                    f"{path}: unknown file type {suffix or '(no suffix)'}; "
                     f"say what it is with --format {{{','.join(FORMATS)}}}"
                 )
             if format_ is None:
-                skipped[path.suffix or "(no suffix)"] += 1
+                skipped[suffix or "(no suffix)"] += 1
                 continue
             key = os.path.abspath(path)
             if key in files:
@@ -129,9 +159,34 @@ def find_inputs(arguments: Iterable[Path], *, format_override: str | None = None
     if not files:
         raise UserError(
             "the inputs hold no file that can be read "
-            f"(known suffixes: {' '.join(FORMAT_OF_SUFFIX)}; any other with --format)"
+            f"(known suffixes: {' '.join(FORMAT_OF_SUFFIX)}, also with "
+            f"{' or '.join(COMPRESSED_SUFFIXES)}; any other with --format)"
         )
     return Inputs(files=list(files.values()), skipped=skipped)
+
+
+def find_dataset(argument: str) -> InputFile:
+    """The dataset that an argument names.
+
+    Raises:
+        UserError: if there is no such dataset.
+    """
+    found = resolve_dataset(argument)
+    return InputFile(
+        path=str(found),
+        name=found.title,
+        format=DATASET,
+        size=0,
+        modified=0,
+        revision=found.revision,
+    )
+
+
+def _format(path: Path) -> str | None:
+    if not is_compressed(path):
+        return FORMAT_OF_SUFFIX.get(path.suffix.lower())
+    format_ = FORMAT_OF_SUFFIX.get(path.with_suffix("").suffix.lower())
+    return None if format_ in (PARQUET, ARROW) else format_
 
 
 def _walk(argument: Path) -> Iterator[tuple[Path, str]]:
@@ -140,39 +195,67 @@ def _walk(argument: Path) -> Iterator[tuple[Path, str]]:
         yield argument, argument.name
     elif argument.is_dir():
         root = Path(os.path.abspath(argument)).name
-        inside = (path for path in argument.rglob("*") if path.is_file())
+        inside = [path for path in argument.rglob("*") if path.is_file()]
+        saved = {path.parent for path in inside if path.suffix == ".arrow"}
         for path in sorted(inside, key=lambda path: path.relative_to(argument).as_posix()):
-            yield path, f"{root}/{path.relative_to(argument).as_posix()}"
+            if path.name == SAVED_DICT:
+                _check_one_split(path.parent)
+            elif not (path.name in SAVED_FILES and path.parent in saved):
+                yield path, f"{root}/{path.relative_to(argument).as_posix()}"
     else:
         raise UserError(f"{argument}: no such file or folder")
+
+
+def _check_one_split(folder: Path) -> None:
+    """Raises UserError if the saved dataset has several splits: all would become one corpus."""
+    splits = [path.name for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
+    if len(splits) > 1:
+        raise UserError(
+            f"{folder} is a saved dataset of the splits {', '.join(splits)}; name those to read, "
+            f"for example {folder / splits[0]}"
+        )
 
 
 def cut_pieces(file: InputFile, piece_bytes: int) -> Iterator[Piece]:
     """Cut one file into pieces of about ``piece_bytes``, where its format allows.
 
     Raises:
-        UserError: if a Parquet file cannot be opened.
+        UserError: if a file whose format must be looked into cannot be opened.
     """
-    if file.format == JSONL:
+    if file.format == JSONL and not is_compressed(file.path):
         for start in range(0, file.size, piece_bytes):
             stop = min(start + piece_bytes, file.size)
             yield Piece(file=file, start=start, stop=stop, size=stop - start)
     elif file.format == PARQUET:
-        yield from _cut_row_groups(file, piece_bytes)
+        metadata = open_parquet(file.path).metadata
+        groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+        yield from _cut_blocks(file, [group.total_byte_size for group in groups], piece_bytes)
+    elif file.format == ARROW:
+        yield from _cut_blocks(
+            file, [batch.nbytes for batch in arrow_batches(file.path)], piece_bytes
+        )
+    elif file.format == DATASET:
+        shards, size = cut_dataset(file.path)
+        # Where sizes are not known, each shard is enough for a part.
+        yield from _cut_blocks(file, [size or piece_bytes] * shards, piece_bytes)
     else:
         yield Piece(file=file, start=0, stop=file.size, size=file.size)
 
 
-def _cut_row_groups(file: InputFile, piece_bytes: int) -> Iterator[Piece]:
-    from data_prep.readers import open_parquet
-
-    metadata = open_parquet(file).metadata
+def _cut_blocks(file: InputFile, sizes: list[int], piece_bytes: int) -> Iterator[Piece]:
+    """Pieces of consecutive blocks, each of at least ``piece_bytes`` but the last."""
     start = size = 0
-    for group in range(metadata.num_row_groups):
-        size += metadata.row_group(group).total_byte_size
-        if size >= piece_bytes or group == metadata.num_row_groups - 1:
-            yield Piece(file=file, start=start, stop=group + 1, size=size)
-            start, size = group + 1, 0
+    for block, block_size in enumerate(sizes):
+        size += block_size
+        if size >= piece_bytes or block == len(sizes) - 1:
+            yield Piece(file=file, start=start, stop=block + 1, size=size)
+            start, size = block + 1, 0
+
+
+def default_part_bytes(inputs: Inputs) -> int:
+    """Input bytes a part: some megabytes, and less where workers would not end at the same time."""
+    total = sum(file.size for file in inputs.files)
+    return min(max(total // ENOUGH_PARTS, MIN_PART_BYTES), MAX_PART_BYTES)
 
 
 def group_parts(pieces: Iterable[Piece], part_bytes: int) -> Iterator[list[Piece]]:

@@ -2,27 +2,27 @@
 
 A span is ``SPAN`` tokens in a row. Spans are compared by a 64-bit polynomial rolling hash whose
 digits are scrambled ids; the hashes of the validation split's spans stand in an open-addressing
-table, and the training split streams past it. Memory is bounded by ``MAX_SPANS``: where the
-validation split has more spans, only every k-th of its documents is checked.
+table, and the training split streams past it, on all cores. Memory is bounded by ``MAX_SPANS``
+(about 110 MB): where the validation split has more spans, only every k-th of its documents is
+checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numba import njit
 
-from data_prep.unigram import token_blocks
-
 SPAN = 50
-MAX_SPANS = 1 << 24
+MAX_SPANS = 1 << 22
 BASE = np.uint64(0x9E3779B97F4A7C15)
 EMPTY = np.uint64(0)
 
-Documents = Callable[[], Iterable[np.ndarray]]
+# Consecutive documents: their tokens one after the other, and how many each has.
+Blocks = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +38,41 @@ class SpanOverlap:
         return self.shared / self.checked if self.checked else 0.0
 
 
-def span_overlap(train: Iterable[np.ndarray], validation: Documents) -> SpanOverlap:
+def span_overlap(
+    train: Iterable[Callable[[], Blocks]], validation: Callable[[], Blocks], *, workers: int = 1
+) -> SpanOverlap:
     """Count the validation spans (every position) that occur anywhere in ``train``.
 
     Args:
+        train: parts of the training split, each called for its blocks, by a thread.
         validation: called for a fresh iteration each time; the split is read twice.
     """
-    spans = np.array([max(len(document) - SPAN + 1, 0) for document in validation()], np.int64)
+    lengths = np.concatenate([np.empty(0, np.uint32), *(block for _, block in validation())])
+    spans = np.maximum(lengths.astype(np.int64) - SPAN + 1, 0)
     stride = max(1, -(-int(spans.sum()) // MAX_SPANS))
     # A power of two at most half full.
-    capacity = 2 << int(spans[::stride].sum()).bit_length()
+    capacity = 1 << (2 * int(spans[::stride].sum())).bit_length()
     keys = np.zeros(capacity, np.uint64)
-    counts = np.zeros(capacity, np.int64)
+    counts = np.zeros(capacity, np.uint32)
     seen = np.zeros(capacity, np.bool_)
-    for tokens, ends in token_blocks(islice(validation(), 0, None, stride)):
-        _insert(tokens, ends, keys, counts)
-    for tokens, ends in token_blocks(train):
-        _mark(tokens, ends, keys, seen)
-    return SpanOverlap(length=SPAN, checked=int(counts.sum()), shared=int(counts[seen].sum()))
+    number = 0
+    for tokens, block in validation():
+        _insert(tokens, block, number, stride, keys, counts)
+        number += len(block)
+
+    def mark(part: Callable[[], Blocks]) -> None:
+        for tokens, block in part():
+            # Several threads may set the same flag, all to the same value.
+            _mark(tokens, block, keys, seen)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(mark, train):
+            pass
+    checked, shared = (int(which.sum(dtype=np.int64)) for which in (counts, counts[seen]))
+    return SpanOverlap(length=SPAN, checked=checked, shared=shared)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _scramble(token: int) -> np.uint64:
     """splitmix64's finalizer: ids become digits without structure."""
     x = np.uint64(token) + np.uint64(0x9E3779B97F4A7C15)
@@ -67,7 +81,7 @@ def _scramble(token: int) -> np.uint64:
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _span_hashes(tokens: np.ndarray) -> np.ndarray:
     """Hash of each span of one document, never EMPTY."""
     hashes = np.empty(max(len(tokens) - SPAN + 1, 0), np.uint64)
@@ -84,7 +98,7 @@ def _span_hashes(tokens: np.ndarray) -> np.ndarray:
     return hashes
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _find(key: np.uint64, keys: np.ndarray) -> np.uint64:
     """Slot of ``key``, or the empty slot where it would stand."""
     mask = np.uint64(len(keys) - 1)
@@ -94,21 +108,32 @@ def _find(key: np.uint64, keys: np.ndarray) -> np.uint64:
     return slot
 
 
-@njit(cache=True)
-def _insert(tokens: np.ndarray, ends: np.ndarray, keys: np.ndarray, counts: np.ndarray) -> None:
+@njit(cache=True, nogil=True)
+def _insert(
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    first: int,
+    stride: int,
+    keys: np.ndarray,
+    counts: np.ndarray,
+) -> None:
+    """Enter the spans of the documents whose number, from ``first`` on, divides by ``stride``."""
     begin = 0
-    for end in ends:
-        for key in _span_hashes(tokens[begin:end]):
-            slot = _find(key, keys)
-            keys[slot] = key
-            counts[slot] += 1
+    for index in range(len(lengths)):
+        end = begin + int(lengths[index])
+        if (first + index) % stride == 0:
+            for key in _span_hashes(tokens[begin:end]):
+                slot = _find(key, keys)
+                keys[slot] = key
+                counts[slot] += 1
         begin = end
 
 
-@njit(cache=True)
-def _mark(tokens: np.ndarray, ends: np.ndarray, keys: np.ndarray, seen: np.ndarray) -> None:
+@njit(cache=True, nogil=True)
+def _mark(tokens: np.ndarray, lengths: np.ndarray, keys: np.ndarray, seen: np.ndarray) -> None:
     begin = 0
-    for end in ends:
+    for length in lengths:
+        end = begin + int(length)
         for key in _span_hashes(tokens[begin:end]):
             slot = _find(key, keys)
             if keys[slot] == key:

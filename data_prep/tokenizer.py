@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 
-from data_prep.readers import Reject, read_piece
+from data_prep.readers import Fields, Reject, read_piece
 from data_prep.sources import Inputs, cut_pieces
 from flexbert.errors import UserError
 
@@ -38,7 +38,7 @@ READ_BYTES = 1 << 26
 
 
 def train_tokenizer(
-    inputs: Inputs, *, vocab_size: int, unused: int, text_field: str
+    inputs: Inputs, *, vocab_size: int, unused: int, fields: Fields
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE: every Unicode text is encoded without loss.
 
@@ -65,7 +65,7 @@ def train_tokenizer(
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    texts = _texts(inputs, text_field)
+    texts = _texts(inputs, fields)
     first = next(texts, None)
     if first is None:
         raise UserError("the inputs hold no usable text to train a tokenizer on")
@@ -132,10 +132,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     temporary.replace(folder)
 
 
-def _texts(inputs: Inputs, text_field: str) -> Iterator[str]:
+def _texts(inputs: Inputs, fields: Fields) -> Iterator[str]:
     pieces = (piece for file in inputs.files for piece in cut_pieces(file, READ_BYTES))
-    rows = (row for piece in pieces for row in read_piece(piece, text_field))
-    return (row for row in rows if not isinstance(row, Reject))
+    rows = (row for piece in pieces for row in read_piece(piece, fields))
+    return (row.text for row in rows if not isinstance(row, Reject))
 
 
 def _drop_shared(roles: dict[str, str]) -> None:

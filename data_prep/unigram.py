@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
-# Documents are handled in blocks of about this many tokens: few calls, bounded memory.
-BLOCK_TOKENS = 1 << 20
 
-
-def token_blocks(documents: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(tokens, ends): consecutive documents joined, and where each of them ends."""
-    block: list[np.ndarray] = []
-    size = 0
-    for document in documents:
-        block.append(document)
-        size += len(document)
-        if size >= BLOCK_TOKENS:
-            yield np.concatenate(block), np.cumsum([len(document) for document in block])
-            block, size = [], 0
-    if block:
-        yield np.concatenate(block), np.cumsum([len(document) for document in block])
-
-
-def unigram_counts(documents: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
-    """Occurrences of each id, int64 [V]."""
+def unigram_counts(tokens: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
+    """Occurrences of each id in all arrays, int64 [V]."""
     counts = np.zeros(vocab_size, np.int64)
-    for tokens, _ in token_blocks(documents):
-        counts += np.bincount(tokens, minlength=vocab_size)
+    for array in tokens:
+        counts += np.bincount(array, minlength=vocab_size)
     return counts
 
 

@@ -6,26 +6,24 @@ import fcntl
 import json
 import multiprocessing
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from streaming import StreamingDataset
 
 from data_prep.cli import main
-from data_prep.shards import read_index, read_lengths, read_split, write_split
-from flexbert.data.corpus_format import CorpusError
-from flexbert.errors import UserError
+from data_prep.reading import read_documents
+from flexbert.data.corpus import Corpus
 from tests.conftest import REPOSITORY, run_data_prep
 
-UINT16 = np.dtype(np.uint16)
+
+def lengths(corpus: Path, split: str) -> list[int]:
+    return Corpus.open(corpus).split(split).lengths.tolist()
 
 
 def write_jsonl(file: Path, texts: list[str]) -> Path:
@@ -33,44 +31,11 @@ def write_jsonl(file: Path, texts: list[str]) -> Path:
     return file
 
 
-def files(corpus: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(corpus)): path.read_bytes()
-        for path in corpus.rglob("*")
-        if path.is_file()
-    }
-
-
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     message = capsys.readouterr().err
     assert message.startswith("error: ")
     assert message.count("\n") == 1
     return message
-
-
-@pytest.mark.slow
-def test_a_kill_at_any_stage_leaves_nothing_behind(tokenizer: Path, tmp_path: Path) -> None:
-    texts = [f"{n} " + "some words to tokenize " * (n % 50) for n in range(3000)]
-    text = write_jsonl(tmp_path / "a.jsonl", texts)
-    sizes = ["--part-size", "200kb", "--shard-size", "64kb", "--validation", "0.1", "--quiet"]
-
-    def command(out: Path) -> list[str]:
-        return ["corpus", "--tokenizer", str(tokenizer), "--out", str(out), *sizes, str(text)]
-
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(command(whole)) == 0
-    for stage in ("parts/part-000000", "train/shard.00003.mds", "report.json"):
-        with subprocess.Popen(
-            [sys.executable, "-m", "data_prep", *command(killed)],
-            cwd=REPOSITORY,
-            stdout=subprocess.DEVNULL,
-        ) as process:
-            while process.poll() is None and not (killed / stage).exists():
-                time.sleep(0.001)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL, f"ended before {stage}"
-    assert main(command(killed)) == 0
-    assert files(killed) == files(whole)
 
 
 @pytest.mark.slow
@@ -106,7 +71,10 @@ def test_the_number_of_workers_and_parts_does_not_change_the_documents(
             "corpus", "--tokenizer", tokenizer, "--out", tmp_path / name, "--quiet", *options, text
         )
     for split in ("train", "validation"):
-        one, many = (list(read_split(tmp_path / name / split, UINT16)) for name in ("one", "many"))
+        one, many = (
+            list(read_documents(Corpus.open(tmp_path / name).split(split)))
+            for name in ("one", "many")
+        )
         assert all(np.array_equal(a, b) for a, b in zip(one, many, strict=True))
 
 
@@ -122,8 +90,8 @@ def test_a_second_writer_is_refused(
 
 def test_lengths_say_how_long_documents_are(corpus: Path) -> None:
     for split in ("train", "validation"):
-        found = [len(document) for document in read_split(corpus / split, UINT16)]
-        assert read_lengths(corpus / split).tolist() == found
+        opened = Corpus.open(corpus).split(split)
+        assert [len(document) for document in read_documents(opened)] == lengths(corpus, split)
 
 
 def test_inspect_shows_documents_as_they_were(
@@ -135,14 +103,15 @@ def test_inspect_shows_documents_as_they_were(
     capsys.readouterr()
     shown: list[str] = []
     for split in ("train", "validation"):
-        lengths = read_lengths(corpus / split).tolist()
-        arguments = ["--split", split, "--documents", str(len(lengths)), "--json"]
+        expected = lengths(corpus, split)
+        arguments = ["--split", split, "--documents", str(len(expected)), "--json"]
         assert main(["inspect", str(corpus), *arguments]) == 0
         described = json.loads(capsys.readouterr().out)
-        assert [sample["tokens"] for sample in described["samples"]] == lengths
-        assert sum(described["length_histogram"].values()) == len(lengths)
+        assert [sample["tokens"] for sample in described["samples"]] == expected
+        assert sum(described["length_histogram"]["documents"]) == len(expected)
+        assert sum(described["length_histogram"]["tokens"]) == sum(expected)
         quantiles = described["length_quantiles"]
-        assert (quantiles["0%"], quantiles["100%"]) == (min(lengths), max(lengths))
+        assert (quantiles["0%"], quantiles["100%"]) == (min(expected), max(expected))
         shown += [sample["text"] for sample in described["samples"]]
     assert sorted(shown) == sorted(texts)
     assert main(["inspect", str(corpus), "--documents", "0"]) == 0
@@ -156,14 +125,14 @@ def test_inspect_names_the_nearest_split(corpus: Path, capsys: pytest.CaptureFix
 
 # Damaged file, words of the message, what becomes of its bytes.
 DAMAGES: dict[str, tuple[str, str, Callable[[bytes], bytes | None]]] = {
-    "shard gone": ("train/shard.00000.mds", "missing", lambda data: None),
-    "shard cut": ("train/shard.00000.mds", "bytes where index.json says", lambda data: data[:-1]),
-    "index gone": ("train/index.json", "missing", lambda data: None),
-    "index garbled": ("train/index.json", "not a shard index", lambda data: data[:-9]),
-    "lengths gone": ("train/lengths.u32", "missing", lambda data: None),
-    "lengths longer": ("train/lengths.u32", "multiple of 4", lambda data: data + b"\0"),
-    "lengths shorter": ("train/lengths.u32", "differs", lambda data: data[:-4]),
-    "lengths empty": ("train/lengths.u32", "differs", lambda data: b""),
+    "shard gone": ("train/shard.00000.mds", "No such file", lambda data: None),
+    "shard cut": ("train/shard.00000.mds", "bytes, its index says", lambda data: data[:-1]),
+    "index gone": ("train/index.json", "No such file", lambda data: None),
+    "index garbled": ("train/index.json", "not an MDS index", lambda data: data[:-9]),
+    "lengths gone": ("train/lengths.u32", "not the lengths of", lambda data: None),
+    "lengths longer": ("train/lengths.u32", "not the lengths of", lambda data: data + b"\0"),
+    "lengths shorter": ("train/lengths.u32", "not the lengths of", lambda data: data[:-4]),
+    "lengths empty": ("train/lengths.u32", "not the lengths of", lambda data: b""),
     "description gone": ("corpus.json", "not a finished corpus", lambda data: None),
 }
 
@@ -198,36 +167,14 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
     counts = json.loads((corpus / "corpus.json").read_bytes())["splits"]
     counts["train"]["tokens"] += 1
     cases: list[tuple[str, str, Callable[[bytes], bytes]]] = [
-        ("tokenizer/tokenizer.json", "not the tokenizer", lambda data: data + b" "),
+        ("tokenizer/tokenizer.json", "another tokenizer", lambda data: data + b" "),
         ("corpus.json", "beyond the vocabulary", lambda data: changed(data, vocab_size=100)),
-        ("corpus.json", "not the number", lambda data: changed(data, splits=counts)),
+        ("corpus.json", "corpus.json counts", lambda data: changed(data, splits=counts)),
     ]
     for number, (name, words, change) in enumerate(cases):
         damage(corpus, tmp_path / str(number), name, change)
         assert main(["inspect", str(tmp_path / str(number)), "--verify"]) == 2
         assert words in one_line(capsys)
-
-
-def test_a_shard_that_is_not_what_was_expected_is_refused(tmp_path: Path) -> None:
-    written = [np.array([1, 2, 3], UINT16), np.array([4], UINT16)]
-    write_split(tmp_path / "s", written, dtype=UINT16, shard_bytes=1 << 16, longest=3)
-    (shard,) = read_index(tmp_path / "s")
-    assert [document.tolist() for document in shard.documents(UINT16)] == [[1, 2, 3], [4]]
-    assert shard.document(1, UINT16).tolist() == [4]
-    with pytest.raises(CorpusError, match="not a shard of uint32"):
-        list(shard.documents(np.dtype(np.uint32)))
-    with pytest.raises(CorpusError, match=r"2 documents where index\.json says 9"):
-        list(replace(shard, num_documents=9).documents(UINT16))
-
-
-def test_a_document_larger_than_a_shard_is_written_whole(tmp_path: Path) -> None:
-    written = [np.arange(n, dtype=UINT16) for n in (9000, 3, 20_000, 5)]
-    write_split(tmp_path / "s", written, dtype=UINT16, shard_bytes=1 << 12, longest=20_000)
-    assert all(shard.num_documents for shard in read_index(tmp_path / "s"))
-    read = StreamingDataset(local=str(tmp_path / "s"), shuffle=False, batch_size=1)
-    assert all(np.array_equal(a["tokens"], b) for a, b in zip(read, written, strict=True))
-    with pytest.raises(UserError, match="does not fit into one shard"):
-        write_split(tmp_path / "t", written, dtype=UINT16, shard_bytes=1 << 12, longest=1 << 31)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +196,8 @@ def test_a_document_larger_than_a_shard_is_written_whole(tmp_path: Path) -> None
         (["{tmp}/a.jsonl"], "twice"),
         (["{tmp}/missing"], "no such file or folder"),
         ([], "no document is left for train"),  # nine times the same
+        (["--shard", "4/4"], "of four, they are 0/4, 1/4, 2/4 and 3/4"),
+        (["--shard", "one"], "'one' is not a shard"),
     ],
 )
 def test_a_wrong_corpus_command_is_one_line(
@@ -277,6 +226,8 @@ def test_a_wrong_corpus_command_is_one_line(
         (["inspect", "{tmp}"], "not a finished corpus"),
         (["inspect", "{tmp}/none"], "does not exist"),
         (["baseline", "{tmp}/none"], "does not exist"),
+        (["merge", "--out", "{tmp}/c", "{tmp}/none"], "is not a shard of a corpus"),
+        (["merge", "--out", "{tmp}/c"], "FOLDER"),
         (["inspect", "{tmp}", "--documents", "-1"], "--documents"),
         (["tokenizer", "--out", "{tmp}/t"], "give INPUT"),
         (["tokenizer", "--out", "{tmp}/t", "--adapt", "x", "{text}"], "--adapt takes no INPUT"),

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_prep import encoding
 from data_prep.encoding import CorpusTokenizer, Encoded
-from data_prep.readers import Reject
+from data_prep.readers import Document, Reject
 from data_prep.tokenizer import adapt_tokenizer, save_tokenizer
 from flexbert.errors import UserError
 
@@ -97,11 +97,13 @@ def test_a_vocabulary_with_gaps_is_not_adapted_into_colliding_ids(tmp_path: Path
 def test_text_without_tokens_is_a_counted_row(tokenizer: Path) -> None:
     own = CorpusTokenizer(tokenizer)
     own.backend.normalizer = normalizers.BertNormalizer()  # drops control characters
-    *rejects, encoded = own.encode(["ab", "\x01", Reject.NULL, "abc"])
+    rows = [Document("ab"), Document("\x01", "bad"), Reject.NULL, Document("abc", "good")]
+    *rejects, encoded = own.encode(rows)
     assert rejects == [Reject.NULL, Reject.NO_TOKENS]
     assert isinstance(encoded, Encoded)
     assert len(encoded.lengths) == len(encoded.hashes) == 2
     assert encoded.lengths.sum() == len(encoded.tokens)
+    assert encoded.labels == [None, "good"]
     assert encoded.characters == len("ab") + len("abc")
 
 
@@ -112,7 +114,7 @@ def test_documents_have_the_same_tokens_in_a_batch_as_alone(
     own = CorpusTokenizer(tokenizer)
     texts = [f"def f{n}(x): return {n}" * (n % 3 + 1) for n in range(20)]
     alone = [own.backend.encode(text, add_special_tokens=False).ids for text in texts]
-    batches = [batch for batch in own.encode(texts) if isinstance(batch, Encoded)]
+    batches = [batch for batch in own.encode(map(Document, texts)) if isinstance(batch, Encoded)]
     assert 1 < len(batches) < len(texts)
     assert [id_ for batch in batches for id_ in batch.tokens.tolist()] == list(chain(*alone))
     assert [n for batch in batches for n in batch.lengths.tolist()] == list(map(len, alone))

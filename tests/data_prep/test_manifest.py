@@ -18,8 +18,9 @@ def file(name: str, size: int = 10) -> dict[str, Any]:
 
 BEGUN = Manifest(
     tokenizer_sha256="0" * 64,
-    text_field="text",
+    fields={"text": "text", "label": None},
     validation=0.1,
+    deduplicate=False,
     shard_bytes=1 << 20,
     part_bytes=1 << 20,
     files=[file("a"), file("b"), file("same", 1), file("same", 2)],
@@ -30,7 +31,12 @@ BEGUN = Manifest(
     ("changes", "words"),
     [
         ({"tokenizer_sha256": "1" * 64}, "tokenizer_sha256 was"),
-        ({"text_field": "body"}, "text_field was 'text', now 'body'"),
+        (
+            {"fields": {"text": "body", "label": None}},
+            r"fields\.text was 'text', now 'body'",
+        ),
+        ({"deduplicate": True}, "deduplicate was False, now True"),
+        ({"shard": "0/2"}, "shard was '0/1', now '0/2'"),
         ({"validation": 0.2}, "validation was 0.1, now 0.2"),
         ({"shard_bytes": 1}, "shard_bytes was 1048576, now 1"),
         ({"part_bytes": 1}, "part_bytes was 1048576, now 1"),
@@ -61,3 +67,29 @@ def test_a_folder_that_holds_something_else_is_not_claimed(tmp_path: Path) -> No
     with pytest.raises(UserError, match="neither empty nor a corpus"):
         BEGUN.claim(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    BEGUN.claim(tmp_path)
+    assert Manifest.read(tmp_path) == BEGUN
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "No such file"), ("{", "not a manifest"), ("{}", "not a manifest")],
+)
+def test_a_manifest_that_cannot_be_read_is_named(
+    tmp_path: Path, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / MANIFEST_FILE).write_text(content)
+    with pytest.raises(UserError, match=rf"{MANIFEST_FILE}: .*{words}"):
+        Manifest.read(tmp_path)
+
+
+def test_what_another_version_began_is_not_continued(tmp_path: Path) -> None:
+    replace(BEGUN, parts_format=1).claim(tmp_path)
+    with pytest.raises(UserError, match="another version"):
+        Manifest.read(tmp_path)
+    with pytest.raises(UserError, match="parts_format was 1"):
+        BEGUN.claim(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 import json
 import pickle
 from pathlib import Path
@@ -11,31 +10,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import data_prep
-from data_prep.readers import Reject, Row, read_piece
-from data_prep.sources import Piece, cut_pieces, find_inputs, group_parts
+from data_prep.readers import Fields, Reject, check_text, read_piece
+from data_prep.sources import Piece, find_inputs, group_parts
 from flexbert.errors import UserError
+from tests.data_prep.reading import in_one_folder, read, write_csv
 
-in_one_folder = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 # Characters that UTF-8 holds, those that end lines somewhere among them.
-texts = st.lists(st.text(min_size=1).filter(lambda text: not text.isspace()), max_size=12)
-
-
-def read(file: Path, *, field: str = "text", piece_bytes: int = 1 << 20) -> list[Row]:
-    """All rows of a file, read piece by piece."""
-    (found,) = find_inputs([file]).files
-    return [row for piece in cut_pieces(found, piece_bytes) for row in read_piece(piece, field)]
-
-
-def write_csv(file: Path, rows: list[list[str]]) -> Path:
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        csv.writer(opened).writerows(rows)
-    return file
+texts = st.lists(st.text().filter(lambda text: check_text(text) == text), max_size=12)
 
 
 @in_one_folder
@@ -111,7 +96,7 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
         (b"\r", Reject.EMPTY),
     ],
 )
-def test_a_strange_json_line_is_one_row(tmp_path: Path, line: bytes, row: Row) -> None:
+def test_a_strange_json_line_is_one_row(tmp_path: Path, line: bytes, row: str | Reject) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "first"}\n' + line + b'\n{"text": "last"}')
     assert read(tmp_path / "a.jsonl") == ["first", row, "last"]
 
@@ -120,7 +105,7 @@ def test_strange_csv_records_are_rows(tmp_path: Path) -> None:
     lines = [b"id,text,more", b"1", b"", b"2,,x", b"3,\xff,x", b"4,good,\xff", b"5,a\0b,"]
     (tmp_path / "a.csv").write_bytes(b"\r\n".join(lines))
     missing, empty, invalid = Reject.MISSING, Reject.EMPTY, Reject.INVALID_UTF8
-    assert read(tmp_path / "a.csv") == [missing, missing, empty, invalid, "good", "a\0b"]
+    assert read(tmp_path / "a.csv") == [missing, missing, empty, invalid, "good", Reject.BINARY]
 
 
 def test_a_csv_field_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
@@ -128,10 +113,34 @@ def test_a_csv_field_may_be_longer_than_the_csv_module_allows(tmp_path: Path) ->
     assert read(write_csv(tmp_path / "a.csv", [["text"], [text]])) == [text]
 
 
-def test_a_csv_quote_that_is_never_closed_is_an_error_and_swallows_nothing(tmp_path: Path) -> None:
-    lines = ["id,text", '1,"two', 'lines"', '2,"open', *(f"{n},lost" for n in range(9))]
+def test_a_csv_quote_that_is_never_closed_is_one_reject_and_swallows_nothing(
+    tmp_path: Path,
+) -> None:
+    lines = ["id,text", '1,"two', 'lines"', '2,"open', *(f'{n},kept ""' for n in range(3))]
     (tmp_path / "a.csv").write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r"a\.csv: the record at line 4 opens a quote"):
+    expected = ["two\nlines", Reject.UNCLOSED_QUOTE, *['kept ""'] * 3]
+    assert read(tmp_path / "a.csv") == expected
+    # The same where that record is too long to be held.
+    (tmp_path / "a.csv").write_text("\n".join([*lines, "9," + "x" * (1 << 21)]))
+    rows = read(tmp_path / "a.csv", max_characters=10)
+    assert rows == [*expected, Reject.TOO_LONG]
+
+
+@in_one_folder
+@given(st.lists(st.lists(st.sampled_from(['"', '""', ",", "a", "\r", "\n"])).map("".join)))
+def test_whatever_quotes_a_csv_file_holds_the_rows_before_are_kept(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    content = ["id,text", *(f'"id {n}","text {n}"' for n in range(3)), *lines]
+    (tmp_path / "a.csv").write_text("\n".join(content), newline="")
+    found = read(tmp_path / "a.csv")
+    assert found[:3] == [f"text {n}" for n in range(3)]
+    assert found.count(Reject.UNCLOSED_QUOTE) <= len("\n".join(lines).splitlines())
+
+
+def test_a_csv_header_whose_quote_is_never_closed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,"id\na,1\nb,2\n')
+    with pytest.raises(UserError, match=r"a\.csv: its first record opens a quote"):
         read(tmp_path / "a.csv")
 
 
@@ -169,7 +178,7 @@ def test_a_file_that_went_away_is_an_error(tmp_path: Path) -> None:
     (file,) = find_inputs([tmp_path / "a.txt"]).files
     (tmp_path / "a.txt").unlink()
     with pytest.raises(UserError, match="No such file"):
-        list(read_piece(Piece(file=file, start=0, stop=4, size=4), "text"))
+        list(read_piece(Piece(file=file, start=0, stop=4, size=4), Fields()))
 
 
 def test_files_come_in_sorted_order_and_others_are_counted(tmp_path: Path) -> None:
