@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from flexbert.errors import did_you_mean
+
 AUTO = "auto"
+KINDS = {"global", "local"}
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class BackendChoice:
             return cls(node, node)
         if not isinstance(node, Mapping) or not all(isinstance(v, str) for v in node.values()):
             raise ValueError("expected a backend's name, or one for global and one for local")
-        unknown = set(node) - {"global", "local"}
+        unknown = {str(kind) for kind in node} - KINDS
         if unknown:
-            raise ValueError(f"no kind of layer {sorted(unknown)[0]!r}; (known: global, local)")
+            kind = sorted(unknown)[0]
+            raise ValueError(f"no kind of layer {kind!r}; {did_you_mean(kind, KINDS)}")
         return cls(node.get("global", AUTO), node.get("local", AUTO))
 
     def plain(self) -> str | dict[str, str]:

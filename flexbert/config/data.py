@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +185,11 @@ class DataConfig:
             raise ConfigError("path", "a recipe has data.path or data.sources, not both")
         if self.remote is not None and self.sources:
             raise ConfigError("remote", "belongs to each of data.sources here")
+        for name in self.sources:
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+                raise ConfigError(
+                    f"sources.{name}", "a source's name is of letters, digits, '_' and '-'"
+                )
         weighted = [name for name, source in self.sources.items() if source.weight is not None]
         if weighted and len(weighted) < len(self.sources):
             (first, *_) = (name for name in self.sources if name not in weighted)

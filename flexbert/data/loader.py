@@ -122,15 +122,15 @@ class TrainingBatches(DeviceBatches):
         known = start.window if self._start["row"] else -1
         for update in itertools.count(self._start["update"]):
             rows = list(itertools.islice(stream, self._rows_per_update(update)))
-            begun = {row.window.window: row.window for row in rows if row.window.window > known}
+            begun = {row.start.window: row.start for row in rows if row.start.window > known}
             last = rows[-1]
-            known = last.window.window
+            known = last.start.window
             microbatches = self._share.take(rows, *self._share.split(len(rows)))
             yield (
                 microbatches,
                 {
                     "position": Position(
-                        window=last.window.plain(), row=last.index + 1, update=update + 1
+                        window=last.start.plain(), row=last.index + 1, update=update + 1
                     ),
                     "windows": [window.plain() for window in begun.values()],
                 },

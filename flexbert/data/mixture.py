@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,11 +60,13 @@ class Mixture:
 
     Attributes:
         parts: all parts, source by source.
-        shares: their targets.
+        source_shares: the target share of each source, by its name.
+        shares: the targets of all parts.
     """
 
     def __init__(self, parts: Sequence[Part], source_shares: Mapping[str, float]) -> None:
         self.parts = tuple(parts)
+        self.source_shares = dict(source_shares)
         sizes = [sum(part.source == name for part in parts) for name in source_shares]
         self.shares = Shares(
             np.array(list(source_shares.values())),
@@ -141,9 +142,8 @@ class Mixture:
 
     def in_fixed_order(self) -> Mixture:
         """The same parts and shares, each part in its corpus's own order."""
-        mixture = copy.copy(self)
-        mixture.parts = tuple(replace(p, order=FixedOrder(p.pieces)) for p in self.parts)
-        return mixture
+        parts = [replace(part, order=FixedOrder(part.pieces)) for part in self.parts]
+        return Mixture(parts, self.source_shares)
 
     def describe(self, tokens: int) -> dict[str, dict[str, float]]:
         """Share, tokens and epochs of each part over a stage of so many tokens."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,14 @@ class Stretch:
     def name(self) -> str:
         return f"{self.number:05d}-{self.stage}"
 
+    def has_order_of(self, other: Stretch) -> bool:
+        """Whether both are updates over the same order."""
+        return (self.stage, self.generation, self.order) == (
+            other.stage,
+            other.generation,
+            other.order,
+        )
+
 
 class OrderLog:
     """The folder of a run that tells its data order."""
@@ -55,35 +63,38 @@ class OrderLog:
     def resume(self, step: int, stretch: Stretch) -> Stretch:
         """Forget what came after ``step``, and begin ``stretch`` if the last one has another order.
 
+        Args:
+            stretch: what training would begin now.
+
         Returns:
-            The stretch that training goes on with, its number and first steps set right.
+            The stretch that training goes on with.
         """
         kept = []
         for old in self.stretches():
-            if old.first_step < step or (old.first_step == step == 0):
+            if old.first_step < step or (old.first_step == step and old.has_order_of(stretch)):
                 kept.append(old)
             else:
                 self._file(old).unlink()
+                self._windows(old).unlink(missing_ok=True)
         last = kept[-1] if kept else None
-        same = last is not None and (last.stage, last.generation, last.order) == (
-            stretch.stage,
-            stretch.generation,
-            stretch.order,
-        )
-        if last is not None and same:
-            return last
-        number = last.number + 1 if last is not None else 0
-        begun = Stretch(**{**asdict(stretch), "number": number})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{begun.name}.windows").unlink(missing_ok=True)
-        temporary = self.folder / f".{begun.name}.tmp"
-        temporary.write_text(json.dumps(asdict(begun), indent=1) + "\n")
-        temporary.replace(self._file(begun))
-        return begun
+        if last is not None and last.has_order_of(stretch):
+            # Corpora may have moved.
+            return self._write(replace(last, recipe=stretch.recipe))
+        return self._write(replace(stretch, number=last.number + 1 if last is not None else 0))
 
     def index(self, stretch: Stretch, num_parts: int) -> WindowIndex:
         """The windows of a stretch's stream."""
-        return WindowIndex(self.folder / f"{stretch.name}.windows", num_parts)
+        return WindowIndex(self._windows(stretch), num_parts)
+
+    def _write(self, stretch: Stretch) -> Stretch:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{stretch.name}.tmp"
+        temporary.write_text(json.dumps(asdict(stretch), indent=1) + "\n")
+        temporary.replace(self._file(stretch))
+        return stretch
+
+    def _windows(self, stretch: Stretch) -> Path:
+        return self.folder / f"{stretch.name}.windows"
 
     def _file(self, stretch: Stretch) -> Path:
         return self.folder / f"{stretch.name}.json"

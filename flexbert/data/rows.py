@@ -60,7 +60,7 @@ class RowSpans:
 
     def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedPieces) -> Spans:
         begins = np.arange(len(rows)) * layout.row_length
-        windows = np.array([row.window.window for row in rows])
+        windows = np.array([row.start.window for row in rows])
         indices = np.array([row.index for row in rows])
         return Spans(begins, begins + layout.row_length, span_keys(self._base, windows, indices))
 

@@ -73,12 +73,12 @@ class Row:
     """The plan of one row.
 
     Attributes:
-        window: where its window begins.
+        start: where its window begins.
         index: its place in the window.
         drawn: its pieces.
     """
 
-    window: WindowStart
+    start: WindowStart
     index: int
     drawn: Drawn
 

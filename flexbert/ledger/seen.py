@@ -64,7 +64,7 @@ def seen(run_folder: Path, corpus: Path, document: int) -> dict[str, Any]:
 
 def _uses(view: OrderView, row: Row, document: int, source: str) -> list[dict[str, Any]]:
     """The pieces of a document in one row."""
-    step, number = view.step_of_row(row.window.row + row.index)
+    step, number = view.step_of_row(row.start.row + row.index)
     return [
         {
             "stage": view.stretch.stage,

@@ -18,6 +18,7 @@ from flexbert.recipe.stages import Stage
 class StageData:
     """
     Attributes:
+        splits: the training split of each source.
         order: everything that the stream depends on.
         start: where training goes on.
     """

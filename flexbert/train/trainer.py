@@ -188,9 +188,8 @@ def _evaluators(stage: Stage, corpora: Corpora, mixture: Mixture) -> list[Evalua
         return event is Event.BATCH_END and interval_ended(stage, state, evaluation.interval)
 
     evaluators = []
-    for (name, split), share in zip(
-        corpora.splits("validation").items(), mixture.shares.sources.tolist(), strict=True
-    ):
+    for name, split in corpora.splits("validation").items():
+        share = mixture.source_shares[name]
         loader = eval_loader(
             split,
             stage.recipe.data,

@@ -215,6 +215,7 @@ def test_sources_share_one_tokenizer(
         ({"path": None, "size_exponent": 0.5}, "size_exponent"),
         ({"path": None, "sources": {"a": SourceConfig(weight=1.0), "b": SourceConfig()}}, None),
         ({"path": None, "sources": {}, "size_exponent": 0.3}, "size_exponent"),
+        ({"path": None, "sources": {"a/b": SourceConfig()}}, "sources.a/b"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(

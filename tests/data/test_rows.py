@@ -156,12 +156,12 @@ def test_a_row_is_the_same_whichever_microbatch_it_is_in(
 def test_a_stream_goes_on_from_any_row(train_split: Split, small_config: DataConfig) -> None:
     stream, _ = training_builder(train_split, small_config)
     rows = list(itertools.islice(stream.rows(), 300))
-    assert rows[-1].window.window > 2
+    assert rows[-1].start.window > 2
     for start in (1, 150, 250):
         after = rows[start - 1]
-        resumed = itertools.islice(stream.rows(after.window, after.index + 1), 10)
+        resumed = itertools.islice(stream.rows(after.start, after.index + 1), 10)
         for row, expected in zip(resumed, rows[start:], strict=False):
-            assert (row.window, row.index) == (expected.window, expected.index)
+            assert (row.start, row.index) == (expected.start, expected.index)
             np.testing.assert_array_equal(row.drawn.numbers, expected.drawn.numbers)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from composer import Callback, Logger, State
 
 from benchmarks.verify_run import examples, model_loss
 from flexbert import load_model
@@ -231,3 +233,20 @@ def test_label_smoothing_and_z_loss_are_trained_on_and_not_evaluated(tiny: Overr
     assert after["loss"] - before["loss"] == pytest.approx(0.01 * math.log(512) ** 2, rel=0.05)
     (plain_eval,), (other_eval,) = read_records(plain, "eval"), read_records(other, "eval")
     assert other_eval["eval_loss"] == pytest.approx(plain_eval["eval_loss"], abs=0.1)
+
+
+def test_waiting_for_data_is_told_and_warned_of(
+    tiny: Overrides, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class SlowLoader(Callback):
+        def before_dataloader(self, state: State, logger: Logger) -> None:
+            time.sleep(0.3)
+
+    settings = ("duration=3ba", "schedule={name: constant}")
+    loaded = load_recipe(TINY_RECIPE, tiny(*settings))
+    assert train(loaded, command=["test"], callbacks=[SlowLoader()]) == DONE
+    waits = [record["data_wait"] for record in read_records(loaded.recipe.run_folder, "train")]
+    assert waits[0] < 0.05  # a loader's start is no waiting
+    assert min(waits[1:]) > 0.5
+    warning = "of the time went by waiting for data; it may need more data.num_workers than 0"
+    assert capsys.readouterr().out.count(warning) == 2

@@ -8,6 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from flexbert.config.backend_choice import AUTO
 from flexbert.errors import ConfigError, did_you_mean
 from flexbert.nn.attention_backends import (
     flash_attn_2,
@@ -30,7 +31,6 @@ BACKENDS: dict[str, Backend] = {
         reference.BACKEND,
     )
 }
-AUTO = "auto"
 
 
 def attend(
