@@ -25,20 +25,24 @@ class Subset:
     """Documents of at least ``shortest`` and fewer than ``end`` tokens with one of these labels.
 
     Attributes:
-        labels: numbers of labels; ``None`` takes every document, labelled or not.
+        labels: ``None`` takes every document, labelled or not.
         factor: how much a token of theirs weighs.
     """
 
     shortest: int
     end: int
-    labels: tuple[int, ...] | None
+    labels: tuple[str, ...] | None
     factor: float
 
     @property
     def name(self) -> str:
         """What tells it from other subsets of the split; the factor is no part of it."""
-        lengths = f"{self.shortest}-{'' if self.end == _NO_END else self.end - 1}"
-        return lengths if self.labels is None else f"{lengths}/{','.join(map(str, self.labels))}"
+        parts = []
+        if (self.shortest, self.end) != (0, _NO_END):
+            parts.append(f"{self.shortest}-{'' if self.end == _NO_END else self.end - 1}")
+        if self.labels is not None:
+            parts.append("+".join(label or "unlabelled" for label in self.labels))
+        return "/".join(parts)
 
     def key(self, split: Split) -> str:
         """What its documents depend on beside the split's fingerprint."""
@@ -81,7 +85,8 @@ class Subset:
             lengths = split.lengths[begin : begin + _CHUNK]
             chosen = (lengths >= self.shortest) & (lengths < self.end)
             if self.labels is not None:
-                chosen &= np.isin(split.labels[begin : begin + _CHUNK], self.labels)
+                numbers = [split.meta.labels.index(label) for label in self.labels]
+                chosen &= np.isin(split.labels[begin : begin + _CHUNK], numbers)
             found = np.flatnonzero(chosen)
             yield found + begin, lengths[found]
 
@@ -97,11 +102,11 @@ def subsets(split: Split, upsample: UpsampleConfig, cache: Path | None) -> list[
         if label not in known:
             problem = f"{split.folder.parent} has no such label; {did_you_mean(label, known)}"
             raise ConfigError(f"upsample.labels.{label}", problem)
-    by_factor: dict[float, list[int]] = {}
-    for number, label in enumerate(known if upsample.labels else ()):
-        by_factor.setdefault(upsample.labels.get(label, 1.0), []).append(number)
-    label_groups: list[tuple[float, tuple[int, ...] | None]] = [
-        (factor, tuple(numbers)) for factor, numbers in by_factor.items()
+    by_factor: dict[float, list[str]] = {}
+    for label in known if upsample.labels else ():
+        by_factor.setdefault(upsample.labels.get(label, 1.0), []).append(label)
+    label_groups: list[tuple[float, tuple[str, ...] | None]] = [
+        (factor, tuple(labels)) for factor, labels in by_factor.items()
     ]
     borders = sorted((int(length), factor) for length, factor in upsample.lengths.items())
     ranges = [(0, 1.0), *borders]

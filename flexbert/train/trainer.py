@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -183,6 +184,8 @@ def _train_data(stage: Stage, data: StageData) -> DataSpec:
 def _evaluators(stage: Stage, corpora: Corpora, mixture: Mixture) -> list[Evaluator]:
     """One for each source; their rows are shared out as training shares its tokens."""
     evaluation = stage.recipe.evaluation
+    # Made in this process: a source more would be so many loader processes more.
+    data = replace(stage.recipe.data, num_workers=0)
 
     def due(state: State, event: Event) -> bool:
         return event is Event.BATCH_END and interval_ended(stage, state, evaluation.interval)
@@ -192,7 +195,7 @@ def _evaluators(stage: Stage, corpora: Corpora, mixture: Mixture) -> list[Evalua
         share = mixture.source_shares[name]
         loader = eval_loader(
             split,
-            stage.recipe.data,
+            data,
             mask_rate=evaluation.mask_rate,
             microbatch_rows=evaluation.microbatch_rows,
             rank=dist.get_global_rank(),
@@ -202,7 +205,7 @@ def _evaluators(stage: Stage, corpora: Corpora, mixture: Mixture) -> list[Evalua
         evaluators.append(
             Evaluator(
                 label=name,
-                dataloader=_data_spec(loader, stage.recipe.data.row_length),
+                dataloader=_data_spec(loader, data.row_length),
                 eval_interval=due,
                 device_eval_microbatch_size=evaluation.microbatch_rows,
             )
