@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from flexbert.data.file_lock import file_lock
 from flexbert.errors import UserError
 
 # Arrays for fewer items than this are quicker to make than to share.
@@ -40,14 +40,9 @@ def node_array(file: Path, dtype: np.dtype, write: Callable[[BinaryIO], None]) -
     if not file.exists():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.with_name(file.name + ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with file_lock(file.with_name(file.name + ".lock")):
                 if not file.exists():
-                    partial = file.with_name(file.name + ".partial")
-                    with partial.open("w+b") as out:
-                        write(out)
-                        hand_to_disk(out)
-                    partial.replace(file)
+                    _write_whole(file, write)
         except OSError as error:
             raise UserError(
                 f"{file}: cannot be written ({error.strerror or error}); large corpora need some 4 "
@@ -56,6 +51,18 @@ def node_array(file: Path, dtype: np.dtype, write: Callable[[BinaryIO], None]) -
     if file.stat().st_size == 0:
         return np.empty(0, dtype)  # an empty file cannot be mapped
     return np.asarray(np.memmap(file, dtype, mode="r"))
+
+
+def _write_whole(file: Path, write: Callable[[BinaryIO], None]) -> None:
+    partial = file.with_name(file.name + ".partial")
+    try:
+        with partial.open("w+b") as out:
+            write(out)
+            hand_to_disk(out)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # a full disk should not be kept full by it
+        raise
+    partial.replace(file)
 
 
 def hand_to_disk(out: BinaryIO) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import filecmp
 import logging
 import mmap
@@ -24,30 +23,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flexbert.data.corpus_format import SHARD_HASH, CorpusError
+from flexbert.data.download_errors import advice_on, text_of
+from flexbert.data.file_lock import file_lock
 
 if TYPE_CHECKING:
     from streaming.base.storage import CloudDownloader
 
 WORK_FOLDER = ".fetching"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# By name: comparing classes would mean importing seven SDKs, most of which nobody here uses.
-_REFUSALS = {
-    "AuthenticationException",
-    "BadHostKeyException",
-    "ClientAuthenticationError",
-    "ConfigFileNotFound",
-    "DefaultCredentialsError",
-    "InvalidConfig",
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "ProfileNotFound",
-}
-# What paramiko says in a plain SSHException, which elsewhere means a broken connection.
-_REFUSAL_TEXTS = (
-    "not found in known_hosts",
-    "No authentication methods available",
-    "private key file",
-)
 _JITTER = random.SystemRandom()
 
 
@@ -239,12 +222,12 @@ class RemoteFolder:
                 self._attempt(url, target)
                 return
             except Exception as error:
-                text = _text(error)
+                text = text_of(error)
                 if password := urlsplit(url).password:
                     text = text.replace(password, "***")
                 if isinstance(error, OSError) and error.errno in _NO_ROOM:
                     raise
-                if advice := _advice(error, url):
+                if advice := advice_on(error, url):
                     raise CorpusError(f"{self}/{name}: {text}; {advice}") from error
                 wait = next(waits, None)
                 if wait is None:
@@ -301,41 +284,6 @@ def is_there(file: Path, num_bytes: int | None) -> bool:
     return num_bytes is None or size == num_bytes
 
 
-@contextlib.contextmanager
-def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that all processes of the node respect and that dies with its holder.
-
-    Who holds it may remove the file.
-
-    Yields:
-        whether it is held; never False with ``wait``.
-    """
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(descriptor)
-            yield False
-            return
-        if _is_open_as(descriptor, path):
-            break
-        os.close(descriptor)  # its last holder removed it: another file has the name now
-    try:
-        yield True
-    finally:
-        # Closing alone would leave it locked by a process that was forked meanwhile.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-def _is_open_as(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _downloaders() -> type[CloudDownloader]:
     from streaming.base.storage import CloudDownloader
 
@@ -389,59 +337,6 @@ def _size_below(folder: Path) -> int:
             with contextlib.suppress(FileNotFoundError):
                 total += os.stat(os.path.join(parent, file)).st_size
     return total
-
-
-def _advice(error: Exception, url: str) -> str | None:
-    """What to do about an error that retrying does not mend; None where it may."""
-    # SDKs keep an HTTP status in one of these; botocore has a dictionary for a response.
-    response = getattr(error, "response", None)
-    places = [error, response]
-    if isinstance(response, dict):
-        places.append(response.get("ResponseMetadata", {}))
-    status = next(
-        (
-            int(value)
-            for place in places
-            for key in ("status_code", "status", "code", "HTTPStatusCode")
-            if isinstance(value := _look_up(place, key), int)
-        ),
-        None,
-    )
-    names = {kind.__name__ for kind in type(error).__mro__}
-    text = str(error)
-    if (isinstance(error, FileNotFoundError) and error.filename in (None, url)) or status == 404:
-        return "check data.remote, and that the whole corpus was uploaded"
-    if (
-        isinstance(error, PermissionError)
-        or status in (401, 403)
-        # paramiko also calls it so when the connection drops meanwhile.
-        or (names & _REFUSALS and "EOF" not in text)
-        or any(known in text for known in _REFUSAL_TEXTS)
-    ):
-        return "access is refused: docs/remote.md says which credentials each scheme reads"
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return "check data.remote and the files that its credentials lie in"
-    if isinstance(error, ImportError):
-        return "install the package that it names"
-    if status is not None and 400 <= status < 500 and status not in (408, 429):
-        return "the remote refuses such a request; check data.remote"
-    if type(error).__module__ == "builtins" and not isinstance(error, OSError | EOFError):
-        return "check data.remote; docs/remote.md says what it may be"
-    return None
-
-
-def _text(error: Exception) -> str:
-    """What an error says, in one line that is not empty."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror and not error.filename:
-        text = error.strerror  # without the number, which some of paramiko's lack
-    elif isinstance(error, EOFError):
-        text = "connection dropped"
-    return " ".join(text.split()).rstrip(" .:") or type(error).__name__
-
-
-def _look_up(place: Any, key: str) -> Any:
-    return place.get(key) if isinstance(place, dict) else getattr(place, key, None)
 
 
 def _difference(file: Path, num_bytes: int | None, xxh3_64: str | None) -> str | None:

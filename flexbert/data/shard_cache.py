@@ -21,8 +21,9 @@ from enum import Enum, auto
 from pathlib import Path
 
 from flexbert.data.corpus_format import CorpusError
+from flexbert.data.file_lock import file_lock
 from flexbert.data.mds import ShardFile
-from flexbert.data.remote import WORK_FOLDER, RemoteFolder, file_lock, is_there, prepare_downloads
+from flexbert.data.remote import WORK_FOLDER, RemoteFolder, is_there, prepare_downloads
 
 _NUM_FETCHERS = 2
 _POLL_SECONDS = 0.05

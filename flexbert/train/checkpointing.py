@@ -76,6 +76,15 @@ def saved_timestamp(contents: dict[str, Any]) -> Timestamp:
 
 
 def saved_data(contents: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint keeps of the data: :meth:`flexbert.train.stage_data.StageData.state`."""
+    """What a checkpoint keeps of the data: :meth:`flexbert.train.stage_data.StageData.state`.
+
+    Raises:
+        CheckpointError: if it was saved before checkpoints kept what the order depends on.
+    """
     data: dict[str, Any] = contents["state"]["callbacks"][DataPosition.__qualname__]
+    if "order" not in data:
+        raise CheckpointError(
+            "the run's newest checkpoint was saved by an older FlexBERT, which did not note what its "
+            "data order depends on; it cannot be continued, but exported and averaged"
+        )
     return data

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -141,3 +142,25 @@ def test_means_of_blocks_vary_as_chance_has_it(
         assert correlation == pytest.approx(0, abs=5 * 0.032)
     drifting = np.sort(in_buckets.reshape(-1, 3000), axis=0).ravel()
     assert bias(drifting)[0] > 2
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_full_disk_is_told_and_not_kept_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", no_room)
+    with pytest.raises(UserError, match=r"No space left on device.*data\.cache"):
+        permutation(NUM_ITEMS, 7, tmp_path)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.usefixtures("on_disk")
+def test_a_damaged_order_is_refused(tmp_path: Path) -> None:
+    permutation(NUM_ITEMS, 7, tmp_path)
+    (file,) = tmp_path.glob("*.order")
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(UserError, match="holds 4999 of 5000 numbers; delete it"):
+        permutation(NUM_ITEMS, 7, tmp_path)

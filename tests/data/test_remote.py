@@ -30,8 +30,9 @@ from streaming.base.storage.download import LocalDownloader
 
 from flexbert.data import shard_cache
 from flexbert.data.corpus_format import CorpusError
+from flexbert.data.file_lock import file_lock
 from flexbert.data.mds import ShardFile
-from flexbert.data.remote import WORK_FOLDER, RemoteFolder, file_lock
+from flexbert.data.remote import WORK_FOLDER, RemoteFolder
 from flexbert.data.shard_cache import RemoteShards
 from tests.data.sftp_server import KEYGEN, SSHD, Proxy, SftpServer, sftp_server
 
