@@ -84,7 +84,7 @@ def saved_data(contents: dict[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = contents["state"]["callbacks"][DataPosition.__qualname__]
     if "order" not in data:
         raise CheckpointError(
-            "the run's newest checkpoint was saved by an older FlexBERT, which did not note what its "
-            "data order depends on; it cannot be continued, but exported and averaged"
+            "the run's newest checkpoint was saved by an older FlexBERT, which did not note what "
+            "its data order depends on; it can be exported, but not continued"
         )
     return data
