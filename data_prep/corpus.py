@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -192,8 +193,12 @@ def write_corpus(
         UserError: if the parts hold too few documents, or too many labels.
     """
     if not any(part.documents for part in parts):
-        rejects = sum(sum(part.rejects.values()) for part in parts)
-        raise UserError(f"the inputs hold no usable document ({rejects:,} rows were rejected)")
+        rejects = sum((Counter(part.rejects) for part in parts), Counter())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
+        raise UserError(
+            f"the inputs hold no usable document; rejected rows: {reasons or 'none'} (which field "
+            "holds the text is said by --text-field)"
+        )
     work = corpus / WORK_FOLDER
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()

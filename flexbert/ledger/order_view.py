@@ -111,13 +111,17 @@ class OrderView:
         return self.stream.window(last).next.pieces
 
     def places(self, part: int, numbers: np.ndarray) -> np.ndarray:
-        """At which places, counted over all epochs, these pieces of a part were drawn (int64)."""
-        drawn = self.drawn[part]
+        """Where these pieces of a part stand in every epoch that was begun (int64, ascending).
+
+        Places count on over epochs; those below ``drawn[part]`` were drawn.
+        """
         size = len(self.stream.mixture.parts[part].pieces)
         order = self.stream.mixture.parts[part].order
-        places = [epoch * size + order.places(epoch, numbers) for epoch in range(-(-drawn // size))]
-        found = np.sort(np.concatenate([np.empty(0, np.int64), *places]))
-        return found[found < drawn]
+        places = [
+            epoch * size + order.places(epoch, numbers)
+            for epoch in range(-(-self.drawn[part] // size))
+        ]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *places]))
 
     def rows_with(self, part: int, numbers: np.ndarray, places: np.ndarray) -> Iterator[Row]:
         """Every row that was trained on with one of these pieces of a part, in order.
@@ -126,7 +130,8 @@ class OrderView:
             places: see :meth:`places`.
         """
         records = self._records
-        windows = np.searchsorted(records[:, 1 + part], places, side="right") - 1
+        drawn = places[places < self.drawn[part]]
+        windows = np.searchsorted(records[:, 1 + part], drawn, side="right") - 1
         for window in np.unique(windows).tolist():
             packed = self.stream.window(self._index.start(records, window))
             for index in range(packed.num_rows):

@@ -18,8 +18,9 @@ def seen(run_folder: Path, corpus: Path, document: int) -> dict[str, Any]:
         ``uses``, one for each piece that stood in a row: stage, step, row of the step's global
         batch, tokens of the document (``first_token``, ``num_tokens``) and which of them were to be
         predicted (``masked``, positions in the document). ``orders``: for every stretch of training
-        how many pieces of the document's part of the mixture were drawn, of how many, and at which
-        places, counted over all epochs, the document's own stand among them.
+        how many pieces of the document's part of the mixture were drawn, of how many an epoch, and
+        at which places the document's own stand, in all epochs that were begun; places count on
+        over epochs, and those at ``drawn`` or beyond were not reached.
 
     Raises:
         UserError: if there is no such run, corpus or document, or the run's corpora have changed.
@@ -94,12 +95,18 @@ def seen_text(result: dict[str, Any]) -> str:
     if not result["uses"]:
         lines.append("not used: no update was trained on any of it")
     for order in result["orders"]:
-        places = ", ".join(f"{place:,}" for place in order["places"]) or "none"
+        drawn = [place for place in order["places"] if place < order["drawn"]]
+        beyond = [place for place in order["places"] if place >= order["drawn"]]
         lines.append(
-            f"{order['stage']}, steps {order['first_step']:,} to {order['last_step']:,}: of "
-            f"{order['of']:,} pieces of {order['source']}, {order['drawn']:,} were drawn, epochs "
-            f"counted on; places of this document's {order['pieces']:,} among them: {places}"
+            f"{order['stage']}, steps {order['first_step']:,} to {order['last_step']:,}: "
+            f"{order['drawn']:,} pieces of {order['source']} were drawn into windows, "
+            f"{order['of']:,} an epoch; this document's stand at {_listed(drawn)} among them"
+            + (f", and at {_listed(beyond)}, which were not reached" if beyond else "")
         )
     if not result["orders"]:
         lines.append("no stage of this run draws from it")
     return "\n".join(lines)
+
+
+def _listed(places: list[int]) -> str:
+    return ", ".join(f"{place:,}" for place in places) or "no place"

@@ -64,7 +64,7 @@ def step_rows_text(result: dict[str, Any], num_characters: int) -> str:
     lines = [f"{result['run']}, {result['stage']}, step {result['step']:,}"]
     for number, segments in enumerate(result["rows"]):
         tokens = sum(segment["num_tokens"] for segment in segments)
-        lines.append(f"row {number}: {len(segments)} documents, {tokens:,} tokens of theirs")
+        lines.append(f"row {number}: {len(segments)} pieces of documents, {tokens:,} tokens")
         for segment in segments:
             text = " ".join(segment["text"].split())
             shown = text if len(text) <= num_characters else f"{text[:num_characters]}..."

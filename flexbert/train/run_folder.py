@@ -97,14 +97,20 @@ def refuse_changed_recipe(
     """
     before, after = flatten(old), flatten(new)
     changed = [
-        f"{key} ({before.get(key, 'absent')} -> {after.get(key, 'absent')})"
+        key
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not _is_among(key, (*OPERATIONAL_KEYS, *accepted))
     ]
     if changed:
+        listed = ", ".join(
+            f"{key} ({before.get(key, 'absent')} -> {after.get(key, 'absent')})" for key in changed
+        )
+        accept = ""
+        if all(_is_among(key, ORDER_KEYS) for key in changed):
+            accept = "; to go on with a new order of the data: data.accept_changed_order=true"
         raise UserError(
-            f"{run_folder} was begun with another recipe; changed: {', '.join(changed)}. "
-            "Give the old values, or another run_name"
+            f"{run_folder} was begun with another recipe; changed: {listed}. "
+            f"Give the old values, or another run_name{accept}"
         )
 
 

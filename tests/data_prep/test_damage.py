@@ -185,7 +185,7 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
         (["--workers", "0"], "not a positive whole number"),
         (["--shard-size", "0mb"], "'0mb' is not a size"),
         (["--shard-size", "8gb"], "--shard-size: a shard is smaller than 4gb"),
-        (["--text-field", "body"], "no usable document (9 rows were rejected)"),
+        (["--text-field", "body"], "no usable document; rejected rows: 9 text field missing"),
         (["--format", "csv"], "--text-field"),
         (["--out", "{tmp}/a.jsonl"], "lies inside the input"),
         (["--out", "{tmp}/a.jsonl/c"], "lies inside the input"),
