@@ -51,7 +51,9 @@ class Checkpointer(Callback):
 def unchanging_contents(resolved: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
     """What every checkpoint of a run holds beside its state: the recipe and the tokenizer."""
     folder = corpora.first.folder / TOKENIZER_FOLDER
-    tokenizer = {file.name: file.read_text() for file in sorted(folder.iterdir())}
+    # Corpora made before they named them have nothing else in that folder.
+    names = corpora.meta.tokenizer_files or sorted(file.name for file in folder.iterdir())
+    tokenizer = {name: (folder / name).read_text() for name in names}
     return {"recipe": resolved, "tokenizer": tokenizer}
 
 

@@ -235,6 +235,20 @@ def test_label_smoothing_and_z_loss_are_trained_on_and_not_evaluated(tiny: Overr
     assert other_eval["eval_loss"] == pytest.approx(plain_eval["eval_loss"], abs=0.1)
 
 
+def test_a_corpus_elsewhere_trains_as_the_local_one(
+    tiny: Overrides, corpus: Path, tmp_path: Path
+) -> None:
+    order = "data.order={name: shard_blocks, block_shards: 1}"
+    local = run(tiny("run_name=local", order))
+    copy = f"data.path={tmp_path / 'copy'}"
+    fetched = run(
+        tiny("run_name=fetched", order, f"data.remote={corpus}", copy, "data.cache_limit=1mb")
+    )
+    assert computed(fetched) == computed(local)
+    for name, weight in final_weights(local).items():
+        assert torch.equal(final_weights(fetched)[name], weight)
+
+
 def test_waiting_for_data_is_told_and_warned_of(
     tiny: Overrides, capsys: pytest.CaptureFixture[str]
 ) -> None:
