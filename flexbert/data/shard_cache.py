@@ -178,12 +178,14 @@ class RemoteShards:
         """Make room for a shard that is not here, and lock it."""
         file, name = self._files[shard], self._names[shard]
         with self._cache_lock():
+            # Asked first: a download that ends meanwhile is then here, and not lost between both.
+            is_being_fetched = self._folder.is_being_fetched(name)
             if self._is_here(shard):
                 self._errors.pop(shard, None)
                 if demanded:
                     os.utime(file.path)
                 return _State.HERE
-            if self._folder.is_being_fetched(name):
+            if is_being_fetched:
                 return _State.FETCHED_ELSEWHERE
             if demanded and (earlier := self._errors.pop(shard, None)):
                 raise earlier
@@ -221,8 +223,10 @@ class RemoteShards:
         """
         if self._limit is None:
             return True
+        # In this order: a download that ends meanwhile counts in both, and not in neither.
+        being_fetched = self._being_fetched()
         opened_at = self._opened_at()
-        taken = opened_at.keys() | self._being_fetched() | wanted
+        taken = opened_at.keys() | being_fetched | wanted
         excess = self._total_bytes(taken) - self._limit
         victims = []
         for shard in self._dispensable(opened_at, demanded=demanded) if excess > 0 else ():

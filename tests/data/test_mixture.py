@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from flexbert.config.data import DataConfig, SourceConfig, UpsampleConfig
+from flexbert.data import pieces as pieces_module
+from flexbert.data import subset as subset_module
 from flexbert.data.corpora import Corpora
 from flexbert.data.corpus import Corpus, Split
 from flexbert.data.corpus_format import CorpusError
@@ -244,3 +246,27 @@ def test_a_small_last_piece_is_shared_with_the_one_before(small_config: DataConf
     ends = (starts + counts)[order][:-1]
     follows = documents[order][1:] == documents[order][:-1]
     np.testing.assert_array_equal(starts[order][1:][follows], ends[follows])
+
+
+def test_large_corpora_share_what_small_ones_hold_in_memory(
+    small_config: DataConfig, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents of a subset and where long ones are cut come from files, made once."""
+    upsample = UpsampleConfig(lengths={"60": 2.0, "200": 6.0}, labels={"high": 2.0})
+    source = SourceConfig(upsample=upsample)
+    _, _, in_memory = mixed(small_config, folders, long=source)
+    expected = [window.drawn for window in itertools.islice(in_memory.windows(), 8)]
+    for module in (pieces_module, subset_module):
+        monkeypatch.setattr(module, "IN_MEMORY", 5)
+        monkeypatch.setattr(module, "_CHUNK", 7)
+    made = []
+    for _ in range(2):
+        _, _, shared = mixed(small_config, folders, long=source)
+        for window, drawn in zip(shared.windows(), expected, strict=False):
+            np.testing.assert_array_equal(window.drawn.parts, drawn.parts)
+            np.testing.assert_array_equal(window.drawn.numbers, drawn.numbers)
+            np.testing.assert_array_equal(window.drawn.lengths, drawn.lengths)
+        files = [f for f in small_config.cache.iterdir() if f.suffix != ".lock"]
+        assert {f.suffix for f in files} >= {".documents", ".tokens", ".long", ".ends"}
+        made.append({(f.name, f.stat().st_ino, f.stat().st_mtime_ns) for f in files})
+    assert made[0] == made[1]
