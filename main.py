@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from flexbert.components import load_recipe
-from flexbert.errors import run_command
+from flexbert.errors import OneLineParser, run_command
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("recipe", type=Path, help="a YAML recipe, for instance yamls/base.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
-    arguments = parser.parse_args()
 
     def command() -> int:
+        arguments = parser.parse_args()
         loaded = load_recipe(arguments.recipe, arguments.overrides)
         # Composer takes seconds to import, so a wrong recipe is refused before it is.
         from flexbert.train.trainer import train

@@ -6,20 +6,13 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from data_prep.huggingface import SYNTAX
 from data_prep.rows import MAX_CHARACTERS, Fields
 from data_prep.sources import FORMATS, Inputs, default_part_bytes, find_inputs
 from data_prep.values import num_cores, positive, shard, share, size, whole_number
-from flexbert.errors import UserError, run_command
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as any other mistake of the user: in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
+from flexbert.errors import OneLineParser, UserError, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(command)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="python -m data_prep", description="From text to a corpus.", allow_abbrev=False
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

@@ -22,7 +22,7 @@ from typing import Any
 
 from data_prep.duplicates import find_repeats
 from data_prep.encoding import CorpusTokenizer
-from data_prep.manifest import WHOLE, Manifest
+from data_prep.manifest import MANIFEST_FILE, WHOLE, Manifest
 from data_prep.parts import Part
 from data_prep.pictures import draw_report
 from data_prep.report import format_report, make_report, write_report
@@ -195,6 +195,9 @@ def write_corpus(
     if not any(part.documents for part in parts):
         rejects = sum((Counter(part.rejects) for part in parts), Counter())
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
+        # What made nothing is not to stand in the way of the corrected command.
+        shutil.rmtree(corpus / PARTS_FOLDER, ignore_errors=True)
+        (corpus / MANIFEST_FILE).unlink(missing_ok=True)
         raise UserError(
             f"the inputs hold no usable document; rejected rows: {reasons or 'none'} (which field "
             "holds the text is said by --text-field)"

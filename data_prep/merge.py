@@ -36,6 +36,8 @@ def merge_shards(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: 
         UserError: if a shard is missing, unfinished, damaged, given twice or made from something
             else than the others.
     """
+    if corpus.resolve() in (folder.resolve() for folder in folders):
+        raise UserError(f"--out {corpus} is one of the shards; give a folder of its own")
     shards = _in_order(folders)
     manifest = replace(Manifest.read(shards[0]), shard=WHOLE)
     tokenizer = CorpusTokenizer(shards[0] / TOKENIZER_FOLDER)

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from flexbert.components import load_recipe
-from flexbert.errors import UserError, run_command
+from flexbert.errors import OneLineParser, UserError, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: arguments.run(arguments))
+
+    def command() -> int:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        return code
+
+    return run_command(command)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="flexbert", allow_abbrev=False)
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="flexbert", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     plan = commands.add_parser(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 
 class UserError(Exception):
     """Something the user gave is wrong; the message says where, what, and the nearest right one."""
 
     exit_code = 2
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports a wrong command line as any other mistake of the user: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 class ConfigError(UserError):

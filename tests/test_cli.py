@@ -234,3 +234,21 @@ def test_planning_imports_neither_composer_nor_transformers() -> None:
         "assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["seen", "corpus", "x", "--run", "run"], "argument document: invalid int value: 'x'"),
+        (["seen", "corpus", "3"], "the following arguments are required: --run"),
+        (["rows", "run"], "the following arguments are required: step"),
+        (["pan"], "invalid choice: 'pan'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert problem in line

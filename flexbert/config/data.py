@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from flexbert.config.decode import run_time
 from flexbert.config.num_bytes import NumBytes
@@ -42,10 +42,12 @@ class OrderConfig(Component, ABC, family="order"):
     """In which order the pieces of a source are seen.
 
     Attributes:
-        needs_all_shards: whether all shards have to be at hand at any time.
+        shards_at_hand: how many shards have to be at hand at any time; ``None`` is all of them.
     """
 
-    needs_all_shards: ClassVar[bool]
+    @property
+    @abstractmethod
+    def shards_at_hand(self) -> int | None: ...
 
     @abstractmethod
     def build(self, pieces: Pieces, key: OrderKey, cache: Path) -> Order:

@@ -180,7 +180,11 @@ class Split:
     @property
     def num_bytes(self) -> int:
         """Of all its shards."""
-        return sum(file.num_bytes for file in self._files)
+        return self.bytes_of_largest(None)
+
+    def bytes_of_largest(self, num_shards: int | None) -> int:
+        """Of its so many largest shards; of all for ``None``."""
+        return sum(sorted((file.num_bytes for file in self._files), reverse=True)[:num_shards])
 
     @property
     def fetches(self) -> bool:

@@ -238,14 +238,17 @@ def training_mixture(
 def _check_cache_limit(split: Split, source: SourceConfig, config: DataConfig) -> None:
     """Refuse an order that would need more of a remote split than is kept of it."""
     limit = config.cache_limit
-    if source.remote is None or limit is None or not config.order.needs_all_shards:
+    if source.remote is None or limit is None:
         return
-    if split.num_bytes > limit.value:
+    needed = split.bytes_of_largest(config.order.shards_at_hand)
+    if needed > limit.value:
+        advice = f"set it to at least {-(-needed >> 20)}mb"
+        if config.order.shards_at_hand is None:
+            advice += ", or use data.order={name: shard_blocks}"
         raise ConfigError(
             "data.cache_limit",
-            f"{limit.plain()} holds less than the {split.num_bytes:,} bytes of {split.folder}, and "
-            f"the order {config.order.name} needs all of them at hand; with a limit use "
-            "data.order={name: shard_blocks}",
+            f"{limit.plain()} is too little: with data.order.name={config.order.name} up to "
+            f"{needed:,} bytes of {split.folder} have to be at hand; {advice}",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numba import njit
@@ -55,7 +55,9 @@ class Order(Protocol):
 class GlobalOrderConfig(OrderConfig):
     """A PCG64DXSM permutation of all pieces of a source, another one each epoch."""
 
-    needs_all_shards: ClassVar[bool] = True
+    @property
+    def shards_at_hand(self) -> int | None:
+        return None
 
     def build(self, pieces: Pieces, key: OrderKey, cache: Path) -> Order:
         return GlobalOrder(pieces, key, cache)
@@ -70,12 +72,16 @@ class ShardBlocksConfig(OrderConfig):
         block_shards: shards whose pieces are shuffled together.
     """
 
-    needs_all_shards: ClassVar[bool] = False
     block_shards: int = 32
 
     def __post_init__(self) -> None:
         if self.block_shards < 1:
             raise ConfigError("block_shards", f"must be at least 1, got {self.block_shards}")
+
+    @property
+    def shards_at_hand(self) -> int | None:
+        # Where a window straddles two blocks, and the next is being fetched.
+        return 3 * self.block_shards
 
     def build(self, pieces: Pieces, key: OrderKey, cache: Path) -> Order:
         return ShardBlocksOrder(pieces, key, self.block_shards)

@@ -98,9 +98,10 @@ def subsets(split: Split, upsample: UpsampleConfig, cache: Path | None) -> list[
         ConfigError: if the corpus does not know a label, or no document is left.
     """
     known = split.meta.labels
+    named = [label for label in known if label]
     for label in upsample.labels:
         if label not in known:
-            problem = f"{split.folder.parent} has no such label; {did_you_mean(label, known)}"
+            problem = f"{split.folder.parent} has no such label; {did_you_mean(label, named)}"
             raise ConfigError(f"upsample.labels.{label}", problem)
     by_factor: dict[float, list[str]] = {}
     for label in known if upsample.labels else ():

@@ -92,7 +92,9 @@ def seen_text(result: dict[str, Any]) -> str:
             f"{use['stage']}, step {use['step']:,}, row {use['row']} from {use['begin']}: "
             f"tokens {use['first_token']:,} to {end - 1:,}; masked: {masked}"
         )
-    if not result["uses"]:
+    if not result["orders"]:
+        lines.append("not used: no stage of this run draws from it (is it the run's corpus?)")
+    elif not result["uses"]:
         lines.append("not used: no update was trained on any of it")
     for order in result["orders"]:
         drawn = [place for place in order["places"] if place < order["drawn"]]
@@ -103,8 +105,6 @@ def seen_text(result: dict[str, Any]) -> str:
             f"{order['of']:,} an epoch; this document's stand at {_listed(drawn)} among them"
             + (f", and at {_listed(beyond)}, which were not reached" if beyond else "")
         )
-    if not result["orders"]:
-        lines.append("no stage of this run draws from it")
     return "\n".join(lines)
 
 

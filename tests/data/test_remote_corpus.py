@@ -71,6 +71,12 @@ def test_a_global_order_keeps_every_shard(
     limited = replace(fetched, cache_limit=NumBytes(1 << 18))
     with pytest.raises(ConfigError, match="name: shard_blocks"):
         batches(limited, 1)
+    # Three blocks of two shards have to be at hand.
+    blocks = replace(
+        limited, order=ShardBlocksConfig(block_shards=2), cache_limit=NumBytes(1 << 16)
+    )
+    with pytest.raises(ConfigError, match=r"too little: .* set it to at least 1mb"):
+        batches(blocks, 1)
     with pytest.raises(ConfigError, match="would do nothing: no corpus is remote"):
         replace(local, order=GlobalOrderConfig(), cache_limit=NumBytes(1))
 

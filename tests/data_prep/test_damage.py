@@ -255,3 +255,24 @@ def test_the_command_itself_exits_with_2_and_no_traceback(tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_command_that_made_nothing_does_not_stand_in_the_way(
+    tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.dumps({"body": f"document {n}"}) for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    command = ["corpus", "--tokenizer", tokenizer, "--out", tmp_path / "c", "--validation", 0.2]
+    command = [str(word) for word in (*command, "--quiet", tmp_path / "a.jsonl")]
+    assert main(command) == 2
+    assert "rejected rows: 40 text field missing" in capsys.readouterr().err
+    assert main([*command, "--text-field", "body"]) == 0
+    assert Corpus.open(tmp_path / "c").meta.splits["train"].documents > 20
+
+
+def test_a_merge_does_not_write_into_a_shard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = [str(tmp_path / "s0"), str(tmp_path / "s1")]
+    assert main(["merge", "--out", shards[1], *shards]) == 2
+    assert "s1 is one of the shards; give a folder of its own" in capsys.readouterr().err

@@ -165,7 +165,7 @@ def test_a_document_that_was_not_used_is_proven_so(
         assert order["drawn"] < order["of"]
     elsewhere = seen(recorded.folder, second_corpus, 0)
     assert elsewhere["uses"] == elsewhere["orders"] == []
-    assert "no stage of this run draws from it" in seen_text(elsewhere)
+    assert "not used: no stage of this run draws from it" in seen_text(elsewhere)
     arguments = ["seen", str(corpus), "999999", "--run", str(recorded.folder)]
     assert flexbert(arguments) == 2
     assert "no document 999999" in capsys.readouterr().err
