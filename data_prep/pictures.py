@@ -63,7 +63,7 @@ def _draw_lengths(axes: Axes, report: dict[str, Any], what: str, colour: str) ->
     axes.set_xticks(ticks, [_short(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(bins[0], bins[-1])
-    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.set_xlabel("tokens in a document")
