@@ -10,7 +10,6 @@ One machine of several makes only its share of the parts, and ``shard.json`` is 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections import Counter
@@ -40,6 +39,7 @@ from flexbert.data.corpus_format import (
     CorpusMeta,
     SplitMeta,
 )
+from flexbert.data.file_lock import file_lock
 from flexbert.errors import UserError
 
 PARTS_FOLDER = "parts"
@@ -167,11 +167,9 @@ def only_writer(corpus: Path) -> Iterator[None]:
     Raises:
         UserError: if another process holds it.
     """
-    with open(corpus / LOCK_FILE, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{corpus} is being written by another process; wait for it") from error
+    with file_lock(corpus / LOCK_FILE, wait=False) as held:
+        if not held:
+            raise UserError(f"{corpus} is being written by another process; wait for it")
         yield
 
 

@@ -6,6 +6,7 @@ worker holds one batch of text, and what it made of it goes to disk at once.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -17,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import replace
 from io import BufferedWriter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,10 @@ from data_prep.readers import read_piece
 from data_prep.rows import Fields, Reject
 from data_prep.sources import Piece
 from flexbert.data.corpus_format import LABELS_FILE, LENGTHS_FILE, MAX_LABELS
+from flexbert.data.file_lock import file_lock
 from flexbert.errors import UserError
+
+WORKERS_LOCK = ".workers"
 
 
 def part_folder(folder: Path, number: int) -> Path:
@@ -53,8 +58,9 @@ def tokenize_parts(
     Raises:
         UserError: if an input cannot be read, there are too many labels, or a worker was killed.
     """
-    for leftover in folder.glob(".part-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    with file_lock(folder / WORKERS_LOCK):  # once the last worker of a killed run is gone
+        for leftover in folder.glob(".part-*"):
+            shutil.rmtree(leftover)
     finished = _finished_parts(parts, folder, tokenizer.dtype)
     labels = {label for part in finished.values() for label in part.labels or ()}
     sizes = {number: sum(piece.size for piece in pieces) for number, pieces in parts.items()}
@@ -65,7 +71,7 @@ def tokenize_parts(
             processes,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
-            initargs=(tokenizer.folder, workers // processes),
+            initargs=(folder / WORKERS_LOCK, tokenizer.folder, workers // processes),
         )
         progress = tqdm(
             desc="tokenize",
@@ -122,20 +128,26 @@ def _finished_parts(
 _tokenizer: CorpusTokenizer  # of this worker process
 
 
-def _start_worker(tokenizer: Path, threads: int) -> None:
+def _start_worker(lock: Path, tokenizer: Path, threads: int) -> None:
+    """Set this worker up, and end it when its parent is killed: it would wait for ever.
+
+    Until it ends it shares ``lock``, so that the next run knows when nobody writes any more.
+    """
     global _tokenizer
+    fcntl.flock(os.open(lock, os.O_RDONLY), fcntl.LOCK_SH)  # never closed
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    if not parent.is_alive():
+        os._exit(1)  # the lock came too late: the next run may have begun
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
     os.environ["RAYON_NUM_THREADS"] = str(threads)
     _tokenizer = CorpusTokenizer(tokenizer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """End this worker when its parent was killed; a pool's worker would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Part:
@@ -185,13 +197,7 @@ def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Pa
         labels=tuple(labels) if fields.label is not None else None,
     )
     part.write_counts()
-    try:
-        temporary.rename(finished)
-    except OSError:
-        # A worker of a killed run was not gone yet and has made the same part.
-        if not finished.is_dir():
-            raise
-        shutil.rmtree(temporary)
+    temporary.rename(finished)
     return replace(part, folder=finished)
 
 
