@@ -147,7 +147,7 @@ class DataConfig:
     max_length: int
     merge_below: int = 0
     row_length: int
-    mask_rate: float = 0.3
+    mask_rate: float
     mask_split: MaskSplit = field(default_factory=MaskSplit)
     window: int = 16_384
     num_workers: int = 1

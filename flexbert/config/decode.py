@@ -84,10 +84,16 @@ class _Decoder:
         )
 
     def _dict(self, tp: Any, node: Any, path: tuple[str, ...]) -> dict[str, Any]:
-        if not isinstance(node, Mapping):
+        """A mapping of names: null empties it, or takes out an entry that cannot be null."""
+        if not isinstance(node, Mapping | None):
             raise ConfigError(_dotted(path), f"expected a mapping, got {_show(node)}")
         item = get_args(tp)[1]
-        return {str(key): self.value(item, value, (*path, str(key))) for key, value in node.items()}
+        may_be_null = type(None) in get_args(item)
+        return {
+            str(key): self.value(item, value, (*path, str(key)))
+            for key, value in (node or {}).items()
+            if value is not None or may_be_null
+        }
 
     def _component(self, family: type[Component], node: Any, path: tuple[str, ...]) -> Any:
         known = members(family.family)

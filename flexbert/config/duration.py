@@ -43,6 +43,10 @@ class Duration:
             raise ValueError(f"tokens and batches are whole numbers, got {text!r}")
         return cls(int(value), unit)
 
+    def of(self, whole: Duration) -> Duration:
+        """A fraction as what it is of ``whole``; anything else as it is."""
+        return Duration(self.value * whole.value, whole.unit) if self.unit == "dur" else self
+
     def plain(self) -> str:
         """The YAML spelling."""
         return f"{self.value:g}{self.unit}" if self.unit == "dur" else f"{self.value}{self.unit}"

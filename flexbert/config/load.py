@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flexbert.config.decode import MISSING, decode
-from flexbert.config.encode import encode
 from flexbert.config.schema import Recipe
+from flexbert.config.stages import decode_stages, encode_stages, refuse_shadowed, settle_stages
+from flexbert.config.tree import expand_dotted, merge
 from flexbert.errors import ConfigError, UserError, did_you_mean
 
 INCLUDE = "include"
@@ -26,14 +27,45 @@ class LoadedRecipe:
     """A recipe, and what is told of it.
 
     Attributes:
-        recipe: the typed recipe.
-        resolved: the same as plain containers, defaults written out: what ``config.yaml`` holds.
+        stages: the typed recipe of each stage, by its name, in order.
         missing: dotted paths of values that a run needs and that are yet ``???``.
     """
 
-    recipe: Recipe
-    resolved: dict[str, Any]
-    missing: tuple[str, ...]
+    stages: Mapping[str, Recipe]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Recipe:
+        """The first stage's recipe; what belongs to the whole run is the same in all."""
+        return next(iter(self.stages.values()))
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Plain containers that are the same recipe, defaults written out: ``config.yaml``."""
+        return encode_stages(self.stages)
+
+    def runs(self) -> list[LoadedRecipe]:
+        """This recipe, or one for each of several checkpoints to start from.
+
+        Raises:
+            ConfigError: if two of them would have the same name.
+        """
+        starts = self.first.start_from
+        if len(starts) <= 1:
+            return [self]
+        names = [f"{self.first.run_name}-{path.stem}" for path in starts]
+        if len(set(names)) < len(names):
+            raise ConfigError("start_from", "two checkpoints of the same name: give a run to each")
+        return [
+            replace(
+                self,
+                stages={
+                    stage: replace(recipe, run_name=name, start_from=(path,))
+                    for stage, recipe in self.stages.items()
+                },
+            )
+            for name, path in zip(names, starts, strict=True)
+        ]
 
 
 def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False) -> LoadedRecipe:
@@ -47,10 +79,18 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
         UserError: if a file cannot be read or an override is no ``key=value`` pair.
         ConfigError: if the merged tree is not a recipe.
     """
-    tree = derive(merge(DEFAULTS, read_tree(path)), overrides_tree(overrides))
+    given = overrides_tree(overrides)
+    beneath = merge(DEFAULTS, read_tree(path))
+    tree = settle_stages(beneath, given, derive(beneath, given), reorder=False)
+    refuse_shadowed(tree, given)
     missing: list[str] | None = [] if planning else None
-    recipe = decode(Recipe, complete_layers(sources_for_path(interpolate(tree))), missing)
-    return LoadedRecipe(recipe=recipe, resolved=encode(recipe), missing=tuple(missing or ()))
+
+    def decode_one(stage: Mapping[str, Any]) -> Recipe:
+        plain = sources_for_path(interpolate(stage))
+        return decode(Recipe, listed_starts(complete_layers(plain)), missing)
+
+    stages = decode_stages(tree, decode_one)
+    return LoadedRecipe(stages=stages, missing=tuple(dict.fromkeys(missing or ())))
 
 
 def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -66,7 +106,8 @@ def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name in includes:
         tree = merge(tree, read_tree(path.parent / name, (*including, path.resolve())))
-    return derive(tree, expand_dotted(own))
+    own = expand_dotted(own)
+    return settle_stages(tree, own, derive(tree, own), reorder=True)
 
 
 def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
@@ -82,39 +123,6 @@ def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{pair!r}: the value is not YAML ({_first_line(error)})") from None
         tree = merge(tree, expand_dotted({key: value}))
     return tree
-
-
-def expand_dotted(node: Any) -> Any:
-    """``{a.b: 1}`` to ``{a: {b: 1}}`` at every depth, so that dotted keys merge as nodes."""
-    if isinstance(node, Mapping):
-        tree: dict[str, Any] = {}
-        for key, value in node.items():
-            nested = expand_dotted(value)
-            for part in reversed(str(key).split(".")):
-                nested = {part: nested}
-            tree = merge(tree, nested)
-        return tree
-    return [expand_dotted(item) for item in node] if isinstance(node, list) else node
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` on top of ``base``: mappings merge, lists and scalars replace.
-
-    A node that names another component than its base replaces it whole: the fields of one class
-    mean nothing to another.
-    """
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if (
-            isinstance(old, Mapping)
-            and isinstance(value, Mapping)
-            and value.get("name", old.get("name")) == old.get("name")
-        ):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def derive(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,6 +158,12 @@ def sources_for_path(tree: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Mapping) and data.get("sources") and data.get("path") == MISSING:
         return {**tree, "data": {**data, "path": None}}
     return dict(tree)
+
+
+def listed_starts(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """One checkpoint to start from may be given without a list around it."""
+    start = tree.get("start_from")
+    return {**tree, "start_from": [start] if isinstance(start, str) else start or []}
 
 
 def complete_layers(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
+from flexbert.config.init_from import InitFromConfig
 from flexbert.config.model import ModelConfig
 from flexbert.config.training import (
     BatchConfig,
@@ -16,6 +17,7 @@ from flexbert.config.training import (
     EvaluationConfig,
     LoggingConfig,
     LossConfig,
+    MovingAverageConfig,
     OptimizerConfig,
     ScheduleConfig,
 )
@@ -27,7 +29,7 @@ Compile = Literal["auto", "always", "never"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run, from random weights to its last checkpoint.
+    """One stage of a run, with what belongs to the run.
 
     Attributes:
         run_name: the run's folder is ``runs_folder/run_name``.
@@ -36,7 +38,17 @@ class Recipe:
         compile: torch.compile. ``auto`` compiles on GPUs what can be compiled and says what cannot;
             ``always`` does on any device and refuses to train where a part cannot.
         deterministic: only operations that give the same bits every time; slower on GPUs.
-        duration: length of training, in real tokens (padding never counts) or in updates.
+        stage: run this stage alone.
+        init_from: take a new model's weights from another one's; nothing else is carried over.
+        start_from: checkpoints to go on from with this recipe: weights, the optimizer's state,
+            clocks and, unless ``stage`` names a stage to begin, the place in the data. Several are
+            as many runs, one after the other.
+        schedule: of the learning rate.
+        weight_decay_schedule: of the weight decay, beside what the optimizer's own formula takes
+            from the learning rate; none keeps it.
+        mask_rate_schedule: of ``data.mask_rate``; none keeps it.
+        duration: length of the stage, in real tokens (padding never counts) or in updates.
+        moving_average: keep an exponential moving average of the weights beside them.
     """
 
     run_name: str
@@ -45,13 +57,19 @@ class Recipe:
     precision: Precision = "amp_bf16"
     compile: Compile = "auto"
     deterministic: bool = False
+    stage: str | None = None
+    init_from: InitFromConfig | None = None
+    start_from: tuple[Path, ...] = ()
     model: ModelConfig
     data: DataConfig
     loss: LossConfig
     batch: BatchConfig
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
+    weight_decay_schedule: ScheduleConfig | None = None
+    mask_rate_schedule: ScheduleConfig | None = None
     duration: Duration
+    moving_average: MovingAverageConfig | None = None
     evaluation: EvaluationConfig
     checkpoints: CheckpointConfig
     logging: LoggingConfig = LoggingConfig()
@@ -85,10 +103,16 @@ class Recipe:
                 "data.max_length",
                 f"{self.data.max_length} is more than the {longest} positions of model.embedding",
             )
+        if self.init_from is not None and self.start_from:
+            raise ConfigError(
+                "init_from", "would do nothing: start_from brings weights and all the rest"
+            )
         with config_errors_under("batch"):
-            self.batch.rows(self.data)
-        with config_errors_under("schedule"):
-            self.schedule.check(self.duration)
+            self.batch.check(self.data, self.duration)
+        for key in ("schedule", "weight_decay_schedule", "mask_rate_schedule"):
+            if (schedule := getattr(self, key)) is not None:
+                with config_errors_under(key):
+                    schedule.check(self.duration)
 
     @property
     def run_folder(self) -> Path:

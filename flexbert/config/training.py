@@ -4,41 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
+from flexbert.config.optimizer import OptimizerConfig as OptimizerConfig
 from flexbert.config.registry import Component
-from flexbert.errors import ConfigError
+from flexbert.errors import ConfigError, config_errors_under
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.optim import Optimizer
+    from torch import Tensor
 
     from flexbert.recipe.clock import StageClock
 
 
-class OptimizerConfig(Component, ABC, family="optimizer"):
-    """Every member has these two: a schedule scales the first, and both are set at each update."""
-
-    lr: float
-    weight_decay: float
-
-    @abstractmethod
-    def build(self, model: nn.Module) -> Optimizer:
-        """An optimizer over the model's parameters, grouped by rule."""
-
-    @abstractmethod
-    def hyperparameters(self, group: dict[str, Any], multiplier: float) -> dict[str, Any]:
-        """What a parameter group holds while the schedule stands at ``multiplier``.
-
-        Set on the group before every update, so that values that come back with a checkpoint are
-        never used.
-        """
-
-
 class ScheduleConfig(Component, ABC, family="schedule"):
-    """The learning rate as a fraction of its base value, a pure function of the stage's clock."""
+    """A fraction of a base value, the learning rate's say: a pure function of the stage's clock."""
 
     @abstractmethod
     def check(self, duration: Duration) -> None:
@@ -46,7 +27,7 @@ class ScheduleConfig(Component, ABC, family="schedule"):
 
     @abstractmethod
     def multiplier(self, clock: StageClock) -> float:
-        """The fraction of the base learning rate for the update that starts at ``clock``."""
+        """The fraction of the base value, in [0, 1], for the update that starts at ``clock``."""
 
 
 class LossConfig(Component, ABC, family="loss"):
@@ -56,38 +37,123 @@ class LossConfig(Component, ABC, family="loss"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchWarmupConfig:
+    """Smaller batches at the beginning of a stage, each size for the same number of updates.
+
+    Sizes run from ``start`` upwards and stop below ``batch.size`` (ModernBERT, arXiv 2412.13663,
+    section 2.2.2).
+
+    Attributes:
+        start: sequences in the first updates.
+        duration: length of all these sizes together; tokens are counted as if rows were full.
+        increment: by how much a size is larger than the one before; ``start`` unless told.
+    """
+
+    start: int
+    duration: Duration
+    increment: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("start", "increment"):
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ConfigError(key, f"must be positive, got {value}")
+
+    def sizes(self, full: int) -> tuple[int, ...]:
+        """All sizes below ``full``, ascending."""
+        return tuple(range(self.start, full, self.increment or self.start))
+
+    def updates_each(self, full: int, max_length: int, stage: Duration) -> int:
+        """The number n of updates for which ``n * sum(sizes) * max_length`` is nearest to the
+        warmup's tokens; or n times the number of sizes to its updates.
+
+        Args:
+            stage: the stage's length.
+
+        Raises:
+            ConfigError: if that is none.
+        """
+        sizes, span = self.sizes(full), self.duration.of(stage)
+        each = len(sizes) if span.unit == "ba" else sum(sizes) * max_length
+        if updates := round(span.value / each):
+            return updates
+        raise ConfigError(
+            "duration",
+            f"{self.duration} is too short: one update of each of {len(sizes)} sizes takes "
+            f"{each}{span.unit}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchConfig:
     """
     Attributes:
         size: sequences of ``data.max_length`` tokens in one update, over all processes; so
             ``size * max_length / row_length`` packed rows.
+        warmup: smaller batches at the beginning of the stage.
         microbatch_rows: most packed rows in one forward pass of one process. It changes speed and
             memory, never the result.
     """
 
     size: int
+    warmup: BatchWarmupConfig | None = None
     microbatch_rows: int = 1
 
     def __post_init__(self) -> None:
         for key in ("size", "microbatch_rows"):
             if getattr(self, key) <= 0:
                 raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
+        if self.warmup is not None and not self.warmup.sizes(self.size):
+            raise ConfigError(
+                "warmup.start", f"must be below size {self.size}, got {self.warmup.start}"
+            )
 
-    def rows(self, data: DataConfig) -> int:
-        """Packed rows in one update, over all processes.
+    def check(self, data: DataConfig, duration: Duration) -> None:
+        """Refuse sizes that are no whole rows, and a warmup that a stage has no room for.
 
         Raises:
-            ConfigError: if that is no whole number.
+            ConfigError: naming the key.
         """
-        rows, rest = divmod(self.size * data.max_length, data.row_length)
-        if rest:
-            nearest = max(1, round(self.size * data.max_length / data.row_length))
-            raise ConfigError(
-                "size",
-                f"{self.size} sequences of {data.max_length} tokens are no whole number of rows of "
-                f"{data.row_length}; nearest: {nearest * data.row_length / data.max_length:g}",
-            )
-        return rows
+        if self.size * data.max_length % data.row_length:
+            raise ConfigError("size", _no_whole_rows(self.size, data))
+        if self.warmup is None:
+            return
+        for size in self.warmup.sizes(self.size):
+            if size * data.max_length % data.row_length:
+                key = "start" if size == self.warmup.start else "increment"
+                raise ConfigError(f"warmup.{key}", _no_whole_rows(size, data))
+        length = self.warmup.duration
+        if length.unit == duration.unit and length.value > duration.value:
+            raise ConfigError("warmup.duration", f"{length} is longer than the stage's {duration}")
+        with config_errors_under("warmup"):
+            self.warmup.updates_each(self.size, data.max_length, duration)
+
+
+def _no_whole_rows(size: int, data: DataConfig) -> str:
+    rows = max(1, round(size * data.max_length / data.row_length))
+    return (
+        f"{size} sequences of {data.max_length} tokens are no whole number of rows of "
+        f"{data.row_length}; nearest: {rows * data.row_length / data.max_length:g}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingAverageConfig:
+    """An exponential moving average of the weights, kept beside them and in checkpoints.
+
+    Attributes:
+        decay: share of the average that an update of it keeps.
+        every: updates of the weights for one of the average.
+    """
+
+    decay: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.decay < 1:
+            raise ConfigError("decay", f"must lie between 0 and 1, got {self.decay}")
+        if self.every <= 0:
+            raise ConfigError("every", f"must be positive, got {self.every}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +168,7 @@ class EvaluationConfig:
     """
 
     interval: Duration
-    mask_rate: float = 0.15
+    mask_rate: float
     rows: int | None = None
     microbatch_rows: int = 1
 

@@ -9,12 +9,11 @@ import pytest
 from flexbert.components import load_recipe
 from flexbert.config.load import (
     complete_layers,
-    expand_dotted,
     interpolate,
-    merge,
     overrides_tree,
     read_tree,
 )
+from flexbert.config.tree import expand_dotted, merge
 from flexbert.errors import ConfigError, UserError
 from tests.conftest import TINY_RECIPE
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flexbert.components import load_recipe
-from flexbert.config.decode import decode
-from flexbert.config.schema import Recipe
 from flexbert.errors import ConfigError
-from flexbert.recipe.stages import stages
 from tests.conftest import REPOSITORY, TINY_RECIPE
 
 SHIPPED = sorted((REPOSITORY / "yamls").glob("*.yaml"))
@@ -23,27 +21,13 @@ def test_a_shipped_recipe_is_complete_but_for_its_corpus(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_resolved_recipe_decodes_to_the_same_recipe(path: Path) -> None:
+def test_a_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     loaded = load_recipe(path, ["data.path=somewhere"])
-    assert decode(Recipe, loaded.resolved) == loaded.recipe
-
-
-@pytest.mark.parametrize(
-    ("name", "rows", "tokens", "updates"),
-    [
-        # 4608 and 4928 sequences of 1024 tokens; 1.719T and 900B (arXiv 2412.13663, table 3).
-        ("base", 576, 4_718_592, -(-1_719_000_000_000 // 4_718_592)),
-        ("large", 616, 5_046_272, -(-900_000_000_000 // 5_046_272)),
-    ],
-)
-def test_batches_and_steps_follow_from_the_published_numbers(
-    name: str, rows: int, tokens: int, updates: int
-) -> None:
-    recipe = load_recipe(REPOSITORY / "yamls" / f"{name}.yaml", [], planning=True).recipe
-    (stage,) = stages(recipe)
-    assert recipe.batch.rows(recipe.data) == rows
-    assert stage.nominal_tokens_per_update == tokens
-    assert stage.nominal_updates == updates
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(loaded.resolved, sort_keys=False))
+    again = load_recipe(config, [])
+    assert again.stages == loaded.stages
+    assert again.resolved == loaded.resolved
 
 
 @pytest.mark.parametrize(
@@ -66,7 +50,7 @@ def test_batches_and_steps_follow_from_the_published_numbers(
         ("duration=0.5dur", "duration", ["tok or ba"]),
         ("duration=0tok", "duration", ["positive"]),
         ("schedule.warmup=20ba", "schedule.warmup", ["longer together"]),
-        ("schedule.decay=100tok", "schedule.decay", ["cannot be counted back"]),
+        ("schedule.decay=100tok", "schedule.decay", ["cannot be placed"]),
         ("schedule.decay=0ba", "schedule.final_fraction", ["would do nothing"]),
         ("schedule.final_fraction=2", "schedule.final_fraction", ["between 0 and 1"]),
         ("schedule.decay_shape=sqrt", "schedule.decay_shape", ["unknown value"]),
