@@ -27,12 +27,11 @@ class StageClock:
 
     def elapsed_in(self, span: Duration) -> int:
         """Progress in the unit that ``span`` is counted in (a fraction counts in the stage's)."""
-        unit = self.duration.unit if span.unit == "dur" else span.unit
-        return self.tokens if unit == "tok" else self.updates
+        return self.tokens if span.of(self.duration).unit == "tok" else self.updates
 
     def length_of(self, span: Duration) -> float:
         """``span`` as a number of the unit that :meth:`elapsed_in` reports."""
-        return span.value * self.duration.value if span.unit == "dur" else span.value
+        return span.of(self.duration).value
 
 
 def crossed(interval: Duration, before: StageClock, after: StageClock) -> bool:

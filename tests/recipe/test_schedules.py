@@ -8,9 +8,10 @@ import math
 import pytest
 
 from flexbert.config.duration import Duration
+from flexbert.config.training import ScheduleConfig
 from flexbert.errors import ConfigError
 from flexbert.recipe.clock import StageClock, crossed
-from flexbert.recipe.schedules import Constant, Trapezoidal
+from flexbert.recipe.schedules import Constant, Cosine, InverseSqrt, Trapezoidal
 
 TOTAL, WARMUP, DECAY, FINAL = 1000, 100, 300, 0.001
 
@@ -90,14 +91,65 @@ def test_a_stage_in_batches_counts_batches() -> None:
         (trapezoid(warmup=Duration(800, "tok")), "1000tok", "warmup"),
         (Trapezoidal(warmup=Duration(30, "ba")), "20ba", "warmup"),
         (Trapezoidal(final_fraction=0.1), "1000tok", "final_fraction"),
+        (Cosine(warmup=Duration(5, "ba")), "1000tok", "warmup"),
+        (Cosine(warmup=Duration(1000, "tok")), "1000tok", "warmup"),
+        (InverseSqrt(), "1000tok", "timescale"),
+        (InverseSqrt(warmup=Duration(5, "ba")), "1000tok", "warmup"),
+        (InverseSqrt(timescale=Duration(5, "ba")), "1000tok", "timescale"),
+        (
+            InverseSqrt(warmup=Duration(10, "tok"), decay=Duration(100, "tok"), final_fraction=0.5),
+            "1000tok",
+            "final_fraction",
+        ),
     ],
 )
 def test_a_combination_without_meaning_is_refused(
-    schedule: Trapezoidal, duration: str, path: str
+    schedule: ScheduleConfig, duration: str, path: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
         schedule.check(Duration.parse(duration))
     assert error.value.path == path
+
+
+@pytest.mark.parametrize("n", [0, 50, 99, 100, 101, 550, 999, 1000, 1001, 5000])
+def test_cosine_equals_its_formula(n: int) -> None:
+    schedule = Cosine(warmup=Duration(WARMUP, "tok"), final_fraction=0.1)
+    schedule.check(Duration(TOTAL, "tok"))
+    share = min((n - WARMUP) / (TOTAL - WARMUP), 1)
+    expected = n / WARMUP if n < WARMUP else 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share))
+    assert schedule.multiplier(at(n)) == pytest.approx(expected, abs=1e-15)
+
+
+def test_cosine_without_warmup_begins_at_one() -> None:
+    assert Cosine().multiplier(at(0)) == 1
+    assert Cosine().multiplier(at(TOTAL)) == pytest.approx(0, abs=1e-15)
+
+
+@pytest.mark.parametrize("timescale", [None, 50, 700])
+@pytest.mark.parametrize("n", [0, 1, 99, 100, 101, 400, 699, 700, 701, 850, 1000, 1500])
+def test_inverse_sqrt_equals_its_formula(n: int, timescale: int | None) -> None:
+    schedule = InverseSqrt(
+        warmup=Duration(WARMUP, "tok"),
+        timescale=None if timescale is None else Duration(timescale, "tok"),
+        decay=Duration(DECAY, "tok"),
+        decay_shape="linear",
+        final_fraction=FINAL,
+    )
+    schedule.check(Duration(TOTAL, "tok"))
+    scale = timescale or WARMUP
+    cooldown = TOTAL - DECAY
+    course = math.sqrt(scale / (scale + max(min(n, cooldown) - WARMUP, 0)))
+    expected = n / WARMUP if n < WARMUP else course
+    if n > cooldown:
+        share = min((n - cooldown) / DECAY, 1)
+        expected = FINAL + (expected - FINAL) * (1 - share)
+    assert schedule.multiplier(at(n)) == pytest.approx(expected, abs=1e-15)
+
+
+def test_inverse_sqrt_of_the_warmup_is_that_of_the_transformer() -> None:
+    schedule = InverseSqrt(warmup=Duration(WARMUP, "tok"))
+    for n in range(WARMUP, TOTAL, 37):
+        assert schedule.multiplier(at(n)) == pytest.approx(math.sqrt(WARMUP / n))
 
 
 def test_constant_is_one() -> None:
