@@ -5,67 +5,84 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
+from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
-from flexbert.config.training import OptimizerConfig
 from flexbert.errors import ConfigError
-from flexbert.optim.groups import DECAY, parameter_groups
+from flexbert.optim.groups import keep_own_groups, parameter_groups
 
 
 @register("stable_adamw")
 @dataclass(frozen=True, kw_only=True)
-class StableAdamW(OptimizerConfig):
+class StableAdamW(AdamFamilyConfig):
     """AdamW with Adafactor's update clipping and fully decoupled weight decay.
 
     ``weight_decay`` is the share by which an update at the base learning rate shrinks a weight; it
     is scaled by lr / base lr and by nothing else.
+
+    Attributes:
+        clip_anyway: clip gradients by ``clip_norm`` although every update is clipped.
     """
 
-    lr: float
-    betas: tuple[float, float] = (0.90, 0.98)
-    eps: float = 1e-6
-    weight_decay: float = 1e-5
+    clip_anyway: bool = False
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ConfigError("lr", f"must be positive, got {self.lr}")
-        for index, beta in enumerate(self.betas):
-            if not 0 <= beta < 1:
-                raise ConfigError(f"betas.{index}", f"must be at least 0 and below 1, got {beta}")
-        if self.eps <= 0:
-            raise ConfigError("eps", f"must be positive, got {self.eps}")
-        if self.weight_decay < 0:
-            raise ConfigError("weight_decay", f"must not be negative, got {self.weight_decay}")
+        super().__post_init__()
+        if self.clip_norm is not None and not self.clip_anyway:
+            raise ConfigError(
+                "clip_norm",
+                "StableAdamW clips its updates, which stands for clipping gradients; to do both "
+                "set clip_anyway: true",
+            )
+        if self.clip_anyway and self.clip_norm is None:
+            raise ConfigError("clip_anyway", "does nothing without clip_norm")
 
     def build(self, model: nn.Module) -> Optimizer:
         # Imported here because a plan needs the numbers above and not the optimizer.
         from optimi import StableAdamW as OptimiStableAdamW
 
-        return OptimiStableAdamW(
-            parameter_groups(model),
-            lr=self.lr,
-            max_lr=self.lr,
-            betas=self.betas,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            decouple_lr=True,
-            **_implementation(next(model.parameters())),
-        )
+        groups = parameter_groups(model, self)
+        # The groups hold both; told here too, because optimi then warns of a high weight decay.
+        optimizer = OptimiStableAdamW(groups, lr=self.lr, decouple_lr=True)
+        optimizer.register_load_state_dict_pre_hook(_take_over_count)
+        optimizer.register_load_state_dict_pre_hook(keep_own_groups)
+        optimizer.register_step_pre_hook(_refresh_eps)
+        return optimizer
 
-    def hyperparameters(self, group: dict[str, Any], multiplier: float) -> dict[str, Any]:
+    def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
+        scale = multipliers.within(group)
+        # Optimi takes its Triton path whenever triton is installed, and fails there without a GPU.
+        on_gpu = group["params"][0].is_cuda
         return {
-            "lr": self.lr * multiplier,
-            "max_lr": self.lr,
+            "lr": self.lr * scale.lr,
+            "max_lr": self.peak_lr(group),
+            "decouple_lr": True,
             "beta1": self.betas[0],
             "beta2": self.betas[1],
             "eps": self.eps,
-            "weight_decay": self.weight_decay if group[DECAY] else 0.0,
-            **_implementation(group["params"][0]),
+            "weight_decay": self.weight_decay * scale.weight_decay,
+            "triton": on_gpu,
+            "foreach": not on_gpu,
         }
 
 
-def _implementation(parameter: Tensor) -> dict[str, bool]:
-    """Optimi takes its Triton path whenever triton is installed, and fails there without a GPU."""
-    return {"triton": parameter.is_cuda, "foreach": not parameter.is_cuda}
+def _take_over_count(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Hook before loading: optimi counts updates on the groups, all of which make the same ones.
+
+    The largest, because groups that the checkpoint did not have come with a count of their own.
+    """
+    counts = [group["step"] for group in state["param_groups"] if "step" in group]
+    if counts:
+        for group in optimizer.param_groups:
+            group.update(step=max(counts).clone(), setup=True)
+
+
+def _refresh_eps(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Hook before an update: off the Triton path, optimi keeps the first eps^2 as a state."""
+    for group in optimizer.param_groups:
+        if not group["triton"]:
+            for parameter in group["params"]:
+                if parameter in optimizer.state:
+                    optimizer.state[parameter]["eps_sq"].fill_(group["eps"] ** 2)

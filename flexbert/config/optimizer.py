@@ -1,0 +1,147 @@
+"""How parameters are updated: what every optimizer's node in a recipe has in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flexbert.config.registry import Component
+from flexbert.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+ParameterGroup = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """Where the schedules stand at an update, as fractions of the recipe's lr and weight decay."""
+
+    lr: float
+    weight_decay: float = 1.0
+
+    def within(self, group: ParameterGroup) -> Multipliers:
+        """These times the group's own, which :func:`flexbert.optim.groups.parameter_groups` set."""
+        return Multipliers(
+            lr=self.lr * group["lr_multiplier"],
+            weight_decay=self.weight_decay * group["weight_decay_multiplier"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """Parameters that are updated otherwise than the rest.
+
+    Attributes:
+        parameters: pattern over parameter names, ``encoder.embedding.*`` or ``*.bias``.
+        lr_multiplier: of the learning rate; 0 leaves the parameters as they are.
+        weight_decay_multiplier: of the weight decay; null is the rule, 1 for matrices and 0 for
+            norms and biases.
+    """
+
+    parameters: str
+    lr_multiplier: float = 1.0
+    weight_decay_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("lr_multiplier", "weight_decay_multiplier"):
+            value = getattr(self, key)
+            if value is not None and value < 0:
+                raise ConfigError(key, f"must not be negative, got {value}")
+        if self.lr_multiplier == 1 and self.weight_decay_multiplier is None:
+            raise ConfigError(
+                "lr_multiplier", "1 changes nothing without a weight_decay_multiplier"
+            )
+        if self.lr_multiplier == 0 and self.weight_decay_multiplier is not None:
+            raise ConfigError(
+                "weight_decay_multiplier",
+                "does nothing with lr_multiplier 0, which leaves the parameters as they are",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(Component, ABC, family="optimizer"):
+    """What every optimizer has.
+
+    Attributes:
+        lr: base learning rate, which the schedule scales.
+        weight_decay: of matrices; norms and biases have none unless ``groups`` gives them one.
+        groups: exceptions; for each parameter the first pattern that matches it counts.
+        clip_norm: gradients are scaled down to this L2 norm over all parameters; null is never.
+    """
+
+    lr: float
+    weight_decay: float
+    groups: tuple[GroupConfig, ...] = ()
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError("lr", f"must be positive, got {self.lr}")
+        if self.weight_decay < 0:
+            raise ConfigError("weight_decay", f"must not be negative, got {self.weight_decay}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ConfigError("clip_norm", f"must be positive or null, got {self.clip_norm}")
+        for index, group in enumerate(self.groups):
+            if group.weight_decay_multiplier and self.weight_decay == 0:
+                raise ConfigError(
+                    f"groups.{index}.weight_decay_multiplier", "does nothing with weight_decay 0"
+                )
+
+    @abstractmethod
+    def build(self, model: nn.Module) -> Optimizer:
+        """An optimizer over the model's parameters, grouped by rule.
+
+        Raises:
+            ConfigError: if a pattern in ``groups`` has no effect on this model.
+        """
+
+    @abstractmethod
+    def state_size(self, parameter: nn.Parameter, *, of_linear: bool) -> int:
+        """How many numbers (float32) it keeps beside a parameter.
+
+        Args:
+            of_linear: whether the parameter is the matrix of a linear layer.
+        """
+
+    @abstractmethod
+    def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
+        """What a parameter group holds while the schedules stand at ``multipliers``.
+
+        Set on the group before every update, so that values that come back with a checkpoint are
+        never used.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamFamilyConfig(OptimizerConfig):
+    """An optimizer with Adam's two moments (Kingma and Ba 2015).
+
+    Attributes:
+        betas: decay rates of the moving averages of gradients and of their squares.
+        eps: added to the square root that an update is divided by.
+    """
+
+    betas: tuple[float, float]
+    eps: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for index, beta in enumerate(self.betas):
+            if not 0 <= beta < 1:
+                raise ConfigError(f"betas.{index}", f"must be at least 0 and below 1, got {beta}")
+        if self.eps <= 0:
+            raise ConfigError("eps", f"must be positive, got {self.eps}")
+
+    def state_size(self, parameter: nn.Parameter, *, of_linear: bool) -> int:
+        return 2 * parameter.numel()
+
+    def peak_lr(self, group: ParameterGroup) -> float:
+        """The group's learning rate at the schedule's height, which decoupled decay divides by.
+
+        Never 0: a group whose learning rate is multiplied by 0 is then not decayed either.
+        """
+        return self.lr * group["lr_multiplier"] or self.lr

@@ -1,0 +1,43 @@
+"""AdamW, torch's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
+from flexbert.config.registry import register
+from flexbert.optim.groups import keep_own_groups, parameter_groups
+
+
+@register("adamw")
+@dataclass(frozen=True, kw_only=True)
+class AdamW(AdamFamilyConfig):
+    """AdamW (Loshchilov and Hutter 2019): an update shrinks weights by lr * weight_decay."""
+
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def build(self, model: nn.Module) -> Optimizer:
+        optimizer = torch.optim.AdamW(parameter_groups(model, self))
+        optimizer.register_load_state_dict_pre_hook(keep_own_groups)
+        return optimizer
+
+    def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
+        scale = multipliers.within(group)
+        return {
+            "lr": self.lr * scale.lr,
+            "betas": self.betas,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay * scale.weight_decay,
+            **implementation(group["params"][0]),
+        }
+
+
+def implementation(parameter: Tensor) -> dict[str, bool]:
+    """Which of torch's implementations of AdamW: the fused kernel on GPUs."""
+    return {"fused": parameter.is_cuda, "foreach": not parameter.is_cuda}
