@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from flexbert.checkpoint.contents import checked_state, model_config
 from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
 from flexbert.checkpoint.names import list_checkpoints
-from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import HeadConfig, ModelConfig
 from flexbert.config.registry import members
-from flexbert.errors import ConfigError, UserError, config_errors_under
+from flexbert.errors import UserError, config_errors_under
 from flexbert.nn.build import Model, build_model, new_model
 from flexbert.nn.padded import PaddedModel
 
@@ -66,13 +65,7 @@ def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> Loade
         UserError: if the file or folder cannot be read, or its weights are not those of its
             recipe.
     """
-    path = Path(path)
-    if (path / "config.json").is_file():
-        source = _from_folder(path, head is None)
-    else:
-        path = checkpoint_file(path)
-        source = _from_checkpoint(path)
-    config, state, tokenizer, max_length = source
+    config, state, tokenizer, max_length = read_model(Path(path), needs_head=head is None)
     if head is not None and not isinstance(head, Mapping):
         raise UserError(f"head: expected a mapping with a name, got {head!r}")
     if head is None:
@@ -83,10 +76,27 @@ def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> Loade
     return LoadedModel(model, config, tokenizer, max_length).eval()
 
 
-Source = tuple[ModelConfig, Mapping[str, Tensor], Mapping[str, str], int | None]
+class ReadModel(NamedTuple):
+    """What a file or folder holds of a model; see :class:`LoadedModel`."""
+
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+    tokenizer: Mapping[str, str]
+    max_length: int | None
 
 
-def _from_folder(folder: Path, needs_head: bool) -> Source:
+def read_model(path: Path, *, needs_head: bool = True) -> ReadModel:
+    """The weights of a checkpoint, of a run's newest one, or of a Hugging Face folder.
+
+    Raises:
+        UserError: if it cannot be read, or its weights are not those of its recipe.
+    """
+    if (path / "config.json").is_file():
+        return _from_folder(path, needs_head)
+    return _from_checkpoint(checkpoint_file(path))
+
+
+def _from_folder(folder: Path, needs_head: bool) -> ReadModel:
     from flexbert.checkpoint.huggingface.importing import read_folder
     from flexbert.checkpoint.huggingface.tokenizer import has_tokenizer, read_tokenizer
 
@@ -94,19 +104,19 @@ def _from_folder(folder: Path, needs_head: bool) -> Source:
     if needs_head and not read.has_head:
         raise UserError(f"{folder}: {read.family.base_class} has no head; give head={{...}}")
     for note in read.notes:
-        warnings.warn(f"{folder}: {note}", stacklevel=3)
+        warnings.warn(f"{folder}: {note}", stacklevel=4)
     model_type = read.family.model_type
     tokenizer = read_tokenizer(folder, model_type) if has_tokenizer(folder) else {}
-    return read.config, read.state, tokenizer, read.max_length
+    return ReadModel(read.config, read.state, tokenizer, read.max_length)
 
 
-def _from_checkpoint(path: Path) -> Source:
+def _from_checkpoint(path: Path) -> ReadModel:
     contents = read_checkpoint(path)
     config = model_config(contents, path)
     state = checked_state(contents, config, path)
     data = contents["recipe"].get("data")
     max_length = data.get("max_length") if isinstance(data, Mapping) else None
-    return config, state, contents["tokenizer"], max_length
+    return ReadModel(config, state, contents["tokenizer"], max_length)
 
 
 def save_model(model: LoadedModel, path: str | Path) -> None:
@@ -141,19 +151,6 @@ def checkpoint_file(path: Path) -> Path:
     return found[-1]
 
 
-def model_config(contents: Mapping[str, Any], path: Path) -> ModelConfig:
-    """The typed model section of a checkpoint's recipe.
-
-    Raises:
-        CheckpointError: if there is none, or this FlexBERT cannot read it.
-    """
-    register_all()
-    try:
-        return decode(ModelConfig, contents["recipe"]["model"])
-    except (ConfigError, KeyError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"{path}: holds no model this FlexBERT knows ({error})") from None
-
-
 def model_of(contents: Mapping[str, Any], config: ModelConfig, path: Path) -> Model:
     """The model of ``config`` with a checkpoint's weights, every one of them and no other.
 
@@ -161,67 +158,6 @@ def model_of(contents: Mapping[str, Any], config: ModelConfig, path: Path) -> Mo
         CheckpointError: if names or shapes differ.
     """
     return filled_model(config, checked_state(contents, config, path))
-
-
-def checked_state(
-    contents: Mapping[str, Any], config: ModelConfig, path: Path
-) -> Mapping[str, Tensor]:
-    """A checkpoint's weights, if they are those of ``config``; nothing is allocated.
-
-    Raises:
-        CheckpointError: if names or shapes differ.
-    """
-    try:
-        state = contents["state"]["model"]
-        problem = _misfit(state, expected_shapes(config, most=len(state)))
-    except (KeyError, TypeError, UserError) as error:
-        problem = str(error)
-    if problem is not None:
-        raise CheckpointError(f"{path}: weights and recipe do not fit together ({problem})")
-    weights: Mapping[str, Tensor] = state
-    return weights
-
-
-def _misfit(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    for name, tensor in state.items():
-        if not isinstance(tensor, Tensor) or not tensor.dtype.is_floating_point:
-            return f"{name} is no tensor of floating-point numbers"
-        if not is_plain(tensor):
-            return f"{name} is no plain tensor"
-    for name, shape in shapes.items():
-        if name not in state:
-            near = difflib.get_close_matches(name, state.keys() - shapes.keys(), n=1)
-            return f"no {name}" + (f"; there is {near[0]}" if near else "")
-        if tuple(state[name].shape) != shape:
-            return f"{name} has the shape {list(state[name].shape)}, not {list(shape)}"
-    unknown = sorted(state.keys() - shapes.keys())
-    return f"the model has no {unknown[0]}" if unknown else None
-
-
-def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor is what it seems: a view may claim to be larger than what is stored."""
-    if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
-
-
-def expected_shapes(config: ModelConfig, *, most: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of all parameters of a model, which is not allocated.
-
-    Args:
-        most: how many there are; a deeper model is not begun with.
-
-    Raises:
-        UserError: if there must be more.
-    """
-    if config.num_layers > most:
-        raise UserError(f"{config.num_layers} layers are said to be in {most} tensors")
-    try:
-        with torch.device("meta"):
-            model = new_model(config)
-    except RuntimeError as error:
-        raise UserError(f"sizes that no model has ({str(error).splitlines()[0]})") from None
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
 
 
 def filled_model(config: ModelConfig, state: Mapping[str, Tensor]) -> Model:

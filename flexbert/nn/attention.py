@@ -18,6 +18,7 @@ from flexbert.nn.layer_plan import LayerPlan
 from flexbert.nn.projection import OutputProjection
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.nn.rope import Rotation, rotate
+from flexbert.nn.units import DimensionUnits, Units
 
 
 @register("multi_head")
@@ -69,6 +70,10 @@ class MultiHeadConfig(AttentionConfig):
     def knows_positions(self) -> bool:
         return self.alibi or super().knows_positions
 
+    @property
+    def queries_per_key(self) -> int:
+        return self.num_heads // (self.num_kv_heads or self.num_heads)
+
     def build(self, hidden_size: int, layer: LayerPlan) -> MultiHeadAttention:
         return MultiHeadAttention(self, hidden_size, layer)
 
@@ -115,6 +120,13 @@ class MultiHeadAttention(nn.Module):
             backend=self.backend,
         )
         return self.dropout(self.out(mixed.flatten(1)))
+
+    def dimension_units(self) -> DimensionUnits:
+        """Whole heads; those of queries in groups that share a key."""
+        num_heads, num_kv_heads, _ = self.heads
+        queries = Units(num_kv_heads, num_heads // num_kv_heads * self.head_dim)
+        keys = values = Units(num_kv_heads, self.head_dim)
+        return {("qkv", 0): (queries, keys, values), ("out", 1): (queries,)}
 
     def _alibi_slopes(self, device: torch.device) -> Tensor | None:
         # Computed anew: a buffer would have to survive the meta device and every cast of dtype.

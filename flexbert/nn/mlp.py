@@ -11,6 +11,7 @@ from flexbert.config.registry import register
 from flexbert.nn.activations import ACTIVATIONS, check_activation
 from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.projection import OutputProjection
+from flexbert.nn.units import DimensionUnits, Units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,10 @@ class PlainMLP(nn.Module):
         activated = self.activation(self.up(hidden))
         return self.output_dropout(self.down(self.dropout(activated)))
 
+    def dimension_units(self) -> DimensionUnits:
+        """Single channels throughout."""
+        return {}
+
 
 @register("glu")
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +94,8 @@ class GLU(nn.Module):
         activated, multiplier = self.up(hidden).chunk(2, dim=-1)
         gated = self.activation(activated) * multiplier
         return self.output_dropout(self.down(self.dropout(gated)))
+
+    def dimension_units(self) -> DimensionUnits:
+        """Both halves of ``up``, each of single channels."""
+        half = Units(self.down.in_features)
+        return {("up", 0): (half, half)}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flexbert.checkpoint.contents import expected_shapes
 from flexbert.checkpoint.file import write_checkpoint
 from flexbert.checkpoint.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.checkpoint.huggingface.families import family_of, task_of, transformers_version
@@ -20,7 +21,7 @@ from flexbert.checkpoint.huggingface.family import MASKED_LM, Family
 from flexbert.checkpoint.huggingface.folder import Weights, read_config, read_weights
 from flexbert.checkpoint.huggingface.names import their_names, to_ours
 from flexbert.checkpoint.huggingface.tokenizer import FILES, read_tokenizer, special_ids
-from flexbert.checkpoint.load import expected_shapes, filled_model
+from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig

@@ -1,0 +1,92 @@
+"""What a checkpoint says of its model, checked before it is believed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flexbert.checkpoint.file import CheckpointError
+from flexbert.components import register_all
+from flexbert.config.decode import decode
+from flexbert.config.model import ModelConfig
+from flexbert.errors import ConfigError, UserError
+from flexbert.nn.build import new_model
+
+
+def model_config(contents: Mapping[str, Any], path: Path) -> ModelConfig:
+    """The typed model section of a checkpoint's recipe.
+
+    Raises:
+        CheckpointError: if there is none, or this FlexBERT cannot read it.
+    """
+    register_all()
+    try:
+        return decode(ModelConfig, contents["recipe"]["model"])
+    except (ConfigError, KeyError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{path}: holds no model this FlexBERT knows ({error})") from None
+
+
+def checked_state(
+    contents: Mapping[str, Any], config: ModelConfig, path: Path
+) -> Mapping[str, Tensor]:
+    """A checkpoint's weights, if they are those of ``config``; nothing is allocated.
+
+    Raises:
+        CheckpointError: if names or shapes differ.
+    """
+    try:
+        state = contents["state"]["model"]
+        problem = _misfit(state, expected_shapes(config, most=len(state)))
+    except (KeyError, TypeError, UserError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise CheckpointError(f"{path}: weights and recipe do not fit together ({problem})")
+    weights: Mapping[str, Tensor] = state
+    return weights
+
+
+def _misfit(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor) or not tensor.dtype.is_floating_point:
+            return f"{name} is no tensor of floating-point numbers"
+        if not is_plain(tensor):
+            return f"{name} is no plain tensor"
+    for name, shape in shapes.items():
+        if name not in state:
+            near = difflib.get_close_matches(name, state.keys() - shapes.keys(), n=1)
+            return f"no {name}" + (f"; there is {near[0]}" if near else "")
+        if tuple(state[name].shape) != shape:
+            return f"{name} has the shape {list(state[name].shape)}, not {list(shape)}"
+    unknown = sorted(state.keys() - shapes.keys())
+    return f"the model has no {unknown[0]}" if unknown else None
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is what it seems: a view may claim to be larger than what is stored."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def expected_shapes(config: ModelConfig, *, most: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of all parameters of a model, which is not allocated.
+
+    Args:
+        most: how many there are; a deeper model is not begun with.
+
+    Raises:
+        UserError: if there must be more.
+    """
+    if config.num_layers > most:
+        raise UserError(f"{config.num_layers} layers are said to be in {most} tensors")
+    try:
+        with torch.device("meta"):
+            model = new_model(config)
+    except RuntimeError as error:
+        raise UserError(f"sizes that no model has ({str(error).splitlines()[0]})") from None
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
