@@ -4,7 +4,9 @@ A checkpoint ``checkpoints/step-00001000.pt`` is a dict that plain ``torch.load`
 ``weights_only=True`` and the allow-list below can read::
 
     format      FORMAT_VERSION
-    recipe      the resolved recipe, plain containers
+    recipe      the resolved recipe of the stage, plain containers
+    run         that of the whole run, in those that a run wrote
+    averaged    in those of ``flexbert average``: what the weights are the mean of
     tokenizer   file name to text: what a Hugging Face tokenizer folder holds
     state       Composer's state: model, optimizers, timestamp, callbacks
 """
@@ -53,8 +55,11 @@ def is_compressed(path: Path) -> bool:
         return False
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU.
+
+    Args:
+        mapped: read tensors from the file when they are used, for whoever wants their shapes.
 
     Raises:
         CheckpointError: if the file is missing, truncated, holds anything but data, or is not ours.
@@ -67,7 +72,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable checkpoint (compressed)")
     try:
         with torch.serialization.safe_globals(SAFE_GLOBALS):
-            contents = torch.load(path, map_location="cpu", weights_only=True)
+            contents = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     # Whatever stands in a hostile or damaged file decides what is raised while it is read.
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
