@@ -18,7 +18,7 @@ def main() -> int:
         arguments = parser.parse_args()
         loaded = load_recipe(arguments.recipe, arguments.overrides)
         # Composer takes seconds to import, so a wrong recipe is refused before it is.
-        from flexbert.train.trainer import train
+        from flexbert.train.run import train
 
         return train(loaded, command=sys.argv)
 

@@ -104,6 +104,7 @@ def config_of(folder: Path, num_workers: int) -> DataConfig:
     return DataConfig(
         path=folder / "corpus",
         order=GlobalOrderConfig(),
+        mask_rate=0.3,
         max_length=1024,
         row_length=8192,
         num_workers=num_workers,
@@ -153,8 +154,8 @@ def make_run(folder: Path, num_windows: int) -> tuple[Path, float]:
         "batch={size: 64, microbatch_rows: 8}",
     ]
     loaded = load_recipe(RECIPE, overrides)
-    splits = Corpora.open(loaded.recipe.data).splits("train")
-    stream = training_stream(splits, loaded.recipe.data, KEY)
+    splits = Corpora.open(loaded.first.data).splits("train")
+    stream = training_stream(splits, loaded.first.data, KEY)
     run = folder / "run"
     log = OrderLog(run / "orders")
     stretch = Stretch(
@@ -164,14 +165,14 @@ def make_run(folder: Path, num_windows: int) -> tuple[Path, float]:
         first_step=0,
         first_update=0,
         recipe=loaded.resolved,
-        order=describe_order(stream, splits, loaded.recipe.data, KEY),
+        order=describe_order(stream, splits, loaded.first.data, KEY),
     )
     log.resume(0, stretch)
     rows = num_windows * stream.window(stream.start).num_rows
     begin = time.perf_counter()
     log.index(stretch, 1).complete(stream, rows)
     seconds = time.perf_counter() - begin
-    step = rows // loaded.recipe.batch.rows(loaded.recipe.data)
+    step = rows // loaded.first.batch.rows(loaded.first.data)
     (run / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
     return run, seconds
 

@@ -147,6 +147,7 @@ def main() -> None:
         config = DataConfig(
             path=folder,
             order=GlobalOrderConfig(),
+            mask_rate=0.3,
             max_length=MAX_LENGTH,
             row_length=ROW_LENGTH,
             num_workers=0,

@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--batches", type=int, default=15)
     arguments = parser.parse_args()
-    recipe = load_recipe(arguments.recipe, arguments.overrides, planning=True).recipe
+    recipe = load_recipe(arguments.recipe, arguments.overrides, planning=True).first
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     eager, compiled = (build_model(recipe.model, device=device) for _ in range(2))

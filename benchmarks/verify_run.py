@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from data_prep.baseline import neighbour_model, with_borders
 from flexbert import load_model
+from flexbert.checkpoint.file import read_checkpoint
 from flexbert.checkpoint.names import list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
@@ -34,7 +34,7 @@ from flexbert.data.corpora import Corpora
 from flexbert.data.corpus import Corpus
 from flexbert.data.loader import eval_loader
 from flexbert.errors import UserError, run_command
-from flexbert.report import read_metrics
+from flexbert.metrics_file import read_metrics
 
 # bfloat16 keeps 8 bits: padded and packed sums round differently, by far less than this on average.
 TOLERANCE = 0.01
@@ -106,7 +106,7 @@ def verify(run_folder: Path) -> int:
     checkpoints = list_checkpoints(run_folder / "checkpoints")
     if not reported or not checkpoints:
         raise UserError(f"{run_folder}: not a finished run")
-    config = yaml.safe_load((run_folder / "config.yaml").read_text())
+    config = read_checkpoint(checkpoints[-1])["recipe"]  # that of the last stage
     data = decode(DataConfig, config["data"])
     evaluation = decode(EvaluationConfig, config["evaluation"])
     corpus = Corpora.open(data).first

@@ -32,7 +32,7 @@ from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
 from tests.nn.cases import ragged_batch
 
-recipe = load_recipe(sys.argv[1], sys.argv[2:], planning=True).recipe
+recipe = load_recipe(sys.argv[1], sys.argv[2:], planning=True).first
 torch.manual_seed(0)
 model = build_model(recipe.model)
 assert compile_model(model, autocast=False) == {}

@@ -12,7 +12,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from flexbert.data.stream import (
 )
 from flexbert.errors import UserError
 
+# Of an update, by the stage's tokens and updates before it.
+MaskRate: TypeAlias = Callable[[int, int], float]
+
 _PREFETCH = 2  # device batches that each worker keeps ready
 
 
@@ -39,12 +42,13 @@ class Position(TypedDict):
 
     Plain containers, for checkpoints. ``window`` is where the window begins, as
     :meth:`flexbert.data.stream.WindowStart.plain` tells it; with it no window before needs to be
-    looked at again.
+    looked at again. ``tokens`` are those of the stage's updates before.
     """
 
     window: dict[str, Any]
     row: int
     update: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,21 @@ class Share:
         return [own[begin : begin + size] for begin in range(0, len(own), size)]
 
 
+@dataclass(frozen=True)
+class DevicePlan:
+    """One process's part of a batch, before any token is read.
+
+    Attributes:
+        microbatches: the rows of each.
+        carried: what the batch has beside its micro-batches.
+        mask_rate: share of the tokens to select; the builder's where None.
+    """
+
+    microbatches: list[list[Row]]
+    carried: dict[str, Any]
+    mask_rate: float | None = None
+
+
 class DeviceBatches(IterableDataset[dict[str, Any] | UserError], ABC):
     """One process's batches; each of n workers makes every n-th of them."""
 
@@ -81,23 +100,24 @@ class DeviceBatches(IterableDataset[dict[str, Any] | UserError], ABC):
         self._share = share
 
     @abstractmethod
-    def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
-        """Of each batch the rows of its micro-batches, and what else it carries."""
+    def _plans(self) -> Iterator[DevicePlan]:
+        """What each batch is made of."""
 
     def __iter__(self) -> Iterator[dict[str, Any] | UserError]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         try:
-            for microbatches, more in itertools.islice(self._plans(), first, None, step):
-                yield {"microbatches": [self._build(rows) for rows in microbatches], **more}
+            for plan in itertools.islice(self._plans(), first, None, step):
+                built = [self._build(rows, plan.mask_rate) for rows in plan.microbatches]
+                yield {"microbatches": built, **plan.carried}
         except UserError as error:
             # As an item: torch would bury an exception of a worker in the text of its traceback.
             yield error
 
-    def _build(self, rows: list[Row]) -> dict[str, torch.Tensor | int]:
+    def _build(self, rows: list[Row], mask_rate: float | None) -> dict[str, torch.Tensor | int]:
         return {
             key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-            for key, value in self._builder.build(rows).items()
+            for key, value in self._builder.build(rows, mask_rate).items()
         }
 
 
@@ -110,30 +130,36 @@ class TrainingBatches(DeviceBatches):
         builder: MicrobatchBuilder,
         share: Share,
         rows_per_update: Callable[[int], int],
+        mask_rate: MaskRate | None,
         start: Position,
     ) -> None:
         super().__init__(stream, builder, share)
         self._rows_per_update = rows_per_update
+        self._mask_rate = mask_rate
         self._start = start
 
-    def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
+    def _plans(self) -> Iterator[DevicePlan]:
         start = WindowStart.read(self._start["window"])
         stream = self._stream.rows(start, self._start["row"], to_be_read=True)
         known = start.window if self._start["row"] else -1
+        tokens = self._start["tokens"]
         for update in itertools.count(self._start["update"]):
             rows = list(itertools.islice(stream, self._rows_per_update(update)))
             begun = {row.start.window: row.start for row in rows if row.start.window > known}
             last = rows[-1]
             known = last.start.window
-            microbatches = self._share.take(rows, *self._share.split(len(rows)))
-            yield (
-                microbatches,
+            mask_rate = self._mask_rate(tokens, update) if self._mask_rate else None
+            tokens += sum(row.num_tokens for row in rows)
+            position = Position(
+                window=last.start.plain(), row=last.index + 1, update=update + 1, tokens=tokens
+            )
+            yield DevicePlan(
+                self._share.take(rows, *self._share.split(len(rows))),
                 {
-                    "position": Position(
-                        window=last.start.plain(), row=last.index + 1, update=update + 1
-                    ),
+                    "position": position,
                     "windows": [window.plain() for window in begun.values()],
                 },
+                mask_rate,
             )
 
 
@@ -150,9 +176,9 @@ class EvaluationBatches(DeviceBatches):
     def __len__(self) -> int:
         return self._num_batches
 
-    def _plans(self) -> Iterator[tuple[list[list[Row]], dict[str, Any]]]:
+    def _plans(self) -> Iterator[DevicePlan]:
         for microbatch in self._share.take(self._rows, self._num_batches, self._size):
-            yield [microbatch], {}
+            yield DevicePlan([microbatch], {})
 
 
 class Loader(DataLoader[dict[str, Any] | UserError]):
@@ -175,9 +201,9 @@ class Loader(DataLoader[dict[str, Any] | UserError]):
             yield batch
 
 
-def first_position(stream: RowStream, update: int = 0) -> Position:
-    """The beginning of a stream, for training that stands at ``update``."""
-    return Position(window=stream.start.plain(), row=0, update=update)
+def first_position(stream: RowStream, update: int = 0, tokens: int = 0) -> Position:
+    """The beginning of a stream, for a stage that has had so many updates and tokens."""
+    return Position(window=stream.start.plain(), row=0, update=update, tokens=tokens)
 
 
 def train_loader(
@@ -187,6 +213,7 @@ def train_loader(
     *,
     rows_per_update: Callable[[int], int],
     microbatch_rows: int,
+    mask_rate: MaskRate | None = None,
     rank: int = 0,
     world_size: int = 1,
     start: Position | None = None,
@@ -202,10 +229,11 @@ def train_loader(
             :func:`flexbert.data.rows.training_builder`.
         rows_per_update: the rows of the global batch, by update number; must pickle.
         microbatch_rows: rows of a micro-batch at most.
+        mask_rate: of each update; ``config.mask_rate`` for all of them where None. Must pickle.
     """
     share = Share(rank, world_size, microbatch_rows)
     start = start or first_position(stream)
-    batches = TrainingBatches(stream, builder, share, rows_per_update, start)
+    batches = TrainingBatches(stream, builder, share, rows_per_update, mask_rate, start)
     return Loader(batches, config.num_workers)
 
 

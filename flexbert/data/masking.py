@@ -62,11 +62,16 @@ class MaskedTokens:
     count: int
 
 
+def most_masked(rate: float, num_tokens: int, num_spans: int) -> int:
+    """How many tokens can be selected at most from so many spans with so many tokens in all."""
+    return min(math.floor(rate * num_tokens) + num_spans, num_tokens)
+
+
 class Masker:
     """Selects and replaces tokens.
 
     Args:
-        rate: share of the ordinary tokens to select.
+        rate: share of the ordinary tokens to select, at most.
         at_least_one: select one token of a span even where its share would be none.
     """
 
@@ -83,10 +88,16 @@ class Masker:
 
     def capacity(self, num_tokens: int, num_spans: int) -> int:
         """How many tokens can be selected at most from so many spans with so many tokens in all."""
-        return min(math.floor(self._rate * num_tokens) + num_spans, num_tokens)
+        return most_masked(self._rate, num_tokens, num_spans)
 
-    def mask(self, input_ids: np.ndarray, spans: Spans, capacity: int) -> MaskedTokens:
-        """Replace the selected tokens of the spans in ``input_ids`` (int64, flat)."""
+    def mask(
+        self, input_ids: np.ndarray, spans: Spans, capacity: int, rate: float | None = None
+    ) -> MaskedTokens:
+        """Replace the selected tokens of the spans in ``input_ids`` (int64, flat).
+
+        Args:
+            rate: share to select this time; all of the masker's unless told.
+        """
         positions = np.zeros(capacity, np.int64)
         labels = np.full(capacity, IGNORED, np.int64)
         count = _mask(
@@ -97,7 +108,7 @@ class Masker:
             self._is_ordinary,
             self._ordinary,
             self._mask_id,
-            self._rate,
+            self._rate if rate is None else rate,
             self._split.mask,
             self._split.mask + self._split.random,
             self._at_least_one,

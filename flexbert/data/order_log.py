@@ -24,7 +24,9 @@ class Stretch:
         number: its place among the run's stretches.
         first_step: updates of the run before it.
         first_update: updates of its stage before it.
-        recipe: the resolved recipe that it was trained with.
+        first_tokens: tokens of its stage before it.
+        first_row: rows of its stream before it.
+        recipe: the resolved recipe of its stage.
         order: see :func:`flexbert.data.fingerprint.describe_order`.
     """
 
@@ -33,6 +35,8 @@ class Stretch:
     generation: int
     first_step: int
     first_update: int
+    first_tokens: int
+    first_row: int
     recipe: Mapping[str, Any]
     order: OrderDescription
 

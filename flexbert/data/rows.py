@@ -93,8 +93,11 @@ class MicrobatchBuilder:
         self._masker = masker
         self._mask_spans = mask_spans
 
-    def build(self, rows: Sequence[Row]) -> Microbatch:
+    def build(self, rows: Sequence[Row], mask_rate: float | None = None) -> Microbatch:
         """A micro-batch of these rows, concatenated: N tokens in S segments, M masked at most.
+
+        Args:
+            mask_rate: share of the tokens to select, at most the masker's, which it is unless told.
 
         Returns:
             ``input_ids [N]`` and ``position_ids [N]`` (int64); ``cu_seqlens [S+1]`` (int32, unused
@@ -143,6 +146,7 @@ class MicrobatchBuilder:
             self._mask_spans.spans(layout, rows, placed),
             self._masker.capacity(layout.row_length, self._mask_spans.spans_per_row(layout))
             * len(rows),
+            mask_rate,
         )
         return {
             "input_ids": input_ids,

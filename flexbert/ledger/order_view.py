@@ -17,15 +17,18 @@ import numpy as np
 from flexbert.checkpoint.names import checkpoint_step, list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
-from flexbert.config.training import BatchConfig
+from flexbert.config.duration import Duration
+from flexbert.config.training import BatchConfig, ScheduleConfig
 from flexbert.data.corpora import Corpora
 from flexbert.data.fingerprint import describe_order, require_same_order
 from flexbert.data.order_log import OrderLog, Stretch
 from flexbert.data.pieces import NUM_SPECIALS
 from flexbert.data.rows import training_builder
-from flexbert.data.stream import Row, StreamKey, training_stream
+from flexbert.data.stream import Row, StreamKey, WindowStart, training_stream
 from flexbert.errors import UserError
-from flexbert.recipe.batches import rows_per_update
+from flexbert.recipe import schedules  # noqa: F401 - a recipe names them
+from flexbert.recipe.batches import BatchSizes
+from flexbert.recipe.clock import StageClock
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,24 @@ class OrderView:
         # Only what the order depends on: what a model is made of takes seconds to import.
         data = decode(DataConfig, stretch.recipe["data"])
         batch = decode(BatchConfig, stretch.recipe["batch"])
+        schedule = stretch.recipe["mask_rate_schedule"]
+        self._mask_schedule: ScheduleConfig | None = schedule and decode(
+            ScheduleConfig,  # type: ignore[type-abstract]
+            schedule,
+        )
+        self._base_mask_rate = data.mask_rate
+        self._duration = Duration.parse(stretch.recipe["duration"])
         self.corpora = Corpora.open(data)
         self.splits = splits = self.corpora.splits("train")
         key = StreamKey(stretch.recipe["seed"], stretch.stage, stretch.generation)
         self.stream = training_stream(splits, data, key)
         require_same_order(stretch.order, describe_order(self.stream, splits, data, key))
         self.builder = training_builder(self.stream, splits, data, key)
+        sizes = BatchSizes.of(batch, data, self._duration)
         num_updates = end_step - stretch.first_step
         updates = range(stretch.first_update, stretch.first_update + num_updates)
-        # Rows before each update, and after the last.
-        self.row_borders = np.cumsum([0, *(rows_per_update(batch, data, u) for u in updates)])
+        # Rows of the stream before each update, and after the last.
+        self.row_borders = np.cumsum([stretch.first_row, *(sizes.rows(u) for u in updates)])
         self._index = log.index(stretch, len(self.stream.mixture.parts))
 
     @property
@@ -84,8 +95,8 @@ class OrderView:
         return self.stretch.first_step + len(self.row_borders) - 1
 
     @property
-    def num_rows(self) -> int:
-        """Rows that were trained on."""
+    def end_row(self) -> int:
+        """Rows of the stream up to the last that was trained on."""
         return int(self.row_borders[-1])
 
     def step_of_row(self, row: int) -> tuple[int, int]:
@@ -97,9 +108,7 @@ class OrderView:
         """The rows of one step's global batch."""
         update = step - self.stretch.first_step - 1
         first, end = self.row_borders[update : update + 2].tolist()
-        records = self._records
-        window = int(np.searchsorted(records[:, 0], first, side="right")) - 1
-        start = self._index.start(records, window)
+        start = self._window_of(first)
         rows = self.stream.rows(start, first - start.row)
         return list(itertools.islice(rows, end - first))
 
@@ -137,12 +146,13 @@ class OrderView:
             for index in range(packed.num_rows):
                 row = packed.row(index)
                 found = np.isin(row.drawn.numbers[row.drawn.parts == part], numbers)
-                if found.any() and packed.start.row + index < self.num_rows:
+                place = packed.start.row + index
+                if found.any() and self.stretch.first_row <= place < self.end_row:
                     yield row
 
     def segments(self, row: Row) -> list[Segment]:
         """What stands in a row."""
-        microbatch = self.builder.build([row])
+        microbatch = self.builder.build([row], self._mask_rate(row))
         masked = np.asarray(microbatch["masked_positions"])[: microbatch["num_masked"]]
         begin = 0
         found = []
@@ -164,7 +174,32 @@ class OrderView:
 
     @cached_property
     def _records(self) -> np.ndarray:
-        return self._index.complete(self.stream, self.num_rows)
+        return self._index.complete(self.stream, self.end_row)
+
+    def _mask_rate(self, row: Row) -> float | None:
+        """The share of tokens that was selected in the update of a row; None: as ever."""
+        if self._mask_schedule is None:
+            return None
+        stretch = self.stretch
+        update = self.step_of_row(row.start.row + row.index)[0] - stretch.first_step - 1
+        tokens = self._tokens_before(int(self.row_borders[update]))
+        clock = StageClock(
+            tokens=stretch.first_tokens + tokens - self._tokens_before(stretch.first_row),
+            updates=stretch.first_update + update,
+            duration=self._duration,
+        )
+        return self._base_mask_rate * self._mask_schedule.multiplier(clock)
+
+    def _tokens_before(self, row: int) -> int:
+        """Tokens of the stream before one of its rows."""
+        start = self._window_of(row)
+        rows = itertools.islice(self.stream.rows(start), row - start.row)
+        return sum(start.tokens) + sum(before.num_tokens for before in rows)
+
+    def _window_of(self, row: int) -> WindowStart:
+        """The window that a row of the stream is in."""
+        window = int(np.searchsorted(self._records[:, 0], row, side="right")) - 1
+        return self._index.start(self._records, window)
 
 
 def order_views(run_folder: Path) -> list[OrderView]:

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import signal
+from collections.abc import Iterable
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import torch
-from composer import Callback, Logger, State, Timestamp
+from composer import Callback, Logger, State
 from composer.utils import dist
+from torch import Tensor, nn
 
-from flexbert.config.duration import Duration
+from flexbert.config.optimizer import Multipliers
+from flexbert.config.training import MovingAverageConfig
 from flexbert.data.stream import WindowStart
 from flexbert.data.window_index import WindowIndex
-from flexbert.recipe.clock import StageClock, crossed
-from flexbert.recipe.stages import Stage
 from flexbert.train.stage_data import StageData
-
-
-def stage_clock(stage: Stage, timestamp: Timestamp) -> StageClock:
-    """The stage's clock when Composer's showed ``timestamp``."""
-    return StageClock(
-        tokens=int(timestamp.token.value),
-        updates=int(timestamp.batch.value),
-        duration=stage.duration,
-    )
-
-
-def interval_ended(stage: Stage, state: State, interval: Duration) -> bool:
-    """Whether the update that just ended completed an ``interval``, or the stage."""
-    assert state.previous_timestamp is not None, "an update has just ended"
-    now = stage_clock(stage, state.timestamp)
-    return now.finished or crossed(interval, stage_clock(stage, state.previous_timestamp), now)
+from flexbert.train.stage_run import StageRun, completes
 
 
 class Hyperparameters(Callback):
@@ -42,15 +28,18 @@ class Hyperparameters(Callback):
     values back; neither is ever used.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, run: StageRun) -> None:
+        self.run = run
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        recipe = self.stage.recipe
-        multiplier = recipe.schedule.multiplier(stage_clock(self.stage, state.timestamp))
+        recipe, clock = self.run.recipe, self.run.clock(state.timestamp)
+        multipliers = Multipliers(
+            lr=recipe.schedule.multiplier(clock),
+            weight_decay=self.run.stage.weight_decay_multiplier(clock),
+        )
         for optimizer in state.optimizers:
             for group in optimizer.param_groups:
-                group.update(recipe.optimizer.hyperparameters(group, multiplier))
+                group.update(recipe.optimizer.hyperparameters(group, multipliers))
 
 
 class UpdateSeed(Callback):
@@ -60,14 +49,89 @@ class UpdateSeed(Callback):
     state in the middle of an epoch.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, run: StageRun) -> None:
+        self.run = run
 
     def batch_start(self, state: State, logger: Logger) -> None:
-        update = int(state.timestamp.batch.value)
-        key = f"{self.stage.recipe.seed}/{self.stage.name}/{update}/{dist.get_global_rank()}"
+        update = self.run.clock(state.timestamp).updates
+        stage = self.run.stage
+        key = f"{stage.recipe.seed}/{stage.name}/{update}/{dist.get_global_rank()}"
         digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
         torch.manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+class Gradients(Callback):
+    """Clips gradients where the recipe says so, and measures them for the log.
+
+    Only updates that are recorded are measured: telling how far weights moved takes a copy of them.
+    Nothing waits for the device; the log reads the numbers.
+    """
+
+    def __init__(self, run: StageRun, parameters: Iterable[nn.Parameter]) -> None:
+        self.run = run
+        self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
+        self.measured: dict[str, Tensor] = {}
+        self._is_recorded = False
+        self._before: list[Tensor] = []
+
+    def batch_start(self, state: State, logger: Logger) -> None:
+        position = state.batch["position"]
+        after = self.run.stage.clock(position["tokens"], position["update"])
+        interval = self.run.recipe.logging.interval
+        self._is_recorded = completes(interval, self.run.clock(state.timestamp), after)
+
+    def after_train_batch(self, state: State, logger: Logger) -> None:
+        clip_norm = self.run.recipe.optimizer.clip_norm
+        if clip_norm is None and not self._is_recorded:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, clip_norm, norm)
+        if self._is_recorded:
+            self.measured = {"grad_norm": norm}
+            self._before = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def batch_end(self, state: State, logger: Logger) -> None:
+        if not self._is_recorded:
+            return
+        # In place, so that there is never a second copy.
+        torch._foreach_sub_(self._before, self.parameters)
+        count = sum(parameter.numel() for parameter in self.parameters)
+        self.measured["update_rms"] = nn.utils.get_total_norm(self._before) / count**0.5
+        self._before = []
+
+
+class MovingAverage(Callback):
+    """An exponential moving average of the weights, in checkpoints beside them.
+
+    It begins at the weights as they are when there is none yet.
+    """
+
+    def __init__(self, config: MovingAverageConfig, model: nn.Module) -> None:
+        self.config = config
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+        self.weights: dict[str, Tensor] = {}
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        begin = self.weights or self.parameters
+        self.weights = {
+            name: begin[name].detach().to(parameter.device, copy=True)
+            for name, parameter in self.parameters.items()
+        }
+
+    @torch.no_grad()
+    def batch_end(self, state: State, logger: Logger) -> None:
+        if int(state.timestamp.batch.value) % self.config.every == 0:
+            current = [self.parameters[name] for name in self.weights]
+            torch._foreach_lerp_(list(self.weights.values()), current, 1 - self.config.decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.weights = state["weights"]
 
 
 class DataPosition(Callback):
@@ -99,21 +163,26 @@ class DataPosition(Callback):
 
 
 class Preemption(Callback):
-    """On SIGTERM, in whichever process, all processes stop together after the current update."""
+    """On SIGTERM, in whichever process, all processes stop together after the current update.
+
+    The signal is awaited inside the object's ``with`` block; one that comes between two stages
+    stops the later one after its first update.
+    """
 
     def __init__(self) -> None:
         self.preempted = False
         self._signalled = False
         self._previous_handler: Any = signal.SIG_DFL
 
+    def __enter__(self) -> Self:
+        self._previous_handler = signal.signal(signal.SIGTERM, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous_handler)
+
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self._signalled = True
-
-    def fit_start(self, state: State, logger: Logger) -> None:
-        self._previous_handler = signal.signal(signal.SIGTERM, self._receive)
-
-    def fit_end(self, state: State, logger: Logger) -> None:
-        signal.signal(signal.SIGTERM, self._previous_handler)
 
     def batch_end(self, state: State, logger: Logger) -> None:
         flag = state.device.tensor_to_device(torch.tensor([int(self._signalled)]))

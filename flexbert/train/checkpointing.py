@@ -10,10 +10,12 @@ from composer.utils import dist
 
 from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
 from flexbert.checkpoint.names import checkpoint_name, list_checkpoints
+from flexbert.config.encode import encode
 from flexbert.data.corpora import Corpora
 from flexbert.data.corpus_format import TOKENIZER_FOLDER
 from flexbert.recipe.stages import Stage
-from flexbert.train.callbacks import DataPosition, interval_ended
+from flexbert.train.callbacks import DataPosition
+from flexbert.train.stage_run import StageRun
 
 # Composer's notes about the environment; the manifest has them, and they hold classes that a safe
 # load refuses.
@@ -26,14 +28,14 @@ class Checkpointer(Callback):
     Composer's own saver writes in place, so that a kill leaves a partial file in the way.
     """
 
-    def __init__(self, stage: Stage, folder: Path, unchanging: dict[str, Any]) -> None:
-        self.stage = stage
+    def __init__(self, run: StageRun, folder: Path, unchanging: dict[str, Any]) -> None:
+        self.run = run
         self.folder = folder
         self.unchanging = unchanging
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         stopping = state.max_duration is not None and state.timestamp >= state.max_duration
-        if stopping or interval_ended(self.stage, state, self.stage.recipe.checkpoints.interval):
+        if stopping or self.run.completed(self.run.recipe.checkpoints.interval, state):
             self._save(state)
 
     def _save(self, state: State) -> None:
@@ -41,20 +43,41 @@ class Checkpointer(Callback):
         if dist.get_global_rank() == 0:
             name = checkpoint_name(int(state.timestamp.batch.value))
             write_checkpoint(self.folder / name, {**self.unchanging, "state": saved})
-            keep = self.stage.recipe.checkpoints.keep
+            keep = self.run.recipe.checkpoints.keep
             if keep is not None:
                 for old in list_checkpoints(self.folder)[:-keep]:
                     old.unlink()
         dist.barrier()
 
 
-def unchanging_contents(resolved: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
-    """What every checkpoint of a run holds beside its state: the recipe and the tokenizer."""
+def unchanging_contents(stage: Stage, run: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
+    """What every checkpoint of a stage holds beside its state: recipe, run and tokenizer.
+
+    Args:
+        run: the resolved recipe of all stages.
+    """
+    return {"recipe": encode(stage.recipe), "run": run, "tokenizer": tokenizer_texts(corpora)}
+
+
+def tokenizer_texts(corpora: Corpora) -> dict[str, str]:
+    """The files of the corpora's tokenizer, by name."""
     folder = corpora.first.folder / TOKENIZER_FOLDER
     # Corpora made before they named them have nothing else in that folder.
     names = corpora.meta.tokenizer_files or sorted(file.name for file in folder.iterdir())
-    tokenizer = {name: (folder / name).read_text() for name in names}
-    return {"recipe": resolved, "tokenizer": tokenizer}
+    return {name: (folder / name).read_text() for name in names}
+
+
+def name_stage_end(folder: Path, stage: str, step: int) -> None:
+    """Give the checkpoint that a stage ended with the stage's name, ``checkpoints/STAGE.pt``.
+
+    It is a second name of the same file, and stays when only the newest steps are kept.
+    """
+    named, temporary = folder / f"{stage}.pt", folder / f".{stage}.pt.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.hardlink_to(folder / checkpoint_name(step))
+    temporary.replace(named)
+    # Where both were one file already, the system has left both names.
+    temporary.unlink(missing_ok=True)
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -68,6 +91,15 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
         except CheckpointError as error:
             print(f"warning: {error}; trying the one before", flush=True)
     return None
+
+
+def load_state(state: State, logger: Logger, contents: dict[str, Any]) -> None:
+    """Let a trainer go on from a checkpoint; an optimizer of another kind begins anew."""
+    saved = contents["state"]
+    kinds = {type(optimizer).__qualname__ for optimizer in state.optimizers}
+    if not kinds <= saved["optimizers"].keys():
+        saved = {key: value for key, value in saved.items() if key != "optimizers"}
+    state.load_state_dict(saved, logger, strict=True)
 
 
 def saved_timestamp(contents: dict[str, Any]) -> Timestamp:
@@ -84,9 +116,9 @@ def saved_data(contents: dict[str, Any]) -> dict[str, Any]:
         CheckpointError: if it was saved before checkpoints kept what the order depends on.
     """
     data: dict[str, Any] = contents["state"]["callbacks"][DataPosition.__qualname__]
-    if "order" not in data:
+    if "tokens" not in data.get("position", {}) or "run" not in contents:
         raise CheckpointError(
-            "the run's newest checkpoint was saved by an older FlexBERT, which did not note what "
-            "its data order depends on; it can be exported, but not continued"
+            "the checkpoint was saved by an older FlexBERT, which did not note all that going on "
+            "from it needs; it can be exported and be init_from of a new run"
         )
     return data

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from composer.models import ComposerModel
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
+from flexbert.checkpoint.initial import init_from
 from flexbert.config.model import ModelConfig
 from flexbert.config.schema import Precision, Recipe
 from flexbert.config.training import LossConfig
@@ -86,8 +87,27 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
     return f"torch.compile: {reasons}"
 
 
-def build_composer_model(recipe: Recipe) -> ComposerMaskedLM:
-    """A new, initialised model; see :func:`flexbert.nn.build.build_model`."""
+def make_model(recipe: Recipe, *, fresh: bool) -> tuple[ComposerMaskedLM, list[str]]:
+    """A stage's model, and notes on where its weights are from.
+
+    Args:
+        fresh: draw its weights, or take them from where the recipe says. Otherwise they are
+            loaded later, and are zero until then.
+
+    Raises:
+        UserError: if it cannot take its weights from where the recipe says.
+    """
     with torch.device("meta"):
         model = ComposerMaskedLM(recipe.model, recipe.precision, recipe.loss)
-    return fill(model, recipe.model)
+    if not fresh:
+        return model.to_empty(device="cpu").apply(_zero), []
+    fill(model, recipe.model)
+    if recipe.init_from is None:
+        return model, []
+    return model, init_from(model, recipe.model, recipe.init_from)
+
+
+@torch.no_grad()
+def _zero(module: nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        parameter.zero_()

@@ -8,22 +8,30 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
-from composer import State
-from composer.utils import dist
+from composer.utils import dist, get_device
 
 from flexbert import __version__
-from flexbert.config.schema import Recipe
 from flexbert.data.corpora import Corpora
 from flexbert.data.corpus_format import SPLITS
 from flexbert.doctor import PACKAGES, package_version
 from flexbert.nn.build import parameter_counts
+from flexbert.recipe.stages import Stage
 from flexbert.train.run_folder import RunFolder
 
 
 def write_manifest(
-    folder: RunFolder, recipe: Recipe, corpora: Corpora, state: State, command: Sequence[str]
+    folder: RunFolder,
+    stages: Sequence[Stage],
+    corpora: Sequence[Corpora],
+    step: int,
+    command: Sequence[str],
 ) -> None:
-    """Write ``manifest.json``; launches of the same run that came before stay in it."""
+    """Write ``manifest.json``; launches of the same run that came before stay in it.
+
+    Args:
+        corpora: of each stage.
+        step: the run's last update before this launch.
+    """
     launches: list[dict[str, Any]] = []
     if folder.manifest.exists():
         launches = json.loads(folder.manifest.read_text())["launches"]
@@ -31,31 +39,39 @@ def write_manifest(
         {
             "command": list(command),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "after_step": int(state.timestamp.batch.value),
+            "after_step": step,
             "processes": dist.get_world_size(),
-            "device": state.device.name,
+            "device": get_device(None).name,
             "platform": platform.platform(),
             "python": platform.python_version(),
             "flexbert": __version__,
             "packages": {name: package_version(name) for name in PACKAGES},
         }
     )
+    recipe = stages[0].recipe
     folder.write_manifest(
         {
             "run_name": recipe.run_name,
             "parameters": parameter_counts(recipe.model)["total"],
-            "corpora": {
-                name: {
-                    "path": str(corpus.folder),
-                    "tokenizer_sha256": corpus.meta.tokenizer_sha256,
-                    "splits": {split: corpus.split(split).fingerprint for split in SPLITS},
-                }
-                for name, corpus in corpora.by_source.items()
+            "stages": {
+                stage.name: {"corpora": _describe(opened)}
+                for stage, opened in zip(stages, corpora, strict=True)
             },
-            "unigram_entropy": _unigram_entropy(corpora),
+            "unigram_entropy": _unigram_entropy(corpora[0]),
             "launches": launches,
         }
     )
+
+
+def _describe(corpora: Corpora) -> dict[str, Any]:
+    return {
+        name: {
+            "path": str(corpus.folder),
+            "tokenizer_sha256": corpus.meta.tokenizer_sha256,
+            "splits": {split: corpus.split(split).fingerprint for split in SPLITS},
+        }
+        for name, corpus in corpora.by_source.items()
+    }
 
 
 def _unigram_entropy(corpora: Corpora) -> float | None:

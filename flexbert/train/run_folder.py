@@ -5,12 +5,15 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flexbert.config.stages import STAGES
+from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
 
 # Keys that change what is recorded or how fast, never what is computed. All others are the run.
@@ -59,6 +62,13 @@ class RunFolder:
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         write_atomically(self.manifest, json.dumps(manifest, indent=2) + "\n")
 
+    def wandb_id(self) -> str:
+        """What Weights & Biases knows the run by, in all its launches and stages."""
+        file = self.path / "wandb_id"
+        if not file.exists():
+            write_atomically(file, secrets.token_hex(8))
+        return file.read_text()
+
     def _drop_metrics_after(self, step: int) -> None:
         """Forget lines of updates that a resume will run again, and a half-written last line."""
         if not self.metrics.exists():
@@ -95,15 +105,14 @@ def refuse_changed_recipe(
     Raises:
         UserError: naming every changed key that is not operational, with both values.
     """
-    before, after = flatten(old), flatten(new)
-    changed = [
-        key
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not _is_among(key, (*OPERATIONAL_KEYS, *accepted))
-    ]
+    changed = {
+        key: values
+        for key, values in sorted(changed_keys(old, new).items())
+        if not _is_among(key, (*OPERATIONAL_KEYS, *accepted))
+    }
     if changed:
         listed = ", ".join(
-            f"{key} ({before.get(key, 'absent')} -> {after.get(key, 'absent')})" for key in changed
+            f"{key} ({_show(before)} -> {_show(after)})" for key, (before, after) in changed.items()
         )
         accept = ""
         if all(_is_among(key, ORDER_KEYS) for key in changed):
@@ -114,19 +123,16 @@ def refuse_changed_recipe(
         )
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "", separator: str = ".") -> dict[str, Any]:
-    """Nested mappings to one level of keys, joined by ``separator``."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{path}{separator}", separator)
-        else:
-            flat[path] = value
-    return flat
+def _show(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _is_among(key: str, names: Sequence[str]) -> bool:
-    """Whether a key is one of these or below one; ``*`` stands for one part of a key."""
+    """Whether a key, of a stage or of all, is one of these or below one.
+
+    ``*`` stands for one part of a key.
+    """
     parts = key.split(".")
+    if parts[0] == STAGES:
+        parts = parts[2:]
     return any(fnmatch.fnmatchcase(".".join(parts[: name.count(".") + 1]), name) for name in names)

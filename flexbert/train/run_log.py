@@ -6,15 +6,17 @@ import json
 import time
 from typing import Any, cast
 
+import torch
 from composer import Callback, Logger, State
 from composer.utils import dist
+from torch import Tensor
 
+from flexbert.config.tree import flatten
 from flexbert.data.mixture import Mixture
-from flexbert.recipe.clock import StageClock
-from flexbert.recipe.stages import Stage
-from flexbert.train.callbacks import interval_ended, stage_clock
+from flexbert.train.callbacks import Gradients
 from flexbert.train.metrics import MaskedMean
-from flexbert.train.run_folder import RunFolder, flatten
+from flexbert.train.run_folder import RunFolder
+from flexbert.train.stage_run import StageRun
 
 # A share of the training time: what a loader that keeps up stays well below.
 TOO_LONG_WAITING = 0.05
@@ -26,12 +28,17 @@ class RunLog(Callback):
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
     of its global batch. Time spent evaluating or saving is no part of the speed. ``data_wait`` is
     the share of the training time in which the device waited for the loader, its start left out.
+    ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of what was added to
+    the weights, are those of the last update.
     """
 
-    def __init__(self, stage: Stage, folder: RunFolder, mixture: Mixture) -> None:
-        self.stage = stage
+    def __init__(
+        self, run: StageRun, folder: RunFolder, mixture: Mixture, gradients: Gradients
+    ) -> None:
+        self.run = run
         self.folder = folder
         self.mixture = mixture
+        self.gradients = gradients
         self._losses: list[float] = []
         self._recorded_tokens = 0
         self._training_seconds = 0.0
@@ -40,7 +47,7 @@ class RunLog(Callback):
         self._started = False
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        self._recorded_tokens = int(state.timestamp.token.value)
+        self._recorded_tokens = self.run.clock(state.timestamp).tokens
 
     def before_dataloader(self, state: State, logger: Logger) -> None:
         self._asked_at = time.perf_counter()
@@ -54,7 +61,7 @@ class RunLog(Callback):
     def batch_end(self, state: State, logger: Logger) -> None:
         self._training_seconds += time.perf_counter() - self._asked_at
         self._losses.append(state.total_loss_dict["loss/train/total"])
-        if interval_ended(self.stage, state, self.stage.recipe.logging.interval):
+        if self.run.completed(self.run.recipe.logging.interval, state):
             self._record_training(state, logger)
 
     def eval_after_all(self, state: State, logger: Logger) -> None:
@@ -67,7 +74,7 @@ class RunLog(Callback):
             for name in ("loss", "accuracy")
         }
         record = {
-            **self._header("eval", stage_clock(self.stage, state.timestamp)),
+            **self._header("eval", state),
             "eval_loss": means["loss"],
             "eval_accuracy": means["accuracy"],
         }
@@ -78,17 +85,20 @@ class RunLog(Callback):
         self._write(logger, record)
 
     def _record_training(self, state: State, logger: Logger) -> None:
-        now = stage_clock(self.stage, state.timestamp)
-        recipe = self.stage.recipe
+        before, now = self.run.clock_before(state), self.run.clock(state.timestamp)
+        stage = self.run.stage
         speed = (now.tokens - self._recorded_tokens) / self._training_seconds
         waited = self._waiting_seconds / self._training_seconds
         self._write(
             logger,
             {
-                **self._header("train", now),
+                **self._header("train", state),
                 "loss": sum(self._losses) / len(self._losses),
-                "lr": state.optimizers[0].param_groups[0]["lr"],
-                "batch_size": recipe.batch.size,
+                "lr": stage.learning_rate(before),
+                "weight_decay": stage.weight_decay(before),
+                "mask_rate": stage.mask_rate(before.tokens, before.updates),
+                "batch_size": stage.batches.size(before.updates),
+                **_numbers(self.gradients.measured),
                 "tokens_per_second": round(speed, 1),
                 "data_wait": round(waited, 4),
                 "epochs": self._epochs(now.tokens),
@@ -97,7 +107,7 @@ class RunLog(Callback):
         if waited > TOO_LONG_WAITING and dist.get_global_rank() == 0:
             print(
                 f"warning: {waited:.0%} of the time went by waiting for data; it may need more "
-                f"data.num_workers than {recipe.data.num_workers}, or a faster disk",
+                f"data.num_workers than {stage.recipe.data.num_workers}, or a faster disk",
                 flush=True,
             )
         self._recorded_tokens = now.tokens
@@ -113,13 +123,13 @@ class RunLog(Callback):
             )
         }
 
-    def _header(self, event: str, clock: StageClock) -> dict[str, Any]:
+    def _header(self, event: str, state: State) -> dict[str, Any]:
         return {
             "event": event,
-            "stage": self.stage.name,
-            "step": clock.updates,
-            "tokens": clock.tokens,
-            "stage_tokens": clock.tokens,
+            "stage": self.run.stage.name,
+            "step": int(state.timestamp.batch.value),
+            "tokens": int(state.timestamp.token.value),
+            "stage_tokens": self.run.clock(state.timestamp).tokens,
         }
 
     def _write(self, logger: Logger, record: dict[str, Any]) -> None:
@@ -135,7 +145,8 @@ class RunLog(Callback):
             print(self._console_line(record), flush=True)
 
     def _console_line(self, record: dict[str, Any]) -> str:
-        done = f"{record['stage']} {record['step']:>6}/~{self.stage.nominal_updates}"
+        last = self.run.first_step + self.run.stage.nominal_updates
+        done = f"{record['stage']} {record['step']:>6}/~{last}"
         tokens = f"{record['tokens']:>12,} tok"
         if record["event"] == "eval":
             result = f"eval loss {record['eval_loss']:.4f}  accuracy {record['eval_accuracy']:.1%}"
@@ -144,6 +155,12 @@ class RunLog(Callback):
             f"{done} {tokens}  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
             f"{record['tokens_per_second']:,.0f} tok/s  waiting {record['data_wait']:.1%}"
         )
+
+
+def _numbers(measured: dict[str, Tensor]) -> dict[str, float]:
+    """Read off the device at once."""
+    values = torch.stack(list(measured.values())).tolist() if measured else []
+    return dict(zip(measured, values, strict=True))
 
 
 def _summed(metric: MaskedMean) -> tuple[float, int]:

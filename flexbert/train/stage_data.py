@@ -50,8 +50,9 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: Mapping[str, Any] | N
     """
     config = stage.recipe.data
     splits = corpora.splits("train")
+    clock: Mapping[str, Any] = saved["position"] if saved else {"update": 0, "tokens": 0}
 
-    def at(generation: int, update: int, position: Position | None) -> StageData:
+    def at(generation: int, start: Position | None = None) -> StageData:
         key = StreamKey(stage.recipe.seed, stage.name, generation)
         stream = training_stream(splits, config, key)
         return StageData(
@@ -59,16 +60,16 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: Mapping[str, Any] | N
             stream=stream,
             key=key,
             order=describe_order(stream, splits, config, key),
-            start=position or first_position(stream, update),
+            start=start or first_position(stream, clock["update"], clock["tokens"]),
         )
 
     if saved is None:
-        return at(0, 0, None)
-    position, generation = saved["position"], saved["generation"]
-    data = at(generation, position["update"], position)
+        return at(0)
+    generation = saved["generation"]
+    data = at(generation, saved["position"])
     if data.order != saved["order"]:
         if not config.accept_changed_order:
             require_same_order(saved["order"], data.order)
         # Another generation: the old order from its beginning would repeat what was seen.
-        data = at(generation + 1, position["update"], None)
+        data = at(generation + 1)
     return data

@@ -1,152 +1,77 @@
-"""A recipe to a trained model: Composer's Trainer, assembled."""
+"""Composer's Trainer for one stage of a run, assembled."""
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from composer import Callback, DataSpec, Evaluator, Trainer
 from composer.core import Event, State
 from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
-from composer.utils import dist, get_device
-from composer.utils.reproducibility import configure_deterministic_mode
+from composer.utils import dist
 
-from flexbert.config.load import LoadedRecipe
 from flexbert.config.schema import Recipe
 from flexbert.data.corpora import Corpora
 from flexbert.data.loader import Loader, eval_loader, train_loader
 from flexbert.data.mixture import Mixture
-from flexbert.data.order_log import OrderLog, Stretch
 from flexbert.data.rows import training_builder
-from flexbert.plan import check_corpora
-from flexbert.recipe.stages import Stage, stages
-from flexbert.report import plot
 from flexbert.train.callbacks import (
     DataPosition,
+    Gradients,
     Hyperparameters,
+    MovingAverage,
     Preemption,
     UpdateSeed,
-    interval_ended,
-    stage_clock,
 )
-from flexbert.train.checkpointing import (
-    Checkpointer,
-    newest_checkpoint,
-    saved_data,
-    saved_timestamp,
-    unchanging_contents,
-)
-from flexbert.train.composer_model import build_composer_model, compile_as_asked
-from flexbert.train.cpu_memory import return_freed_tensors
-from flexbert.train.manifest import write_manifest
-from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
+from flexbert.train.checkpointing import Checkpointer
+from flexbert.train.composer_model import ComposerMaskedLM
+from flexbert.train.run_folder import RunFolder
 from flexbert.train.run_log import RunLog
-from flexbert.train.stage_data import StageData, open_stage_data
+from flexbert.train.stage_data import StageData
+from flexbert.train.stage_run import StageRun
 
-DONE, PREEMPTED = 0, 75
 # Generous: a slow disk under one process must not end the run of all.
 DIST_TIMEOUT_SECONDS = 1800.0
 
 
-def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
-    """Train, or continue training, what the recipe describes.
-
-    Args:
-        command: the command line, for the manifest.
-        callbacks: Composer callbacks beside FlexBERT's own; they run after these.
-
-    Returns:
-        The process's exit code: 0 when the run is finished, 75 when it was told to stop and has
-        saved a checkpoint from which the same command continues.
-
-    Raises:
-        UserError: before anything is built, if the corpus cannot be used for this recipe, or the
-            run folder holds a run of another recipe.
-    """
-    recipe = loaded.recipe
-    (stage,) = stages(recipe)
-    corpora = Corpora.open(recipe.data)
-    check_corpora(recipe, corpora)
-    _set_determinism(recipe)
-    folder = RunFolder(recipe.run_folder)
-
-    dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
-    checkpoint = newest_checkpoint(folder.checkpoints)
-    if checkpoint is not None:
-        accepted = ORDER_KEYS if recipe.data.accept_changed_order else ()
-        refuse_changed_recipe(folder.path, checkpoint["recipe"], loaded.resolved, accepted)
-        clock = stage_clock(stage, saved_timestamp(checkpoint))
-        if clock.finished:
-            _say(f"{folder.path} is finished; to train anew give another run_name")
-            return DONE
-        _say(f"continuing {folder.path} after update {clock.updates}")
-    data = open_stage_data(stage, corpora, saved_data(checkpoint) if checkpoint else None)
-    step = data.start["update"]
-    stretch = Stretch(
-        number=0,
-        stage=stage.name,
-        generation=data.key.generation,
-        first_step=step,
-        first_update=step,
-        recipe=loaded.resolved,
-        order=data.order,
-    )
-    log = OrderLog(folder.orders)
-    if dist.get_global_rank() == 0:
-        folder.begin(loaded.resolved, after_step=step)
-        stretch = log.resume(step, stretch)
-    position = DataPosition(data, log.index(stretch, len(data.stream.mixture.parts)))
-    trainer, preemption = _assemble(stage, corpora, data, position, folder, loaded, callbacks)
-    if checkpoint is not None:
-        trainer.state.load_state_dict(checkpoint["state"], trainer.logger, strict=True)
-    if dist.get_global_rank() == 0:
-        write_manifest(folder, recipe, corpora, trainer.state, command)
-    dist.barrier()
-    trainer.fit()
-    trainer.close()
-
-    if preemption.preempted:
-        _say(f"stopped on request and saved; the same command continues {folder.path}")
-        return PREEMPTED
-    if dist.get_global_rank() == 0:
-        print(f"finished {folder.path}; picture: {plot(folder.path)}", flush=True)
-    return DONE
-
-
-def _assemble(
-    stage: Stage,
+def stage_trainer(
+    run: StageRun,
+    model: ComposerMaskedLM,
     corpora: Corpora,
     data: StageData,
-    position: DataPosition,
     folder: RunFolder,
-    loaded: LoadedRecipe,
+    *,
+    position: DataPosition,
+    contents: dict[str, Any],
+    preemption: Preemption,
     more_callbacks: Sequence[Callback],
-) -> tuple[Trainer, Preemption]:
-    recipe = stage.recipe
-    torch.manual_seed(recipe.seed)
-    device = get_device(None)
-    if device.name == "cpu":
-        return_freed_tensors()
-    model = device.module_to_device(build_composer_model(recipe))
-    _say(compile_as_asked(model, recipe))
-    preemption = Preemption()
-    callbacks: list[Callback] = [
-        Hyperparameters(stage),
-        UpdateSeed(stage),
-        position,
-        RunLog(stage, folder, data.stream.mixture),
-        Checkpointer(stage, folder.checkpoints, unchanging_contents(loaded.resolved, corpora)),
+) -> Trainer:
+    """A trainer that stands at the stage's beginning; a checkpoint's state is loaded into it.
+
+    Args:
+        model: on the device that it is trained on.
+        contents: what every checkpoint holds beside its state.
+        more_callbacks: run after FlexBERT's own.
+    """
+    recipe = run.recipe
+    gradients = Gradients(run, model.parameters())
+    callbacks: list[Callback] = [Hyperparameters(run), UpdateSeed(run), gradients, position]
+    if recipe.moving_average is not None:
+        callbacks.append(MovingAverage(recipe.moving_average, model))
+    callbacks += [
+        RunLog(run, folder, data.stream.mixture, gradients),
+        Checkpointer(run, folder.checkpoints, contents),
         preemption,
         *more_callbacks,
     ]
-    trainer = Trainer(
+    return Trainer(
         model=model,
         optimizers=recipe.optimizer.build(model),
-        train_dataloader=_train_data(stage, data),
-        eval_dataloader=_evaluators(stage, corpora, data.stream.mixture),
-        max_duration=str(stage.duration),
+        train_dataloader=_train_data(run, data),
+        eval_dataloader=_evaluators(run, corpora, data.stream.mixture),
+        max_duration=run.max_duration,
         accumulate_train_batch_on_tokens=True,
         # Batches come in micro-batches; Composer only insists on a number.
         device_train_microbatch_size=recipe.batch.microbatch_rows,
@@ -161,18 +86,25 @@ def _assemble(
         auto_log_hparams=False,
         dist_timeout=DIST_TIMEOUT_SECONDS,
     )
-    return trainer, preemption
 
 
-def _train_data(stage: Stage, data: StageData) -> DataSpec:
-    recipe = stage.recipe
+def close(trainer: Trainer) -> None:
+    """Let go of a trainer, so that its model's memory and its loader's processes can be freed."""
+    trainer.close()
+    # Composer leaves this until the process ends, and with it the model.
+    atexit.unregister(trainer.engine._close)
+
+
+def _train_data(run: StageRun, data: StageData) -> DataSpec:
+    recipe, stage = run.recipe, run.stage
     return _data_spec(
         train_loader(
             data.stream,
             training_builder(data.stream, data.splits, recipe.data, data.key),
             recipe.data,
-            rows_per_update=stage.rows_per_update,
+            rows_per_update=stage.batches.rows,
             microbatch_rows=recipe.batch.microbatch_rows,
+            mask_rate=stage.mask_rate,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
             start=data.start,
@@ -181,14 +113,14 @@ def _train_data(stage: Stage, data: StageData) -> DataSpec:
     )
 
 
-def _evaluators(stage: Stage, corpora: Corpora, mixture: Mixture) -> list[Evaluator]:
+def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evaluator]:
     """One for each source; their rows are shared out as training shares its tokens."""
-    evaluation = stage.recipe.evaluation
+    evaluation = run.recipe.evaluation
     # Made in this process: a source more would be so many loader processes more.
-    data = replace(stage.recipe.data, num_workers=0)
+    data = replace(run.recipe.data, num_workers=0)
 
     def due(state: State, event: Event) -> bool:
-        return event is Event.BATCH_END and interval_ended(stage, state, evaluation.interval)
+        return event is Event.BATCH_END and run.completed(evaluation.interval, state)
 
     evaluators = []
     for name, split in corpora.splits("validation").items():
@@ -243,28 +175,18 @@ def _loggers(recipe: Recipe, folder: RunFolder) -> list[LoggerDestination]:
     loggers: list[LoggerDestination] = []
     wandb = recipe.logging.wandb
     if wandb is not None:
+        # Only the first process's logger speaks to it.
+        is_first = dist.get_global_rank() == 0
+        identity = {"id": folder.wandb_id(), "resume": "allow"} if is_first else {}
         loggers.append(
             WandBLogger(
                 project=wandb.project,
                 entity=wandb.entity,
                 group=wandb.group,
                 name=recipe.run_name,
-                init_kwargs={"mode": wandb.mode, "dir": str(folder.path)},
+                init_kwargs={"mode": wandb.mode, "dir": str(folder.path), **identity},
             )
         )
     if recipe.logging.tensorboard:
         loggers.append(TensorboardLogger(log_dir=str(folder.tensorboard)))
     return loggers
-
-
-def _set_determinism(recipe: Recipe) -> None:
-    """It has to come before anything runs on a GPU: cuBLAS reads its variable once."""
-    if recipe.deterministic:
-        configure_deterministic_mode()
-    else:
-        torch.use_deterministic_algorithms(False)
-
-
-def _say(text: str) -> None:
-    if dist.get_global_rank() == 0:
-        print(text, flush=True)

@@ -32,6 +32,7 @@ def small_config(small_corpus: Path, tmp_path: Path) -> DataConfig:
     return DataConfig(
         path=small_corpus,
         order=GlobalOrderConfig(),
+        mask_rate=0.3,
         max_length=128,
         row_length=256,
         window=100,

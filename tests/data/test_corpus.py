@@ -74,7 +74,12 @@ def test_a_corpus_of_another_tokenizer_is_refused(copied: Path, tmp_path: Path) 
     other.mkdir()
     (other / "tokenizer.json").write_text("{}")
     config = DataConfig(
-        path=copied, order=GlobalOrderConfig(), max_length=8, row_length=8, tokenizer=other
+        path=copied,
+        order=GlobalOrderConfig(),
+        mask_rate=0.3,
+        max_length=8,
+        row_length=8,
+        tokenizer=other,
     )
     with pytest.raises(CorpusError, match="made with another tokenizer"):
         Corpora.open(config)
@@ -85,7 +90,11 @@ def test_a_corpus_of_another_tokenizer_is_refused(copied: Path, tmp_path: Path) 
 
 def test_a_recipe_without_a_corpus_cannot_train() -> None:
     with pytest.raises(ConfigError, match=r"data\.path: names no corpus"):
-        Corpora.open(DataConfig(path=None, order=GlobalOrderConfig(), max_length=8, row_length=8))
+        Corpora.open(
+            DataConfig(
+                path=None, order=GlobalOrderConfig(), mask_rate=0.3, max_length=8, row_length=8
+            )
+        )
 
 
 def test_an_unknown_split_names_the_nearest(copied: Path) -> None:

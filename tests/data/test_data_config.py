@@ -17,6 +17,7 @@ from flexbert.errors import ConfigError
 from tests.conftest import REPOSITORY
 
 VALUES: dict[str, Any] = {
+    "mask_rate": 0.3,
     "path": None,
     "order": GlobalOrderConfig(),
     "max_length": 128,
@@ -55,8 +56,8 @@ def test_a_mask_split_sums_to_one() -> None:
 def test_a_mixture_takes_the_place_of_the_corpus_that_a_recipe_asks_for() -> None:
     overrides = ["data.sources={a: {path: x, weight: 2}, b: {path: y, weight: 1}}"]
     loaded = load_recipe(REPOSITORY / "yamls" / "base.yaml", overrides)
-    assert loaded.recipe.data.path is None
-    assert list(loaded.recipe.data.all_sources) == ["a", "b"]
+    assert loaded.first.data.path is None
+    assert list(loaded.first.data.all_sources) == ["a", "b"]
     with pytest.raises(ConfigError, match=r"data\.path: is still to be given"):
         load_recipe(REPOSITORY / "yamls" / "base.yaml", [])
 

@@ -160,13 +160,42 @@ def test_an_update_larger_than_the_corpus_wraps_over_epochs(
     batch = next(iter(loader))
     tokens = 7 * (22 + 32 + 42)
     start = {"window": 7, "row": 7, "pieces": [21], "tokens": [tokens]}
-    assert batch["position"] == {"window": start, "row": 1, "update": 1}
+    seen = tokens + 22 + 32 + 42
+    assert batch["position"] == {"window": start, "row": 1, "update": 1, "tokens": seen}
     found = Counter(s for microbatch in batch["microbatches"] for s in sequences(microbatch))
     assert sorted((len(tokens), count) for tokens, count in found.items()) == [
         (22, 8),
         (32, 8),
         (42, 8),
     ]
+
+
+def falling(tokens: int, updates: int) -> float:
+    """A mask rate that a schedule might give: by tokens for three updates, then by updates."""
+    return 0.3 - 0.00001 * tokens if updates < 3 else 0.05
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_each_update_is_masked_at_its_own_rate(
+    train_split: Split, small_config: DataConfig, num_workers: int
+) -> None:
+    config = replace(small_config, num_workers=num_workers)
+    loader = loader_of(train_split, config, mask_rate=falling)
+    batches = list(itertools.islice(loader, 5))
+    tokens = 0
+    for update, batch in enumerate(batches):
+        rate = falling(tokens, update)
+        new = sum(m["num_tokens"] for m in batch["microbatches"])
+        masked = sum(m["num_masked"] for m in batch["microbatches"])
+        # Special tokens are never masked; each row rounds by less than one.
+        assert masked == pytest.approx(rate * new, rel=0.06, abs=growing(update))
+        tokens += new
+        assert batch["position"]["tokens"] == tokens
+    # Shapes stay those of the highest rate.
+    assert len({m["labels"].shape for batch in batches for m in batch["microbatches"][:1]}) == 1
+    alone = list(itertools.islice(loader_of(train_split, config), 5))
+    for scheduled, constant in zip(batches, alone, strict=True):
+        assert scheduled["position"] == constant["position"]
 
 
 def test_batches_are_tensors_of_the_stated_types(

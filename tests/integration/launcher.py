@@ -1,13 +1,15 @@
 """Starts runs as processes that can be killed, without importing Composer for each anew.
 
 A server imports everything once and forks for every run: a second instead of twelve. Each process
-writes a line for every update that it has begun, with a digest of each row of its share.
+writes a line for every update that it has begun, with a digest of each row of its
+share and the optimizer's hyperparameters.
 
     python -m tests.integration.launcher        (driven through Launcher)
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,9 @@ FSYNC_SECONDS = 0.02
 
 
 class Launcher:
-    """The server's other side.
+    """The server's other side."""
 
-    Attributes:
-        batches: folder of the lines that runs write: see :func:`read_batches`.
-    """
-
-    def __init__(self, batches: Path) -> None:
-        self.batches = batches
+    def __init__(self) -> None:
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.launcher"],
             cwd=REPOSITORY,
@@ -43,12 +40,18 @@ class Launcher:
             text=True,
         )
 
-    def start(self, recipe: Path, overrides: Sequence[str], num_processes: int = 1) -> Run:
-        """Start a run on so many processes."""
+    def start(
+        self, recipe: Path, overrides: Sequence[str], num_processes: int, batches: Path
+    ) -> Run:
+        """Start a run on so many processes.
+
+        Args:
+            batches: folder for the lines that it writes: see :func:`read_batches`.
+        """
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        output = self.batches / f"output-{time.monotonic_ns()}.txt"
+        output = batches / f"output-{time.monotonic_ns()}.txt"
         pids = []
         for rank in range(num_processes):
             environment = {
@@ -63,7 +66,7 @@ class Launcher:
             job = {
                 "recipe": str(recipe),
                 "overrides": list(overrides),
-                "batches": str(self.batches),
+                "batches": str(batches),
                 "output": str(output),
                 "environment": {key: str(value) for key, value in environment.items()},
             }
@@ -127,18 +130,22 @@ class Run:
         return codes[0]
 
 
+def read_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """What processes wrote for the updates that they began; the newest process's come last."""
+    for file in sorted(folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime_ns):
+        for line in file.read_text().splitlines():
+            # A kill may cut the last line off.
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+
+
 def read_batches(folder: Path) -> dict[int, dict[int, set[str]]]:
     """All digests of each row that were ever trained on: ``[update][row of the global batch]``."""
     found: dict[int, dict[int, set[str]]] = {}
-    for file in folder.glob("*.jsonl"):
-        for line in file.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # cut off by a kill
-            rows = found.setdefault(record["update"], {})
-            for row, digest in record["rows"].items():
-                rows.setdefault(int(row), set()).add(digest)
+    for record in read_lines(folder):
+        rows = found.setdefault(record["update"], {})
+        for row, digest in record["rows"].items():
+            rows.setdefault(int(row), set()).add(digest)
     return found
 
 
@@ -187,7 +194,7 @@ def _train(job: dict[str, Any]) -> int:
 
     from flexbert.components import load_recipe
     from flexbert.data import node_files, permutation
-    from flexbert.train.trainer import train
+    from flexbert.train.run import train
     from tests.integration.recorded_runs import rows_of_batch
 
     class BatchWriter(Callback):
@@ -205,7 +212,13 @@ def _train(job: dict[str, Any]) -> int:
                 if (labels != -100).any()
             }
             update = int(state.timestamp.batch.value)
-            self.file.write(json.dumps({"update": update, "rows": rows}) + "\n")
+            groups = [
+                {key: value for key, value in group.items() if isinstance(value, int | float)}
+                for optimizer in state.optimizers
+                for group in optimizer.param_groups
+            ]
+            line = {"update": update, "rows": rows, "groups": groups}
+            self.file.write(json.dumps(line) + "\n")
             self.file.flush()
 
     torch.set_num_threads(1)
@@ -220,7 +233,7 @@ def _train(job: dict[str, Any]) -> int:
     node_files.IN_MEMORY = permutation.IN_MEMORY = 16
     permutation.BUCKET_ITEMS = permutation._CHUNK = 64
     loaded = load_recipe(Path(job["recipe"]), job["overrides"])
-    writer = BatchWriter(loaded.recipe.data.row_length)
+    writer = BatchWriter(loaded.first.data.row_length)
     return train(loaded, command=["test"], callbacks=[writer])
 
 

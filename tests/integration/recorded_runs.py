@@ -17,7 +17,7 @@ from composer import Callback, Logger, State
 from composer.utils import dist
 
 from flexbert.components import load_recipe
-from flexbert.train.trainer import train
+from flexbert.train.run import train
 
 TINY_RECIPE = Path(__file__).parent / "tiny.yaml"
 
@@ -50,9 +50,9 @@ class BatchRecorder(Callback):
 def main(folder: Path, runs: list[list[str]]) -> None:
     for overrides in runs:
         loaded = load_recipe(TINY_RECIPE, overrides)
-        recorder = BatchRecorder(loaded.recipe.data.row_length)
+        recorder = BatchRecorder(loaded.first.data.row_length)
         assert train(loaded, command=sys.argv, callbacks=[recorder]) == 0
-        name = f"{loaded.recipe.run_name}-{dist.get_world_size()}-{dist.get_global_rank()}.pt"
+        name = f"{loaded.first.run_name}-{dist.get_world_size()}-{dist.get_global_rank()}.pt"
         torch.save(recorder.updates, folder / name)
 
 

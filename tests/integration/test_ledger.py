@@ -17,7 +17,7 @@ from flexbert.data.pieces import Cut, Pieces
 from flexbert.errors import UserError
 from flexbert.ledger.seen import seen, seen_text
 from flexbert.ledger.step_rows import step_rows
-from flexbert.train.trainer import DONE, train
+from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records, run_data_prep
 from tests.integration.recorded_runs import BatchRecorder
 
@@ -53,7 +53,7 @@ def run(overrides: list[str]) -> Recorded:
     loaded = load_recipe(TINY_RECIPE, overrides)
     recorder = BatchRecorder(ROW_LENGTH)
     assert train(loaded, command=["test"], callbacks=[recorder]) == DONE
-    return Recorded(loaded.recipe.run_folder, recorder.updates)
+    return Recorded(loaded.first.run_folder, recorder.updates)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +84,34 @@ def all_uses(run_folder: Path, corpora: list[Path]) -> list[dict]:
 def test_what_is_said_to_be_seen_is_what_stood_in_the_batches(
     mixture: Recorded, corpus: Path, second_corpus: Path
 ) -> None:
+    assert_all_is_accounted_for(mixture, [corpus, second_corpus])
+
+
+def test_stages_schedules_and_restarts_are_looked_back_on_too(corpus: Path, tmp_path: Path) -> None:
+    overrides = [
+        f"data.path={corpus}",
+        f"runs_folder={tmp_path}",
+        "data.window=16",
+        "schedule={name: constant}",
+        "batch={size: 8, warmup: {start: 2, duration: 6ba}}",
+        "mask_rate_schedule={name: trapezoidal, warmup: 300tok, decay: 0.5dur}",
+        "stages={one: {duration: 3000tok}, two: {duration: 5ba, data.max_length: 128}}",
+        "stages.two.batch={size: 4, warmup: null}",
+        "checkpoints.interval=1ba",
+    ]
+    whole = run(overrides)
+    assert_all_is_accounted_for(whole, [corpus])
+    start = whole.folder / "checkpoints" / "step-00000005.pt"
+    again = run([*overrides, "run_name=again", f"start_from={start}"])
+    assert len(again.batches) == len(whole.batches) - 5
+    assert_all_is_accounted_for(again, [corpus], steps_before=5)
+
+
+def assert_all_is_accounted_for(run: Recorded, corpora: list[Path], steps_before: int = 0) -> None:
     """Every token of every batch, and every masked one, is accounted for by exactly one use."""
     accounted = Counter()
-    for use in all_uses(mixture.folder, [corpus, second_corpus]):
-        ids, labels = mixture.batches[use["step"] - 1][use["row"]]
+    for use in all_uses(run.folder, corpora):
+        ids, labels = run.batches[use["step"] - 1 - steps_before][use["row"]]
         place = slice(use["begin"], use["end"])
         original = torch.where(labels == -100, ids, labels)[place][1:-1]
         tokens = (
@@ -99,8 +123,8 @@ def test_what_is_said_to_be_seen_is_what_stood_in_the_batches(
         masked = np.flatnonzero(labels[place] != -100) - 1 + use["first_token"]
         assert masked.tolist() == use["masked"]
         accounted[use["step"], use["row"]] += use["end"] - use["begin"]
-    pad = Corpus.open(corpus).meta.special_ids.pad
-    for step, rows in enumerate(mixture.batches, 1):
+    pad = Corpus.open(corpora[0]).meta.special_ids.pad
+    for step, rows in enumerate(run.batches, 1 + steps_before):
         for row, (ids, _) in enumerate(rows):
             assert accounted[step, row] == (ids != pad).sum()
 

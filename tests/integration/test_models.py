@@ -9,7 +9,7 @@ import pytest
 
 from flexbert.components import load_recipe
 from flexbert.plan import make_plan
-from flexbert.train.trainer import train
+from flexbert.train.run import train
 from tests.conftest import REPOSITORY, VOCAB_SIZE, Overrides, read_records
 
 MODELS = sorted((REPOSITORY / "yamls" / "models").glob("*.yaml"))
@@ -42,7 +42,7 @@ def test_a_model_loads_plans_and_trains_two_steps(
     plan = make_plan(loaded, processes=1)
     assert plan["stages"][0]["steps"] == 2
     assert train(loaded, ["test"]) == 0
-    losses = [r["loss"] for r in read_records(loaded.recipe.run_folder, "train")]
+    losses = [r["loss"] for r in read_records(loaded.first.run_folder, "train")]
     assert len(losses) == 2
     assert all(math.isfinite(loss) for loss in losses)
     # An untrained model knows nothing: near the entropy of a uniform guess.

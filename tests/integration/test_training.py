@@ -20,7 +20,7 @@ from flexbert.checkpoint.names import list_checkpoints
 from flexbert.components import load_recipe
 from flexbert.data.corpora import Corpora
 from flexbert.errors import UserError
-from flexbert.train.trainer import DONE, train
+from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ TIMINGS = ("tokens_per_second", "data_wait")
 def run(overrides: list[str]) -> Path:
     loaded = load_recipe(TINY_RECIPE, overrides)
     assert train(loaded, command=["test"]) == DONE
-    return loaded.recipe.run_folder
+    return loaded.first.run_folder
 
 
 def final_weights(run_folder: Path) -> dict[str, torch.Tensor]:
@@ -152,8 +152,8 @@ def test_load_model_needs_the_checkpoint_alone_and_gives_the_evaluated_model(
 ) -> None:
     loaded = load_recipe(TINY_RECIPE, tiny())
     folder = run(tiny())
-    corpus = Corpora.open(loaded.recipe.data).first
-    chosen = list(examples(corpus, loaded.recipe.data, loaded.recipe.evaluation))
+    corpus = Corpora.open(loaded.first.data).first
+    chosen = list(examples(corpus, loaded.first.data, loaded.first.evaluation))
     checkpoint = list_checkpoints(folder / "checkpoints")[-1]
     loss = model_loss(checkpoint, chosen, corpus.meta.special_ids.pad, bf16=False)
     assert loss == pytest.approx(read_records(folder, "eval")[-1]["eval_loss"], abs=1e-5)
@@ -173,13 +173,15 @@ def test_only_the_newest_checkpoints_are_kept_when_asked(tiny: Overrides) -> Non
 def test_wandb_offline_and_tensorboard_receive_the_records(tiny: Overrides) -> None:
     folder = run(
         tiny(
-            "duration=2ba",
+            "stages={one: {duration: 2ba}, two: {duration: 1ba}}",
             "schedule={name: constant}",
             "logging.tensorboard=true",
             "logging.wandb={project: test, mode: offline}",
         )
     )
-    assert list(folder.glob("wandb/offline-run-*/*.wandb"))
+    # Both stages, and later launches, are one run there.
+    files = list(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert {file.stem for file in files} == {f"run-{(folder / 'wandb_id').read_text()}"}
     assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))
 
 
@@ -259,7 +261,7 @@ def test_waiting_for_data_is_told_and_warned_of(
     settings = ("duration=3ba", "schedule={name: constant}")
     loaded = load_recipe(TINY_RECIPE, tiny(*settings))
     assert train(loaded, command=["test"], callbacks=[SlowLoader()]) == DONE
-    waits = [record["data_wait"] for record in read_records(loaded.recipe.run_folder, "train")]
+    waits = [record["data_wait"] for record in read_records(loaded.first.run_folder, "train")]
     assert waits[0] < 0.05  # a loader's start is no waiting
     assert min(waits[1:]) > 0.5
     warning = "of the time went by waiting for data; it may need more data.num_workers than 0"

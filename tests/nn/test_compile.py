@@ -94,6 +94,7 @@ def microbatches(corpus: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
     config = DataConfig(
         path=corpus,
         order=GlobalOrderConfig(),
+        mask_rate=0.3,
         max_length=64,
         row_length=128,
         num_workers=0,
@@ -180,7 +181,12 @@ def test_evaluation_adds_its_own_graphs_once(
 ) -> None:
     model = traced(small_model(vocab_size=VOCAB_SIZE))
     config = DataConfig(
-        path=corpus, order=GlobalOrderConfig(), max_length=64, row_length=128, num_workers=0
+        path=corpus,
+        order=GlobalOrderConfig(),
+        mask_rate=0.3,
+        max_length=64,
+        row_length=128,
+        num_workers=0,
     )
     loader = eval_loader(
         Corpus.open(corpus).split("validation"), config, mask_rate=0.15, microbatch_rows=3

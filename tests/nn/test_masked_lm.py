@@ -28,20 +28,28 @@ def read_model(name: str) -> ModelConfig:
 
 
 @pytest.mark.parametrize(
-    ("name", "total", "embedding"),
+    ("name", "total", "intermediate"),
     [
-        ("modernbert-base", 149_655_232, 50_368 * 768 + 768),
-        ("modernbert-large", 395_881_664, 50_368 * 1024 + 1024),
+        ("modernbert-base", 149_655_232, 1152),
+        ("modernbert-large", 395_881_664, 2624),
     ],
 )
-def test_released_models_have_their_published_size(name: str, total: int, embedding: int) -> None:
+def test_released_models_have_their_published_size(
+    name: str, total: int, intermediate: int
+) -> None:
     model = read_model(name)
-    head = model.hidden_size**2 + model.hidden_size + model.vocab_size
-    counts = parameter_counts(model)
-    assert counts == {
+    layers, width = model.num_layers, model.hidden_size
+    embedding = model.vocab_size * width + width
+    head = width**2 + width + model.vocab_size
+    assert parameter_counts(model) == {
         "total": total,
         "embedding": embedding,
         "encoder": total - embedding - head,
+        "attention": layers * 4 * width**2,
+        "mlp": layers * 3 * width * intermediate,
+        # Two a layer but for the first attention's, and the final one.
+        "norms": 2 * layers * width,
+        "head": head,
     }
 
 

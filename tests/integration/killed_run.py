@@ -1,0 +1,84 @@
+"""One run, launched and killed as often as a test likes, and what it computed in the end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.names import list_checkpoints
+from tests.conftest import read_records
+from tests.integration.launcher import Launcher, read_batches
+
+
+@dataclass
+class Outcome:
+    """Everything that a run computed."""
+
+    records: list[tuple[object, ...]]
+    weights: dict[str, torch.Tensor]
+    batches: dict[int, dict[int, set[str]]]
+
+
+class KilledRun:
+    """Launches of one run, all in ``folder``, where it leaves everything."""
+
+    def __init__(
+        self, launcher: Launcher, recipe: Path, settings: Sequence[str], folder: Path
+    ) -> None:
+        self.launcher = launcher
+        self.recipe = recipe
+        self.batches = folder / "batches"
+        self.batches.mkdir(parents=True)
+        self.orders = folder / "orders"
+        self.run_folder = folder / "run"
+        self.settings = [
+            *settings,
+            f"runs_folder={folder}",
+            "run_name=run",
+            f"data.cache={self.orders}",
+        ]
+
+    def launch(
+        self,
+        due: Callable[[], bool] = lambda: False,
+        signum: int = signal.SIGKILL,
+        num_processes: int = 1,
+        num_workers: int = 0,
+    ) -> int:
+        overrides = [*self.settings, f"data.num_workers={num_workers}"]
+        run = self.launcher.start(self.recipe, overrides, num_processes, self.batches)
+        return run.signal_when(due, signum)
+
+    def step_begun(self, step: int) -> bool:
+        return any(f'"update": {step},' in f.read_text() for f in self._batch_files())
+
+    def saving(self) -> bool:
+        """A checkpoint is being written."""
+        return bool(list((self.run_folder / "checkpoints").glob(".step-*.tmp")))
+
+    def building(self) -> bool:
+        """An order is being built."""
+        return bool(list(self.orders.glob("*.partial")))
+
+    def _batch_files(self) -> list[Path]:
+        return list(self.batches.glob("*.jsonl"))
+
+    def outcome(self) -> Outcome:
+        keys = ("event", "step", "tokens", "loss", "lr", "eval_loss")
+        records = [tuple(r.get(key) for key in keys) for r in read_records(self.run_folder)]
+        last = read_checkpoint(list_checkpoints(self.run_folder / "checkpoints")[-1])
+        return Outcome(records, last["state"]["model"], read_batches(self.batches))
+
+
+def assert_same_weights(
+    weights: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
+) -> None:
+    """Bit for bit."""
+    assert weights.keys() == expected.keys()
+    for name, weight in expected.items():
+        assert torch.equal(weights[name], weight), name
