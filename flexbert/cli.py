@@ -34,6 +34,17 @@ def _parser() -> OneLineParser:
     plan.add_argument("recipe", type=Path, help="a YAML recipe")
     plan.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
     plan.add_argument("--processes", type=int, default=1, help="plan for so many (default 1)")
+    plan.add_argument(
+        "--mfu", type=float, default=0.4, help="model FLOPs utilisation to expect (default 0.4)"
+    )
+    plan.add_argument(
+        "--peak-tflops",
+        type=float,
+        default=989.0,
+        metavar="N",
+        help="of one GPU (default 989, an H100's in bfloat16)",
+    )
+    plan.add_argument("--picture", type=Path, metavar="FILE", help="draw the recipe's curves")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=_plan)
 
@@ -62,6 +73,45 @@ def _parser() -> OneLineParser:
     import_.add_argument("folder", help="a folder, or a name on the Hugging Face Hub")
     import_.add_argument("checkpoint", type=Path, help="to be written")
     import_.set_defaults(run=_import)
+
+    average = commands.add_parser(
+        "average", allow_abbrev=False, help="write the mean of checkpoints as a checkpoint"
+    )
+    average.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="a checkpoint, or a run's folder for its newest",
+    )
+    average.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="checkpoint to be written"
+    )
+    what = average.add_mutually_exclusive_group()
+    what.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="one for each checkpoint, divided by their sum (default: all equal)",
+    )
+    what.add_argument(
+        "--best",
+        type=int,
+        metavar="K",
+        help="of a run's folder: its last checkpoint, and the best K of those before it",
+    )
+    what.add_argument(
+        "--ema", action="store_true", help="the moving average that one checkpoint holds"
+    )
+    average.add_argument(
+        "--metric",
+        help="what is best by: eval_loss (the default), eval_accuracy or eval_losses.SOURCE",
+    )
+    average.add_argument(
+        "--stage", help="whose checkpoints are compared (default: that of the newest)"
+    )
+    average.set_defaults(run=_average)
 
     seen = commands.add_parser(
         "seen", allow_abbrev=False, help="where a run has used a document, or that it has not"
@@ -99,13 +149,21 @@ def _parser() -> OneLineParser:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from flexbert.plan import make_plan
-    from flexbert.plan_text import plan_text
+    from flexbert.plan.cost import Hardware
+    from flexbert.plan.make import make_plan
+    from flexbert.plan.picture import draw_plan
+    from flexbert.plan.text import plan_text
 
-    if arguments.processes < 1:
-        raise UserError(f"--processes: expected at least 1, got {arguments.processes}")
+    for option in ("processes", "mfu", "peak_tflops"):
+        if getattr(arguments, option) <= 0:
+            given = getattr(arguments, option)
+            raise UserError(f"--{option.replace('_', '-')}: must be positive, got {given:g}")
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
-    return _print(arguments, make_plan(loaded, arguments.processes), plan_text)
+    hardware = Hardware(mfu=arguments.mfu, peak_tflops=arguments.peak_tflops)
+    planned = make_plan(loaded, arguments.processes, hardware)
+    if arguments.picture is not None:
+        draw_plan(loaded, arguments.picture)
+    return _print(arguments, planned, plan_text)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -126,6 +184,25 @@ def _import(arguments: argparse.Namespace) -> int:
     from flexbert.checkpoint.huggingface.importing import import_folder
 
     print(*import_folder(arguments.folder, arguments.checkpoint), sep="\n")
+    return 0
+
+
+def _average(arguments: argparse.Namespace) -> int:
+    from flexbert.checkpoint import averaging
+
+    sources, out, best = arguments.checkpoints, arguments.out, arguments.best
+    if len(sources) > 1 and (arguments.ema or best is not None):
+        raise UserError(f"{'--ema' if arguments.ema else '--best'} takes one path")
+    if best is None and (arguments.metric or arguments.stage):
+        raise UserError("--metric and --stage go with --best")
+    if arguments.ema:
+        lines = averaging.write_moving_average(sources[0], out)
+    elif best is not None:
+        metric = arguments.metric or averaging.DEFAULT_METRIC
+        lines = averaging.average_best(sources[0], out, best, metric, arguments.stage)
+    else:
+        lines = averaging.average_checkpoints(sources, out, arguments.weights)
+    print(*lines, sep="\n")
     return 0
 
 

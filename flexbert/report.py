@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flexbert.errors import UserError
+from flexbert.metrics_file import Record, read_metrics
+from flexbert.pictures import BLUE, GREY, RED, as_count, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Record = dict[str, Any]
-
-TRAIN = "#4878a8"
-EVAL = "#c8553d"
-QUIET = "#8a8f98"
+TRAIN, EVAL, QUIET = BLUE, RED, GREY
 
 
 def plot(run_folder: Path) -> Path:
@@ -27,57 +25,15 @@ def plot(run_folder: Path) -> Path:
     """
     records = read_metrics(run_folder)
     manifest = _read_manifest(run_folder)
-
-    # Imported late, and without a screen: most commands draw nothing.
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    style: Any = {
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#e8e8e8",
-        "axes.edgecolor": "#b0b4ba",
-        "axes.titlelocation": "left",
-        "axes.titlesize": 11,
-    }
-    with pyplot.rc_context(style):
-        figure = pyplot.figure(figsize=(11, 8), layout="constrained")
+    path = run_folder / "report.png"
+    with picture(path, width=11, height=8) as figure:
         axes = figure.subplot_mosaic("LLL;LLL;ASV")
         _draw_loss(axes["L"], records, manifest.get("unigram_entropy"))
         _draw_accuracy(axes["A"], records)
         _draw_schedule(axes["S"], records)
         _draw_speed(axes["V"], records)
         figure.suptitle(_title(records, manifest), x=0.01, ha="left", fontsize=13)
-        path = run_folder / "report.png"
-        figure.savefig(path, dpi=130)
-        pyplot.close(figure)
     return path
-
-
-def read_metrics(run_folder: Path) -> list[Record]:
-    """The records of a run, oldest first.
-
-    Raises:
-        UserError: if there are none, or a line is not one.
-    """
-    file = run_folder / "metrics.jsonl"
-    if not file.is_file():
-        raise UserError(
-            f"{run_folder}: no metrics.jsonl there; give the folder of a run, runs/NAME"
-        )
-    records = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{file}:{number}: not a record") from None
-    if not records:
-        raise UserError(f"{file}: nothing is recorded yet")
-    return records
 
 
 def _read_manifest(run_folder: Path) -> Record:
@@ -149,28 +105,21 @@ def _draw_speed(axes: Axes, records: Sequence[Record]) -> None:
     axes.plot(tokens, speed, color=TRAIN)
     axes.set_title("real tokens per second")
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(_count)
+    axes.yaxis.set_major_formatter(as_count)
     _token_axis(axes)
 
 
 def _token_axis(axes: Axes) -> None:
     axes.set_xlabel("tokens")
-    axes.xaxis.set_major_formatter(_count)
+    axes.xaxis.set_major_formatter(as_count)
     axes.set_xlim(left=0)
-
-
-def _count(value: float, position: float = 0) -> str:
-    for size, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def _title(records: Sequence[Record], manifest: Record) -> str:
     parts = [
         manifest["run_name"],
-        f"{_count(manifest['parameters'])} parameters",
-        f"{_count(records[-1]['tokens'])} tokens",
+        f"{as_count(manifest['parameters'])} parameters",
+        f"{as_count(records[-1]['tokens'])} tokens",
     ]
     losses = _series(records, "eval", "eval_loss")[1]
     if losses:

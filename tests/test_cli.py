@@ -49,7 +49,7 @@ def test_plan_knows_the_published_models(
         assert layer["window"] == (None if is_global else 128)
         assert layer["theta"] == 10_000
     assert plan["to_be_given"] == ["data.path"]
-    assert plan["corpora"] is None
+    assert plan["stages"][0]["corpora"] is None
 
 
 def test_plan_counts_flops_as_its_formula_says(capsys: Output) -> None:

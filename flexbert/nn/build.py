@@ -45,15 +45,26 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     """How many parameters the model has, without allocating them.
 
     Returns:
-        ``embedding``: all that tokens are embedded by; ``encoder``: layers and final norm;
-        ``total``: these and the head, a tied decoder matrix counted once, as embedding.
+        ``embedding``: all that tokens are embedded by; ``encoder``: layers and final norm, of
+        which ``attention`` and ``mlp`` are the layers' and ``norms`` the rest; ``head``; and
+        ``total``, a tied decoder matrix counted once, as embedding.
     """
     model = build_model(config, device="meta")
-    embedding = _count(model.encoder.embedding)
+    embedding, encoder = _count(model.encoder.embedding), _count(model.encoder)
+    # By name: a block of one's own may have other parts.
+    in_layers = {name: p.numel() for name, p in model.encoder.layers.named_parameters()}
+    attention, mlp = (
+        sum(size for name, size in in_layers.items() if name.split(".")[1] == part)
+        for part in ("attention", "mlp")
+    )
     return {
         "total": _count(model),
         "embedding": embedding,
-        "encoder": _count(model.encoder) - embedding,
+        "encoder": encoder - embedding,
+        "attention": attention,
+        "mlp": mlp,
+        "norms": encoder - embedding - attention - mlp,
+        "head": _count(model) - encoder,
     }
 
 

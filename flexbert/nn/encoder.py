@@ -23,11 +23,7 @@ class Encoder(nn.Module):
         self.final_norm = (
             model.final_norm.build(model.hidden_size) if model.final_norm else nn.Identity()
         )
-        turns = [
-            (attention.rope, attention.size_of_head(model.hidden_size), layer.theta)
-            for layer in plan
-            for attention in (layer.parts.attention,)
-        ]
+        turns = [(layer.parts.attention.rope, layer.head_dim, layer.theta) for layer in plan]
         distinct = [turn for i, turn in enumerate(turns) if turn not in turns[:i] and turn[0]]
         self.ropes = nn.ModuleList(
             rope.build(head_dim, theta)

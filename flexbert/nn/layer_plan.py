@@ -18,6 +18,7 @@ class LayerPlan:
         window: total width of the window, even: a query sees the keys with
             ``|q - k| <= window // 2``. None in a global layer.
         theta: rotary base, None without rotary embeddings.
+        head_dim: size of a head.
         skip_attention_norm: whether attention reads the residual stream as it is.
     """
 
@@ -26,7 +27,13 @@ class LayerPlan:
     attention: AttentionKind
     window: int | None
     theta: float | None
+    head_dim: int
     skip_attention_norm: bool
+
+    @property
+    def attention_size(self) -> int:
+        """The size of all heads together."""
+        return self.parts.attention.num_heads * self.head_dim
 
 
 def layer_plan(model: ModelConfig) -> tuple[LayerPlan, ...]:
@@ -43,5 +50,6 @@ def _plan_layer(model: ModelConfig, index: int) -> LayerPlan:
         attention=kind,
         window=parts.attention.window if kind == "local" else None,
         theta=parts.attention.rope.layer_theta(kind) if parts.attention.rope else None,
+        head_dim=parts.attention.size_of_head(model.hidden_size),
         skip_attention_norm=parts.block.skips_attention_norm(index),
     )

@@ -9,10 +9,29 @@ Plan = dict[str, Any]
 
 def plan_text(plan: Plan) -> str:
     """What ``flexbert plan`` prints."""
-    sections = [_model(plan), _corpora(plan), *(_stage(stage) for stage in plan["stages"])]
+    sections = [_model(plan)]
+    told: set[str] = set()
+    for stage in plan["stages"]:
+        corpora = _corpora(stage["corpora"])
+        # Said once where stages share their corpora.
+        sections.append(_stage(stage) if corpora in told else f"{corpora}\n\n{_stage(stage)}")
+        told.add(corpora)
+    sections.append(_sum(plan))
+    if plan["init_from_checked"] is False:
+        where = plan["recipe"]["init_from"]["checkpoint"]
+        sections.append(f"not checked: whether {where} can fill the model; it is not at hand")
     if plan["to_be_given"]:
         sections.append("still to be given before a run: " + ", ".join(plan["to_be_given"]))
     return "\n\n".join(sections)
+
+
+def _sum(plan: Plan) -> str:
+    hardware = plan["hardware"]
+    return (
+        f"in all      {plan['tokens']:,} tokens in {plan['steps']:,} updates\n"
+        f"            {plan['gpu_hours']:,.0f} GPU-hours at an MFU of {hardware['mfu']:.0%} of "
+        f"{hardware['peak_tflops']:g} TFLOP/s"
+    )
 
 
 def _model(plan: Plan) -> str:
@@ -21,8 +40,9 @@ def _model(plan: Plan) -> str:
         f"{plan['run_name']}  ->  {plan['run_folder']}",
         "",
         f"parameters  {counts['total']:,}: embedding {counts['embedding']:,}, "
-        f"encoder {counts['encoder']:,}, head "
-        f"{counts['total'] - counts['embedding'] - counts['encoder']:,}",
+        f"encoder {counts['encoder']:,}, head {counts['head']:,}",
+        f"            of the encoder's attention {counts['attention']:,}, MLPs {counts['mlp']:,}, "
+        f"norms {counts['norms']:,}",
         *(f"layers      {line}" for line in _layers(plan["layers"])),
         f"FLOPs       {plan['flops_per_token']:.4g} a token, for {plan['flops_lengths']}",
         f"            = {plan['flops_formula']}",
@@ -43,8 +63,7 @@ def _layers(layers: list[Plan]) -> list[str]:
     return [f"{kind}: {', '.join(map(str, indices))}" for kind, indices in kinds.items()]
 
 
-def _corpora(plan: Plan) -> str:
-    corpora = plan["corpora"]
+def _corpora(corpora: Plan | None) -> str:
     if corpora is None:
         return "corpus      none given: packing, exact steps and epochs are not known"
     lines = []
@@ -68,11 +87,19 @@ def _stage(stage: Plan) -> str:
         f"  batch     {stage['batch_size']:,} sequences of {stage['max_length']:,}: "
         f"{stage['rows_per_batch']:,} rows of {stage['row_length']:,}, "
         f"{stage['batch_tokens']:,} tokens",
+        *_warmup(stage["batch_warmup"]),
         f"  processes {stage['processes']}: {stage['microbatches']} micro-batches of "
         f"{stage['rows_per_microbatch']} rows each, {stage['idle_rows']:.1%} of the rows idle",
+        *_memory(stage),
+        f"  hours     {stage['gpu_hours']:,.0f} on GPUs, together",
         f"  lr        {stage['lr']:g} at most",
         f"  masked    {stage['mask_rate']:.0%}",
     ]
+    if stage["changes"]:
+        lines.append(f"  FLOPs     {stage['flops_per_token']:.4g} a token")
+        lines += [
+            f"  changes   {key}: {old} -> {new}" for key, (old, new) in stage["changes"].items()
+        ]
     if stage["packing_efficiency"] is not None:
         lines.append(f"  packing   {stage['packing_efficiency']:.2%} full")
         lines += [
@@ -80,3 +107,22 @@ def _stage(stage: Plan) -> str:
             for name, source in stage["sources"].items()
         ]
     return "\n".join(lines)
+
+
+def _memory(stage: Plan) -> list[str]:
+    parts = {name: size for name, size in stage["memory"].items() if size}
+    total = parts.pop("total")
+    listed = ", ".join(
+        f"{name.replace('_', ' ')} {size / 2**30:.2f}" for name, size in parts.items()
+    )
+    return [
+        f"  memory    about {total / 2**30:.1f} GiB a GPU for micro-batches of "
+        f"{stage['microbatch_rows']} rows, uncompiled: {listed}"
+    ]
+
+
+def _warmup(sizes: list[Plan]) -> list[str]:
+    if not sizes:
+        return []
+    listed = ", ".join(f"{size['batch_size']:,}" for size in sizes)
+    return [f"  warmup    batches of {listed} for {sizes[0]['steps']:,} updates each"]

@@ -1,0 +1,113 @@
+"""Bytes on one GPU: what a run holds, and what a micro-batch adds while it goes forward and back.
+
+What autograd keeps for going back is counted, not guessed: the model runs on fake tensors, which
+have shapes and no content, for one row and for two. What grows from the one to the other is a row's
+share, the rest is there once. Nothing is compiled in it, and compiled layers keep less.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.model import AttentionConfig, ModelConfig
+from flexbert.config.schema import Recipe
+from flexbert.data.masking import most_masked
+from flexbert.nn.build import build_model
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.ragged import RaggedBatch
+
+FLOAT32, BFLOAT16 = 4, 2
+
+
+def memory(recipe: Recipe, processes: int) -> dict[str, int]:
+    """Bytes by part, for a micro-batch of ``batch.microbatch_rows`` rows.
+
+    Returns:
+        ``weights`` and ``gradients`` (float32); ``optimizer``, its state; ``moving_average``;
+        ``communication``, the buckets in which processes sum gradients; ``cast_weights``, what
+        autocast keeps in bfloat16; ``activations``, kept for going back; ``logits``, their
+        gradient in float32 and in the head's own dtype; and ``total``.
+    """
+    model = build_model(recipe.model, device="meta")
+    count = sum(parameter.numel() for parameter in model.parameters())
+    one_row, two_rows = (_kept_for_backward(recipe, rows) for rows in (1, 2))
+    rows = recipe.batch.microbatch_rows
+    logits = rows * _masked_in_row(recipe) * recipe.model.vocab_size
+    parts = {
+        "weights": FLOAT32 * count,
+        "gradients": FLOAT32 * count,
+        "optimizer": FLOAT32 * _optimizer_state(recipe, model),
+        "moving_average": FLOAT32 * count if recipe.moving_average else 0,
+        "communication": FLOAT32 * count if processes > 1 else 0,
+        "cast_weights": 2 * one_row - two_rows,
+        "activations": rows * (two_rows - one_row),
+        "logits": logits * (FLOAT32 + (BFLOAT16 if recipe.precision == "amp_bf16" else 0)),
+    }
+    return {**parts, "total": sum(parts.values())}
+
+
+def _optimizer_state(recipe: Recipe, model: nn.Module) -> int:
+    linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    return sum(
+        recipe.optimizer.state_size(parameter, of_linear=parameter in linear)
+        for parameter in model.parameters()
+    )
+
+
+def _kept_for_backward(recipe: Recipe, rows: int) -> int:
+    """Bytes that autograd keeps of a micro-batch, the loss included; parameters left out."""
+    num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
+    num_segments = rows * -(-recipe.data.row_length // recipe.data.max_length)
+    # The storages themselves are held, so that no address stands for two.
+    kept: dict[int, torch.UntypedStorage] = {}
+    integers = partial(torch.zeros, dtype=torch.int64)
+    with FakeTensorMode():
+        model = MaskedLM(_with_any_backend(recipe.model))
+        parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in parameters:
+                kept[storage._cdata] = storage
+            return tensor
+
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"),
+        ):
+            ragged = RaggedBatch(
+                tokens=integers(num_tokens),
+                cu_seqlens=torch.zeros(num_segments + 1, dtype=torch.int32),
+                max_seqlen=recipe.data.max_length,
+                position_ids=integers(num_tokens),
+            )
+            recipe.loss(model(ragged, integers(num_masked)), integers(num_masked))
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _masked_in_row(recipe: Recipe) -> int:
+    return most_masked(recipe.data.mask_rate, recipe.data.row_length, 1)
+
+
+def _with_any_backend(model: ModelConfig) -> ModelConfig:
+    """The model with attention that runs here: what is kept does not depend on the backend."""
+
+    def changed(attention: AttentionConfig) -> AttentionConfig:
+        has_backend = any(f.name == "backend" for f in dataclasses.fields(attention))
+        # mypy cannot know a field that only some members have.
+        more: dict[str, object] = {"backend": BackendChoice()} if has_backend else {}
+        return dataclasses.replace(attention, **more)  # type: ignore[arg-type]
+
+    layers = {
+        key: dataclasses.replace(layer, attention=changed(layer.attention))
+        if layer.attention
+        else layer
+        for key, layer in model.layers.items()
+    }
+    return dataclasses.replace(model, attention=changed(model.attention), layers=layers)

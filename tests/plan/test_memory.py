@@ -1,0 +1,92 @@
+"""The plan's memory against what an allocator sees."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from flexbert.components import load_recipe
+from flexbert.config.schema import Recipe
+from flexbert.data.masking import most_masked
+from flexbert.nn.build import build_model
+from flexbert.nn.ragged import RaggedBatch
+from flexbert.plan.memory import memory
+from tests.conftest import TINY_RECIPE
+
+LENGTH, ROW = 256, 1024
+SHAPE = (
+    "model.hidden_size=128",
+    "model.mlp.intermediate_size=192",
+    "model.attention={num_heads: 4, window: 64}",
+    "model.vocab_size=4096",
+    f"data.max_length={LENGTH}",
+    f"data.row_length={ROW}",
+)
+BACKWARD = ("gradients", "cast_weights", "activations", "logits")
+
+
+def recipe_of(*overrides: str) -> Recipe:
+    return load_recipe(TINY_RECIPE, [*SHAPE, "batch.size=16", *overrides], planning=True).first
+
+
+def allocated_at_most(recipe: Recipe) -> int:
+    """Bytes on top of the weights in a forward and a backward pass, as torch's allocator says."""
+    model = build_model(recipe.model)
+    rows = recipe.batch.microbatch_rows
+    num_masked = rows * most_masked(recipe.data.mask_rate, ROW, 1)
+    ragged = RaggedBatch(
+        tokens=torch.zeros(rows * ROW, dtype=torch.int64),
+        cu_seqlens=torch.arange(0, rows * ROW + 1, LENGTH, dtype=torch.int32),
+        max_seqlen=LENGTH,
+        position_ids=torch.arange(LENGTH).repeat(rows * ROW // LENGTH),
+    )
+    labels = torch.zeros(num_masked, dtype=torch.int64)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"):
+            loss = recipe.loss(model(ragged, torch.arange(num_masked)), labels)
+        loss.backward()
+    assert profiler.profiler is not None
+    events = profiler.profiler.kineto_results.events()
+    allocations = [event for event in events if event.name() == "[memory]"]
+    now = highest = 0
+    for event in sorted(allocations, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp_bf16"])
+@pytest.mark.parametrize("rows", [4, 8])
+def test_forward_and_backward_take_what_the_plan_says(precision: str, rows: int) -> None:
+    recipe = recipe_of(f"precision={precision}", f"batch.microbatch_rows={rows}")
+    planned = memory(recipe, processes=1)
+    # Beside these there are one layer's temporaries.
+    expected = sum(planned[part] for part in BACKWARD)
+    assert allocated_at_most(recipe) == pytest.approx(expected, rel=0.1)
+
+
+def test_what_a_run_holds_is_counted_by_part() -> None:
+    recipe = recipe_of()
+    count = sum(parameter.numel() for parameter in build_model(recipe.model).parameters())
+    planned = memory(recipe, processes=1)
+    assert planned["weights"] == planned["gradients"] == 4 * count
+    assert planned["optimizer"] == 8 * count
+    assert planned["communication"] == planned["moving_average"] == 0
+    assert planned["total"] == sum(planned.values()) - planned["total"]
+    assert memory(recipe, processes=2)["communication"] == 4 * count
+    averaged = recipe_of("moving_average.decay=0.9")
+    assert memory(averaged, processes=1)["moving_average"] == 4 * count
+
+
+def test_muon_keeps_one_number_for_each_of_a_linear_layers_weights() -> None:
+    recipe = recipe_of("optimizer={name: muon, lr: 1e-3}")
+    model = build_model(recipe.model)
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert memory(recipe, processes=1)["optimizer"] == 4 * (2 * count - linear)
+
+
+def test_a_backend_for_gpus_alone_can_be_planned_for_anywhere() -> None:
+    named = recipe_of("model.attention.backend=flash_attn_2")
+    assert memory(named, processes=1) == memory(recipe_of(), processes=1)
