@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flexbert.config.model import ModelConfig
 from flexbert.config.schema import Recipe
 from flexbert.data.corpus import Split
 from flexbert.data.stream import sampling_stream
-from flexbert.nn.build import build_model
+from flexbert.nn.build import Model
 from flexbert.nn.layer_plan import layer_plan
 from flexbert.recipe.flops import flops_per_token, mean_keys_attended
 
@@ -38,7 +37,7 @@ class Hardware:
         return flops / (self.mfu * self.peak_tflops * 1e12) / 3600
 
 
-def token_cost(recipe: Recipe, train: Mapping[str, Split] | None) -> dict[str, Any]:
+def token_cost(recipe: Recipe, model: Model, train: Mapping[str, Split] | None) -> dict[str, Any]:
     """Floating-point operations of a token, for the corpus's lengths where it is at hand."""
     if train is None:
         lengths = np.array([recipe.data.max_length])
@@ -46,7 +45,7 @@ def token_cost(recipe: Recipe, train: Mapping[str, Split] | None) -> dict[str, A
     else:
         lengths = sampling_stream(train, recipe.data).mixture.sample_lengths(SAMPLED_PIECES)
         source = "the corpus's lengths"
-    encoder, head = _matrices(recipe.model)
+    encoder, head = _matrices(recipe.model.hidden_size, model)
     flops = flops_per_token(
         encoder_matrices=encoder,
         head_matrices=head,
@@ -59,13 +58,11 @@ def token_cost(recipe: Recipe, train: Mapping[str, Split] | None) -> dict[str, A
     return {"flops_per_token": flops, "flops_lengths": source}
 
 
-def _matrices(model: ModelConfig) -> tuple[int, int]:
+def _matrices(hidden_size: int, model: Model) -> tuple[int, int]:
     """Weights in the matrices of the encoder's layers, and in those that masked tokens pass."""
-    masked_lm = build_model(model, device="meta")
-    encoder = sum(p.numel() for p in masked_lm.encoder.layers.parameters() if p.ndim >= 2)
+    encoder = sum(p.numel() for p in model.encoder.layers.parameters() if p.ndim >= 2)
     # Counted by running it: a tied decoder's matrix is no parameter of the head.
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        hidden = torch.empty(1, model.hidden_size, device="meta")
-        masked_lm.head(hidden, masked_lm.encoder.token_matrix)
+        model.head(torch.empty(1, hidden_size, device="meta"), model.encoder.token_matrix)
     return encoder, counter.get_total_flops() // 2

@@ -17,7 +17,7 @@ from flexbert.nn.layer_plan import layer_plan
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.cost import Hardware, token_cost
 from flexbert.plan.init_from import check_init_from
-from flexbert.plan.memory import memory
+from flexbert.plan.memory import Activations, activations_of, memory
 from flexbert.plan.packing import pack_stage
 from flexbert.recipe.flops import FORMULA
 from flexbert.recipe.stages import Stage, all_stages, changes
@@ -41,9 +41,12 @@ def make_plan(
     stages = all_stages(loaded.stages)
     corpora = [_corpora_at_hand(stage.recipe) for stage in stages]
     check_transitions(stages, corpora)
+    activations = activations_of([stage.recipe for stage in stages])
     planned = [
-        _plan_stage(stage, before, opened, processes, hardware)
-        for stage, before, opened in zip(stages, (None, *stages), corpora, strict=False)
+        _plan_stage(stage, before, opened, kept, processes, hardware)
+        for stage, before, opened, kept in zip(
+            stages, (None, *stages), corpora, activations, strict=False
+        )
     ]
     recipe = stages[0].recipe
     init_from = recipe.init_from
@@ -72,13 +75,15 @@ def _plan_stage(
     stage: Stage,
     before: Stage | None,
     corpora: Corpora | None,
+    activations: Activations,
     processes: int,
     hardware: Hardware,
 ) -> dict[str, Any]:
     recipe = stage.recipe
     train = corpora.splits("train") if corpora else None
+    model = build_model(recipe.model, device="meta")
     with config_errors_under("optimizer"):
-        parameter_groups(build_model(recipe.model, device="meta"), recipe.optimizer)
+        parameter_groups(model, recipe.optimizer)
     planned = {
         "name": stage.name,
         "tokens": stage.nominal_tokens,
@@ -91,9 +96,9 @@ def _plan_stage(
         "mask_rate": recipe.data.mask_rate,
         "changes": changes(before, stage) if before else {},
         "layers": _layers(recipe.model),
-        **token_cost(recipe, train),
+        **token_cost(recipe, model, train),
         "microbatch_rows": recipe.batch.microbatch_rows,
-        "memory": memory(recipe, processes),
+        "memory": memory(recipe, model, activations, processes),
         "corpora": _describe(corpora) if corpora else None,
         "packing_efficiency": None,
         "sources": None,

@@ -8,6 +8,8 @@ share, the rest is there once. Nothing is compiled in it, and compiled layers ke
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,15 +20,48 @@ from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.model import AttentionConfig, ModelConfig
 from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
-from flexbert.nn.build import build_model
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 
 FLOAT32, BFLOAT16 = 4, 2
 
 
-def memory(recipe: Recipe, processes: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class Activations:
+    """Bytes that autograd keeps for going back, the loss included; parameters left out.
+
+    Attributes:
+        fixed: there once, however many rows a micro-batch has.
+        per_row: of each row.
+    """
+
+    fixed: int
+    per_row: int
+
+
+def activations_of(recipes: Sequence[Recipe]) -> list[Activations]:
+    """For the recipe of each stage; counted once for stages that differ in nothing it follows."""
+    counted: list[tuple[object, Activations]] = []
+    found = []
+    for recipe in recipes:
+        data = recipe.data
+        lengths = data.max_length, data.row_length, data.mask_rate
+        follows = recipe.model, recipe.loss, recipe.precision, lengths
+        known = next((activations for key, activations in counted if key == follows), None)
+        if known is None:
+            known = _activations(recipe)
+            counted.append((follows, known))
+        found.append(known)
+    return found
+
+
+def memory(
+    recipe: Recipe, model: nn.Module, activations: Activations, processes: int
+) -> dict[str, int]:
     """Bytes by part, for a micro-batch of ``batch.microbatch_rows`` rows.
+
+    Args:
+        model: of the recipe, on any device.
 
     Returns:
         ``weights`` and ``gradients`` (float32); ``optimizer``, its state; ``moving_average``;
@@ -34,9 +69,7 @@ def memory(recipe: Recipe, processes: int) -> dict[str, int]:
         autocast keeps in bfloat16; ``activations``, kept for going back; ``logits``, their
         gradient in float32 and in the head's own dtype; and ``total``.
     """
-    model = build_model(recipe.model, device="meta")
     count = sum(parameter.numel() for parameter in model.parameters())
-    one_row, two_rows = (_kept_for_backward(recipe, rows) for rows in (1, 2))
     rows = recipe.batch.microbatch_rows
     logits = rows * _masked_in_row(recipe) * recipe.model.vocab_size
     parts = {
@@ -45,8 +78,8 @@ def memory(recipe: Recipe, processes: int) -> dict[str, int]:
         "optimizer": FLOAT32 * _optimizer_state(recipe, model),
         "moving_average": FLOAT32 * count if recipe.moving_average else 0,
         "communication": FLOAT32 * count if processes > 1 else 0,
-        "cast_weights": 2 * one_row - two_rows,
-        "activations": rows * (two_rows - one_row),
+        "cast_weights": activations.fixed,
+        "activations": rows * activations.per_row,
         "logits": logits * (FLOAT32 + (BFLOAT16 if recipe.precision == "amp_bf16" else 0)),
     }
     return {**parts, "total": sum(parts.values())}
@@ -60,34 +93,39 @@ def _optimizer_state(recipe: Recipe, model: nn.Module) -> int:
     )
 
 
-def _kept_for_backward(recipe: Recipe, rows: int) -> int:
-    """Bytes that autograd keeps of a micro-batch, the loss included; parameters left out."""
+def _activations(recipe: Recipe) -> Activations:
+    with FakeTensorMode():
+        model = MaskedLM(_with_any_backend(recipe.model))
+        one_row, two_rows = (_kept_for_backward(recipe, model, rows) for rows in (1, 2))
+    return Activations(fixed=2 * one_row - two_rows, per_row=two_rows - one_row)
+
+
+def _kept_for_backward(recipe: Recipe, model: MaskedLM, rows: int) -> int:
+    """Bytes that autograd keeps of a micro-batch of so many rows."""
     num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
     num_segments = rows * -(-recipe.data.row_length // recipe.data.max_length)
     # The storages themselves are held, so that no address stands for two.
     kept: dict[int, torch.UntypedStorage] = {}
     integers = partial(torch.zeros, dtype=torch.int64)
-    with FakeTensorMode():
-        model = MaskedLM(_with_any_backend(recipe.model))
-        parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
 
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in parameters:
-                kept[storage._cdata] = storage
-            return tensor
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            kept[storage._cdata] = storage
+        return tensor
 
-        with (
-            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-            torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"),
-        ):
-            ragged = RaggedBatch(
-                tokens=integers(num_tokens),
-                cu_seqlens=torch.zeros(num_segments + 1, dtype=torch.int32),
-                max_seqlen=recipe.data.max_length,
-                position_ids=integers(num_tokens),
-            )
-            recipe.loss(model(ragged, integers(num_masked)), integers(num_masked))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"),
+    ):
+        ragged = RaggedBatch(
+            tokens=integers(num_tokens),
+            cu_seqlens=torch.zeros(num_segments + 1, dtype=torch.int32),
+            max_seqlen=recipe.data.max_length,
+            position_ids=integers(num_tokens),
+        )
+        recipe.loss(model(ragged, integers(num_masked)), integers(num_masked))
     return sum(storage.nbytes() for storage in kept.values())
 
 

@@ -11,7 +11,7 @@ from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
 from flexbert.nn.build import build_model
 from flexbert.nn.ragged import RaggedBatch
-from flexbert.plan.memory import memory
+from flexbert.plan.memory import activations_of, memory
 from tests.conftest import TINY_RECIPE
 
 LENGTH, ROW = 256, 1024
@@ -28,6 +28,11 @@ BACKWARD = ("gradients", "cast_weights", "activations", "logits")
 
 def recipe_of(*overrides: str) -> Recipe:
     return load_recipe(TINY_RECIPE, [*SHAPE, "batch.size=16", *overrides], planning=True).first
+
+
+def planned_memory(recipe: Recipe, processes: int) -> dict[str, int]:
+    (activations,) = activations_of([recipe])
+    return memory(recipe, build_model(recipe.model, device="meta"), activations, processes)
 
 
 def allocated_at_most(recipe: Recipe) -> int:
@@ -60,7 +65,7 @@ def allocated_at_most(recipe: Recipe) -> int:
 @pytest.mark.parametrize("rows", [4, 8])
 def test_forward_and_backward_take_what_the_plan_says(precision: str, rows: int) -> None:
     recipe = recipe_of(f"precision={precision}", f"batch.microbatch_rows={rows}")
-    planned = memory(recipe, processes=1)
+    planned = planned_memory(recipe, processes=1)
     # Beside these there are one layer's temporaries.
     expected = sum(planned[part] for part in BACKWARD)
     assert allocated_at_most(recipe) == pytest.approx(expected, rel=0.1)
@@ -69,14 +74,14 @@ def test_forward_and_backward_take_what_the_plan_says(precision: str, rows: int)
 def test_what_a_run_holds_is_counted_by_part() -> None:
     recipe = recipe_of()
     count = sum(parameter.numel() for parameter in build_model(recipe.model).parameters())
-    planned = memory(recipe, processes=1)
+    planned = planned_memory(recipe, processes=1)
     assert planned["weights"] == planned["gradients"] == 4 * count
     assert planned["optimizer"] == 8 * count
     assert planned["communication"] == planned["moving_average"] == 0
     assert planned["total"] == sum(planned.values()) - planned["total"]
-    assert memory(recipe, processes=2)["communication"] == 4 * count
+    assert planned_memory(recipe, processes=2)["communication"] == 4 * count
     averaged = recipe_of("moving_average.decay=0.9")
-    assert memory(averaged, processes=1)["moving_average"] == 4 * count
+    assert planned_memory(averaged, processes=1)["moving_average"] == 4 * count
 
 
 def test_muon_keeps_one_number_for_each_of_a_linear_layers_weights() -> None:
@@ -84,9 +89,19 @@ def test_muon_keeps_one_number_for_each_of_a_linear_layers_weights() -> None:
     model = build_model(recipe.model)
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
     count = sum(parameter.numel() for parameter in model.parameters())
-    assert memory(recipe, processes=1)["optimizer"] == 4 * (2 * count - linear)
+    assert planned_memory(recipe, processes=1)["optimizer"] == 4 * (2 * count - linear)
 
 
 def test_a_backend_for_gpus_alone_can_be_planned_for_anywhere() -> None:
     named = recipe_of("model.attention.backend=flash_attn_2")
-    assert memory(named, processes=1) == memory(recipe_of(), processes=1)
+    assert planned_memory(named, processes=1) == planned_memory(recipe_of(), processes=1)
+
+
+def test_each_stage_has_its_own_activations() -> None:
+    short, long = (
+        recipe_of(),
+        recipe_of(f"data={{max_length: {4 * LENGTH}, row_length: {4 * ROW}}}"),
+    )
+    first, second, third = activations_of([short, long, recipe_of("seed=1")])
+    assert first == third
+    assert second.per_row > 3 * first.per_row
