@@ -11,7 +11,7 @@ RUN apt-get update \
 
 USER flexbert
 WORKDIR /home/flexbert/app
-ENV PATH=/home/flexbert/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/home/flexbert/app/.venv/bin:$PATH PYTHONUNBUFFERED=1 UV_COMPILE_BYTECODE=1
 
 # The environment first: it changes less often than the code.
 COPY --chown=flexbert requirements.lock ./

@@ -6,12 +6,14 @@ DEMO := corpora/demo
 .PHONY: quickstart test test-fast check lock clean
 .DELETE_ON_ERROR:
 
-# uv, because pip would pick another build of torch where one lies nearer.
+# uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
+# where PYTHONDONTWRITEBYTECODE is set, each process would compile all it imports, for seconds.
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13) and 'FlexBERT needs Python 3.11 or 3.12: make PYTHON=python3.12')"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+		--no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
