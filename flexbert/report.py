@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flexbert.errors import UserError
 from flexbert.metrics_file import Record, read_metrics
@@ -32,6 +32,8 @@ def plot(run_folder: Path) -> Path:
         _draw_accuracy(axes["A"], records)
         _draw_schedule(axes["S"], records)
         _draw_speed(axes["V"], records)
+        for panel in axes.values():
+            _mark_stages(panel, records, named=panel is axes["L"])
         figure.suptitle(_title(records, manifest), x=0.01, ha="left", fontsize=13)
     return path
 
@@ -54,7 +56,9 @@ def _series(records: Sequence[Record], event: str, key: str) -> tuple[list[float
 def _draw_loss(axes: Axes, records: Sequence[Record], entropy: float | None) -> None:
     axes.plot(*_series(records, "train", "loss"), color=TRAIN, linewidth=1.2, label="training")
     tokens, losses = _series(records, "eval", "eval_loss")
-    axes.plot(tokens, losses, color=EVAL, marker="o", markersize=4, label="validation")
+    dots: Any = {"color": EVAL, "marker": "o", "markersize": 4}
+    _plot_by_stage(axes, records, "eval", "eval_loss", **dots)
+    axes.plot([], [], label="validation", **dots)
     if losses:
         axes.annotate(
             f"{losses[-1]:.3f}",
@@ -81,20 +85,22 @@ def _draw_loss(axes: Axes, records: Sequence[Record], entropy: float | None) -> 
 
 
 def _draw_accuracy(axes: Axes, records: Sequence[Record]) -> None:
-    tokens, accuracy = _series(records, "eval", "eval_accuracy")
-    axes.plot(tokens, [100 * a for a in accuracy], color=EVAL, marker="o", markersize=3)
-    axes.set_title("validation accuracy, %")
+    dots: Any = {"color": EVAL, "marker": "o", "markersize": 3}
+    _plot_by_stage(axes, records, "eval", "eval_accuracy", **dots)
+    axes.set_title("validation accuracy")
+    axes.yaxis.set_major_formatter(lambda value, position: f"{value:.0%}")
     axes.set_ylim(bottom=0)
     _token_axis(axes)
 
 
 def _draw_schedule(axes: Axes, records: Sequence[Record]) -> None:
-    axes.plot(*_series(records, "train", "lr"), color=TRAIN)
+    _plot_by_stage(axes, records, "train", "lr", color=TRAIN)
     axes.set_title("learning rate (line), batch size (dots)")
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     sizes = axes.twinx()
-    sizes.plot(*_series(records, "train", "batch_size"), color=QUIET, linestyle=":", linewidth=1.5)
+    dotted: Any = {"color": QUIET, "linestyle": ":", "linewidth": 1.5}
+    _plot_by_stage(sizes, records, "train", "batch_size", **dotted)
     sizes.set_ylim(bottom=0)
     sizes.grid(False)
     _token_axis(axes)
@@ -107,6 +113,33 @@ def _draw_speed(axes: Axes, records: Sequence[Record]) -> None:
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(as_count)
     _token_axis(axes)
+
+
+def _stages(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each stage, in order."""
+    stages: dict[str, list[Record]] = {}
+    for record in records:
+        stages.setdefault(record["stage"], []).append(record)
+    return stages
+
+
+def _plot_by_stage(
+    axes: Axes, records: Sequence[Record], event: str, key: str, **style: Any
+) -> None:
+    """One line for each stage: values jump from one to the next, and so may what is evaluated."""
+    for of_stage in _stages(records).values():
+        axes.plot(*_series(of_stage, event, key), **style)
+
+
+def _mark_stages(axes: Axes, records: Sequence[Record], named: bool) -> None:
+    stages = _stages(records)
+    if len(stages) < 2:
+        return
+    for name, of_stage in stages.items():
+        begin = of_stage[0]["tokens"] - of_stage[0]["stage_tokens"]
+        axes.axvline(begin, color=QUIET, linewidth=0.8, linestyle=":")
+        if named:
+            axes.annotate(f" {name}", (begin, 0.02), xycoords=("data", "axes fraction"))
 
 
 def _token_axis(axes: Axes) -> None:
