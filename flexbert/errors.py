@@ -53,6 +53,15 @@ def config_errors_under(prefix: str) -> Iterator[None]:
         raise error.under(prefix) from None
 
 
+@contextlib.contextmanager
+def user_errors_at(key: str) -> Iterator[None]:
+    """Name the key of the recipe that whatever goes wrong inside was given by."""
+    try:
+        yield
+    except UserError as error:
+        raise ConfigError(key, str(error)) from None
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """``did you mean X? (known: ...)`` for a message about an unknown name."""
     names = sorted(known)

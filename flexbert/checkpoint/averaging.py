@@ -18,8 +18,12 @@ from torch import Tensor
 
 from flexbert.checkpoint.best import DEFAULT_METRIC, best_and_last
 from flexbert.checkpoint.contents import checked_state, model_config
-from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
-from flexbert.checkpoint.load import checkpoint_file
+from flexbert.checkpoint.file import (
+    CheckpointError,
+    checkpoint_file,
+    read_checkpoint,
+    write_checkpoint,
+)
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.config.tree import changed_keys, flatten

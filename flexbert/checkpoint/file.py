@@ -14,6 +14,7 @@ A checkpoint ``checkpoints/step-00001000.pt`` is a dict that plain ``torch.load`
 from __future__ import annotations
 
 import datetime
+import difflib
 import os
 import zipfile
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 
+from flexbert.checkpoint.names import list_checkpoints
 from flexbert.errors import UserError
 
 FORMAT_VERSION = 1
@@ -55,6 +57,20 @@ def is_compressed(path: Path) -> bool:
         return False
 
 
+def checkpoint_file(path: Path) -> Path:
+    """The checkpoint ``path``, or the newest of the run whose folder ``path`` is.
+
+    Raises:
+        CheckpointError: if a folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
+    if not found:
+        raise CheckpointError(f"{path}: no checkpoint in it")
+    return found[-1]
+
+
 def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
     """The contents of a checkpoint, tensors on the CPU.
 
@@ -65,7 +81,7 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
         CheckpointError: if the file is missing, truncated, holds anything but data, or is not ours.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
+        raise CheckpointError(f"{path}: no such checkpoint; {_nearest(path)}")
     if not zipfile.is_zipfile(path):
         raise CheckpointError(f"{path}: not a readable checkpoint (not one of torch.save, or cut)")
     if is_compressed(path):
@@ -84,3 +100,13 @@ def read_checkpoint(path: Path, *, mapped: bool = False) -> dict[str, Any]:
             f"{path}: checkpoint format {contents['format']}, this FlexBERT reads {FORMAT_VERSION}"
         )
     return contents
+
+
+def _nearest(path: Path) -> str:
+    """What there is in place of a missing checkpoint, or of a missing run's folder."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    there = [p.name for p in folder.iterdir() if p.suffix == ".pt" or p.is_dir()]
+    near = difflib.get_close_matches(path.name, there, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"there is none like it in {folder}"

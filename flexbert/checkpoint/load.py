@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from flexbert.checkpoint.contents import checked_state, model_config
-from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
-from flexbert.checkpoint.names import list_checkpoints
+from flexbert.checkpoint.file import checkpoint_file, read_checkpoint, write_checkpoint
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import HeadConfig, ModelConfig
@@ -135,20 +134,6 @@ def save_model(model: LoadedModel, path: str | Path) -> None:
     write_checkpoint(
         path, {"recipe": recipe, "tokenizer": model.tokenizer, "state": {"model": state}}
     )
-
-
-def checkpoint_file(path: Path) -> Path:
-    """The checkpoint ``path``, or the newest of the run whose folder ``path`` is.
-
-    Raises:
-        CheckpointError: if a folder holds none.
-    """
-    if not path.is_dir():
-        return path
-    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
-    if not found:
-        raise CheckpointError(f"{path}: no checkpoint in it")
-    return found[-1]
 
 
 def model_of(contents: Mapping[str, Any], config: ModelConfig, path: Path) -> Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flexbert.config.decode import MISSING, decode
 from flexbert.config.schema import Recipe
-from flexbert.config.stages import decode_stages, encode_stages, refuse_shadowed, settle_stages
+from flexbert.config.stages import (
+    check_overrides,
+    decode_stages,
+    encode_stages,
+    settle_stages,
+    shadowed,
+)
 from flexbert.config.tree import expand_dotted, merge
 from flexbert.errors import ConfigError, UserError, did_you_mean
 
@@ -29,10 +35,12 @@ class LoadedRecipe:
     Attributes:
         stages: the typed recipe of each stage, by its name, in order.
         missing: dotted paths of values that a run needs and that are yet ``???``.
+        shadowed: for each stage the overrides that change nothing from it on.
     """
 
     stages: Mapping[str, Recipe]
     missing: tuple[str, ...] = ()
+    shadowed: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def first(self) -> Recipe:
@@ -43,6 +51,13 @@ class LoadedRecipe:
     def resolved(self) -> dict[str, Any]:
         """Plain containers that are the same recipe, defaults written out: ``config.yaml``."""
         return encode_stages(self.stages)
+
+    def notes(self, stage: str) -> list[str]:
+        """What to tell whoever begins with this stage."""
+        return [
+            f"note: {key} changes nothing from stage {stage} on; stages.{stage}.{key} does"
+            for key in self.shadowed.get(stage, ())
+        ]
 
     def runs(self) -> list[LoadedRecipe]:
         """This recipe, or one for each of several checkpoints to start from.
@@ -81,8 +96,8 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
     """
     given = overrides_tree(overrides)
     beneath = merge(DEFAULTS, read_tree(path))
+    check_overrides(beneath, given)
     tree = settle_stages(beneath, given, derive(beneath, given), reorder=False)
-    refuse_shadowed(tree, given)
     missing: list[str] | None = [] if planning else None
 
     def decode_one(stage: Mapping[str, Any]) -> Recipe:
@@ -90,7 +105,11 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
         return decode(Recipe, listed_starts(complete_layers(plain)), missing)
 
     stages = decode_stages(tree, decode_one)
-    return LoadedRecipe(stages=stages, missing=tuple(dict.fromkeys(missing or ())))
+    hidden = shadowed(tree, given)
+    first = next(iter(stages))
+    for key in hidden.get(first, ()):
+        raise ConfigError(key, f"would do nothing: give stages.{first}.{key}")
+    return LoadedRecipe(stages=stages, missing=tuple(dict.fromkeys(missing or ())), shadowed=hidden)
 
 
 def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:

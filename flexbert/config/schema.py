@@ -103,10 +103,6 @@ class Recipe:
                 "data.max_length",
                 f"{self.data.max_length} is more than the {longest} positions of model.embedding",
             )
-        if self.init_from is not None and self.start_from:
-            raise ConfigError(
-                "init_from", "would do nothing: start_from brings weights and all the rest"
-            )
         with config_errors_under("batch"):
             self.batch.check(self.data, self.duration)
         for key in ("schedule", "weight_decay_schedule", "mask_rate_schedule"):

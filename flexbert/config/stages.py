@@ -119,24 +119,43 @@ def decode_stages(
     return recipes
 
 
-def refuse_shadowed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse a ``key=value`` that every stage replaces by its own, and that would do nothing.
+def check_overrides(beneath: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse a ``stages.NAME.key=value`` of a stage that the recipe's files do not have.
+
+    Raises:
+        ConfigError: naming those that they have.
+    """
+    stages, given = beneath.get(STAGES), overrides.get(STAGES)
+    if isinstance(stages, Mapping) and isinstance(given, Mapping):
+        for name in given.keys() - stages.keys():
+            raise ConfigError(
+                f"{STAGES}.{name}", f"no such stage; {did_you_mean(str(name), map(str, stages))}"
+            )
+
+
+def shadowed(tree: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Which ``key=value`` changes nothing from a stage on: it, or one before it, has its own.
 
     Args:
         tree: the merged recipe, ``overrides`` in it.
 
-    Raises:
-        ConfigError: naming the key to give instead.
+    Returns:
+        The keys of each stage.
     """
     listed = tree.get(STAGES)
-    if not isinstance(listed, Mapping) or not listed:
-        return
-    name, first = next(iter(listed.items()))
-    own = flatten(first) if isinstance(first, Mapping) else {}
+    if not isinstance(listed, Mapping):
+        return {}
     given = flatten({key: value for key, value in overrides.items() if key != STAGES})
-    for key, other in itertools.product(given, own):
-        if _overlap(key, other) and (key != other or given[key] != own[other]):
-            raise ConfigError(key, f"would do nothing: give {STAGES}.{name}.{key}")
+    own: dict[str, Any] = {}
+    keys = {}
+    for name, changes in listed.items():
+        own |= flatten(changes) if isinstance(changes, Mapping) else {}
+        keys[str(name)] = [
+            key
+            for key, value in given.items()
+            if any(_overlap(key, other) and (key != other or value != own[other]) for other in own)
+        ]
+    return keys
 
 
 def encode_stages(recipes: Mapping[str, Recipe]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+from flexbert.checkpoint.beginnings import check_init_from, read_start
 from flexbert.checks import check_transitions, open_corpora
 from flexbert.config.load import LoadedRecipe
 from flexbert.config.model import ModelConfig
@@ -16,7 +18,6 @@ from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.layer_plan import layer_plan
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.cost import Hardware, token_cost
-from flexbert.plan.init_from import check_init_from
 from flexbert.plan.memory import Activations, activations_of, memory
 from flexbert.plan.packing import pack_stage
 from flexbert.recipe.flops import FORMULA
@@ -49,12 +50,14 @@ def make_plan(
         )
     ]
     recipe = stages[0].recipe
-    init_from = recipe.init_from
+    beginning = _beginning(recipe)
     return {
         "run_name": recipe.run_name,
         "run_folder": str(recipe.run_folder),
         "to_be_given": list(loaded.missing),
-        "init_from_checked": check_init_from(recipe.model, init_from) if init_from else None,
+        "notes": loaded.notes(recipe.stage) if recipe.stage else [],
+        "begins_from": None if beginning is None else str(beginning),
+        "beginning_checked": _check_beginning(recipe, beginning),
         "parameters": parameter_counts(recipe.model),
         **{key: planned[0][key] for key in ("layers", "flops_per_token", "flops_lengths")},
         "flops_formula": FORMULA,
@@ -63,6 +66,24 @@ def make_plan(
         "stages": planned,
         "recipe": loaded.resolved,
     }
+
+
+def _beginning(recipe: Recipe) -> Path | None:
+    """The checkpoint that a run begins from, if from any."""
+    if recipe.start_from:
+        return recipe.start_from[0]
+    return recipe.init_from.checkpoint if recipe.init_from else None
+
+
+def _check_beginning(recipe: Recipe, beginning: Path | None) -> bool:
+    """Whether it is at hand, and so was checked."""
+    if beginning is None or not beginning.exists():
+        return False
+    if recipe.start_from:
+        read_start(beginning, recipe.model, mapped=True)
+    elif recipe.init_from:
+        check_init_from(recipe.model, recipe.init_from)
+    return True
 
 
 def _corpora_at_hand(recipe: Recipe) -> Corpora | None:

@@ -17,9 +17,10 @@ def plan_text(plan: Plan) -> str:
         sections.append(_stage(stage) if corpora in told else f"{corpora}\n\n{_stage(stage)}")
         told.add(corpora)
     sections.append(_sum(plan))
-    if plan["init_from_checked"] is False:
-        where = plan["recipe"]["init_from"]["checkpoint"]
-        sections.append(f"not checked: whether {where} can fill the model; it is not at hand")
+    if plan["begins_from"] and not plan["beginning_checked"]:
+        where = plan["begins_from"]
+        sections.append(f"not checked: whether a run can begin from {where}; it is not at hand")
+    sections += plan["notes"]
     if plan["to_be_given"]:
         sections.append("still to be given before a run: " + ", ".join(plan["to_be_given"]))
     return "\n\n".join(sections)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,10 @@ def load_state(state: State, logger: Logger, contents: dict[str, Any]) -> None:
     kinds = {type(optimizer).__qualname__ for optimizer in state.optimizers}
     if not kinds <= saved["optimizers"].keys():
         saved = {key: value for key, value in saved.items() if key != "optimizers"}
-    state.load_state_dict(saved, logger, strict=True)
+    with warnings.catch_warnings():
+        # Of callbacks that the run before did not have: a moving average, say, begins here.
+        warnings.filterwarnings("ignore", message=".* is not in the state_dict")
+        state.load_state_dict(saved, logger, strict=True)
 
 
 def saved_timestamp(contents: dict[str, Any]) -> Timestamp:

@@ -12,9 +12,7 @@ from composer import Callback
 from composer.utils import dist, get_device
 from composer.utils.reproducibility import configure_deterministic_mode
 
-from flexbert.checkpoint.contents import checked_state
-from flexbert.checkpoint.file import CheckpointError, read_checkpoint
-from flexbert.checkpoint.load import checkpoint_file
+from flexbert.checkpoint.beginnings import check_init_from, read_start
 from flexbert.checkpoint.names import checkpoint_name
 from flexbert.checks import check_transitions, open_corpora
 from flexbert.config.encode import encode
@@ -22,7 +20,7 @@ from flexbert.config.load import LoadedRecipe
 from flexbert.config.schema import Recipe
 from flexbert.data.corpora import Corpora
 from flexbert.data.order_log import OrderLog, Stretch
-from flexbert.errors import UserError, did_you_mean
+from flexbert.errors import ConfigError, UserError, did_you_mean
 from flexbert.recipe.stages import Stage, all_stages, transition_text
 from flexbert.report import plot
 from flexbert.train.callbacks import DataPosition, Preemption
@@ -81,6 +79,7 @@ class _Run:
         callbacks: Sequence[Callback],
         preemption: Preemption,
     ) -> None:
+        self.loaded = loaded
         self.resolved = loaded.resolved
         self.recipe = loaded.first
         self.stages = all_stages(loaded.stages)
@@ -96,6 +95,7 @@ class _Run:
         _set_determinism(self.recipe)
         dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
         contents = self._own_checkpoint()
+        begins = f"continuing {self.folder.path}"
         if contents is not None:
             index, saved = self._place(contents)
         elif self.recipe.start_from:
@@ -107,14 +107,19 @@ class _Run:
                     f"start_from: {self.recipe.start_from[0]} has ended the last stage; name one "
                     "to begin: stage=..."
                 )
+            for note in self.loaded.notes(self.stages[index].name):
+                _say(note)
+            begins = f"{self.folder.path} begins from {self.recipe.start_from[0]}"
         else:
             index, saved = 0, None
+            if self.recipe.init_from:
+                check_init_from(self.recipe.model, self.recipe.init_from)
         if index == len(self.stages):
             _say(f"{self.folder.path} is finished; to train anew give another run_name")
             return DONE
         step = int(saved_timestamp(contents).batch.value) if contents else 0
         if contents is not None:
-            _say(f"continuing {self.folder.path} after update {step}")
+            _say(f"{begins} after update {step}")
         if dist.get_global_rank() == 0:
             self.folder.begin(self.resolved, after_step=step)
             write_manifest(self.folder, self.stages, corpora, step, self.command)
@@ -153,18 +158,12 @@ class _Run:
             UserError: if there is nothing to go on from in it, or it is of another model or
                 tokenizer.
         """
-        path = checkpoint_file(path)
-        contents = read_checkpoint(path)
-        if "optimizers" not in contents["state"]:
-            raise CheckpointError(
-                f"{path}: holds weights alone (made by average, import or save_model): give it as "
-                "init_from.checkpoint"
-            )
-        checked_state(contents, self.stages[0].recipe.model, path)
+        contents = read_start(path, self.stages[0].recipe.model)
         if contents["tokenizer"] != tokenizer_texts(corpora):
-            raise CheckpointError(
-                f"{path}: was trained with another tokenizer than that of {corpora.first.folder}; "
-                "make the corpus with the checkpoint's"
+            raise ConfigError(
+                "start_from",
+                f"{path} was trained with another tokenizer than that of {corpora.first.folder}; "
+                "make the corpus with the checkpoint's",
             )
         return contents
 

@@ -146,11 +146,7 @@ def test_several_checkpoints_to_start_from_are_as_many_runs(staged: Path) -> Non
         ),
         (["stage=decline", "start_from=x.pt"], "stage", "did you mean 'decay'"),
         (["stage=decay"], "stage", "would begin from random weights"),
-        (
-            ["start_from=x.pt", "init_from.checkpoint=y.pt"],
-            "init_from",
-            "start_from brings weights",
-        ),
+        (["stages.extnd.optimizer.lr=1"], "stages.extnd", "no such stage; did you mean 'extend'"),
     ],
 )
 def test_mistakes_are_told_where_they_are(
@@ -160,6 +156,15 @@ def test_mistakes_are_told_where_they_are(
         load(staged, *overrides)
     assert error.value.path == path
     assert words in str(error.value)
+
+
+def test_what_changes_nothing_from_a_stage_on_is_told(staged: Path) -> None:
+    loaded = load(staged, "optimizer.lr=1", "optimizer.weight_decay=1e-3", "data.max_length=128")
+    assert loaded.notes("pretrain") == []
+    told = [
+        "note: optimizer.lr changes nothing from stage decay on; stages.decay.optimizer.lr does"
+    ]
+    assert loaded.notes("decay") == told
 
 
 def test_two_checkpoints_of_one_name_need_a_run_each(staged: Path) -> None:

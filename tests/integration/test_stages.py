@@ -257,13 +257,16 @@ def test_a_restart_with_other_values_preempted_is_the_restart_uninterrupted(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["start_from=nowhere.pt"], "nowhere.pt: no such checkpoint"),
+        (["start_from=nowhere.pt"], "start_from: nowhere.pt: no such checkpoint"),
         (["start_from={weights}"], "holds weights alone"),
         (["start_from={last}"], "has ended the last stage; name one to begin"),
         (["start_from={first}", "model.hidden_size=64"], "weights and recipe do not fit"),
         (["start_from={first}", "seed=3"], "seed (17 -> 3)"),
         (["init_from.checkpoint={last}", "model.hidden_size=48"], "model.attention.head_dim"),
-        (["init_from.checkpoint=nowhere.pt"], "nowhere.pt: no such checkpoint"),
+        (
+            ["init_from.checkpoint=nowhere.pt"],
+            "init_from.checkpoint: nowhere.pt: no such checkpoint",
+        ),
     ],
 )
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_refused(

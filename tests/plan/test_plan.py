@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +108,17 @@ def test_weights_to_begin_from_are_checked_where_they_are_at_hand(
     save_model(LoadedModel(build_model(old), old, {}, None), path)
     tile = f"init_from={{checkpoint: {path}, method: tile_center}}"
     wider = ("model.hidden_size=48", "model.attention.num_heads=3")
-    assert plan(capsys, str(TINY_RECIPE), tile, *wider)["init_from_checked"] is True
+    assert plan(capsys, str(TINY_RECIPE), tile, *wider)["beginning_checked"]
     assert main(["plan", str(TINY_RECIPE), tile, "model.hidden_size=16"]) == 2
     assert "model.hidden_size" in capsys.readouterr().err
-    assert plan(capsys, str(LARGE))["init_from_checked"] is False
+    large = plan(capsys, str(LARGE))
+    assert large["begins_from"] == "runs/modernbert-base/checkpoints/pretrain.pt"
+    assert not large["beginning_checked"]
     assert main(["plan", str(LARGE)]) == 0
-    assert "not checked: whether runs/modernbert-base" in capsys.readouterr().out
-    assert plan(capsys, str(BASE))["init_from_checked"] is None
+    assert "not checked: whether a run can begin from runs/modernbert" in capsys.readouterr().out
+    assert plan(capsys, str(BASE))["begins_from"] is None
+    assert main(["plan", str(TINY_RECIPE), f"start_from={path}"]) == 2
+    assert f"start_from: {path} holds weights alone" in capsys.readouterr().err
 
 
 def test_curves_are_what_updates_will_be_set_to() -> None:
@@ -149,3 +154,17 @@ def test_a_scheduled_mask_rate_is_drawn(tmp_path: Path) -> None:
 def test_a_plan_holds_the_whole_resolved_recipe(capsys: Output, tiny: Overrides) -> None:
     planned = plan(capsys, str(TINY_RECIPE), *tiny())
     assert planned["recipe"] == load_recipe(TINY_RECIPE, tiny()).resolved
+
+
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.parametrize("recipe", re.findall(r"```yaml\n(include: [^`]*)```", README))
+def test_recipes_of_the_readme_can_be_planned(capsys: Output, tmp_path: Path, recipe: str) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(re.sub(r"((models/)?[\w-]+\.yaml)", rf"{BASE.parent}/\1", recipe))
+    planned = plan(capsys, str(file))
+    assert planned["run_name"] != "modernbert-base"
+    if "extend: null" in recipe:
+        assert [stage["name"] for stage in planned["stages"]] == ["pretrain", "decay"]
+        assert all(s["lr"] == 8e-4 and s["max_length"] == 512 for s in planned["stages"])

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from flexbert.checkpoint.contents import model_config
-from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.file import checkpoint_file, read_checkpoint
 from flexbert.checkpoint.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.checkpoint.huggingface.families import family_for, transformers_version
 from flexbert.checkpoint.huggingface.family import Facts
@@ -25,7 +25,7 @@ from flexbert.checkpoint.huggingface.tokenizer import (
     without_token_types,
     write_tokenizer,
 )
-from flexbert.checkpoint.load import checkpoint_file, model_of
+from flexbert.checkpoint.load import model_of
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.nn.padded import PaddedModel
