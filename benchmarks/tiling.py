@@ -1,9 +1,9 @@
 """How far ahead is a larger model that starts from a smaller one's weights?
 
-For each seed a base model is trained, then large ones on the same data: from random weights, and
-from the base's by every method of ``init_from``. The two have the proportions of ModernBERT-base
-and -large at half the depth and a sixteenth of the width; the window is an eighth of the sequence,
-as in their pretraining. The learning rate stays where the warmup has brought it.
+For each seed a base model is trained, then large ones, all on the same batches: from random
+weights, and from the base's by every method of ``init_from``. The two have the proportions of
+ModernBERT-base and -large at half the depth and a sixteenth of the width; the window is an eighth
+of the sequence, as in their pretraining. The learning rate stays where the warmup has brought it.
 
     python -m benchmarks.tiling FOLDER [--smoke] [--picture FILE]
 
