@@ -100,10 +100,13 @@ def test_doctor_names_the_backend_and_why_others_cannot_serve(capsys: Output) ->
 
 
 def test_plot_draws_a_run_from_its_records(tmp_path: Path, capsys: Output) -> None:
-    train = {"event": "train", "tokens": 100, "loss": 3.0, "lr": 1e-3, "batch_size": 4}
+    train = {"event": "train", "loss": 3.0, "lr": 1e-3, "batch_size": 4, "tokens_per_second": 9.0}
+    evaluation = {"event": "eval", "eval_loss": 2.5, "eval_accuracy": 0.25}
+    ends = (("pretrain", 100, 100), ("extend", 150, 50))
     records = [
-        {**train, "tokens_per_second": 9.0},
-        {"event": "eval", "tokens": 100, "eval_loss": 2.5, "eval_accuracy": 0.25},
+        {**record, "stage": stage, "tokens": tokens, "stage_tokens": stage_tokens}
+        for stage, tokens, stage_tokens in ends
+        for record in (train, evaluation)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     manifest = {"run_name": "x", "parameters": 1_200_000, "unigram_entropy": 6.5}
