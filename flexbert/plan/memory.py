@@ -7,8 +7,9 @@ share, the rest is there once. Nothing is compiled in it, and compiled layers ke
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +21,7 @@ from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.model import AttentionConfig, ModelConfig
 from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
+from flexbert.nn.layer_plan import LayerPlan, layer_plan
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 
@@ -94,27 +96,81 @@ def _optimizer_state(recipe: Recipe, model: nn.Module) -> int:
 
 
 def _activations(recipe: Recipe) -> Activations:
+    config = _with_any_backend(recipe.model)
     with FakeTensorMode():
-        model = MaskedLM(_with_any_backend(recipe.model))
-        one_row, two_rows = (_kept_for_backward(recipe, model, rows) for rows in (1, 2))
+        model = MaskedLM(config)
+        stands_for = _leave_two_of_each_kind(model, config)
+        one_row, two_rows = (_kept_for_backward(recipe, model, stands_for, n) for n in (1, 2))
     return Activations(fixed=2 * one_row - two_rows, per_row=two_rows - one_row)
 
 
-def _kept_for_backward(recipe: Recipe, model: MaskedLM, rows: int) -> int:
-    """Bytes that autograd keeps of a micro-batch of so many rows."""
-    num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
-    num_segments = rows * -(-recipe.data.row_length // recipe.data.max_length)
+def _leave_two_of_each_kind(model: MaskedLM, config: ModelConfig) -> dict[nn.Module, int]:
+    """Take layers out of a model that are like two others: running them would tell nothing new.
+
+    The first of a kind keeps what all of them share, such as the rotation; the second does not.
+
+    Returns:
+        For each layer that stays, how many it stands for.
+    """
+    kinds: list[tuple[LayerPlan, list[int]]] = []
+    for layer in layer_plan(config):
+        anywhere = dataclasses.replace(layer, index=0)
+        alike = next((indices for kind, indices in kinds if kind == anywhere), None)
+        if alike is None:
+            kinds.append((anywhere, [layer.index]))
+        else:
+            alike.append(layer.index)
+    counts = {}
+    for _, indices in kinds:
+        counts[indices[0]] = 1
+        counts |= {index: len(indices) - 1 for index in indices[1:2]}
+    layers, ropes = model.encoder.layers, model.encoder.layer_ropes
+    stay = sorted(counts)
+    model.encoder.layers = nn.ModuleList(layers[index] for index in stay)
+    model.encoder.layer_ropes = [ropes[index] for index in stay]
+    return {layers[index]: count for index, count in counts.items()}
+
+
+def _kept_for_backward(
+    recipe: Recipe, model: MaskedLM, stands_for: Mapping[nn.Module, int], rows: int
+) -> int:
+    """Bytes that autograd keeps of a micro-batch of so many rows.
+
+    Args:
+        stands_for: for each layer of the model, how many it is counted as.
+    """
     # The storages themselves are held, so that no address stands for two.
-    kept: dict[int, torch.UntypedStorage] = {}
-    integers = partial(torch.zeros, dtype=torch.int64)
+    kept: dict[int, tuple[torch.UntypedStorage, int]] = {}
+    times = 1
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
-            kept[storage._cdata] = storage
+            kept.setdefault(storage._cdata, (storage, times))
         return tensor
 
+    def enter(layer: nn.Module, inputs: object) -> None:
+        nonlocal times
+        times = stands_for[layer]
+
+    def leave(layer: nn.Module, inputs: object, output: object) -> None:
+        nonlocal times
+        times = 1
+
+    with contextlib.ExitStack() as hooks:
+        for layer in stands_for:
+            hooks.callback(layer.register_forward_pre_hook(enter).remove)
+            hooks.callback(layer.register_forward_hook(leave).remove)
+        _run(recipe, model, rows, keep)
+    return sum(times * storage.nbytes() for storage, times in kept.values())
+
+
+def _run(recipe: Recipe, model: MaskedLM, rows: int, keep: Callable[[Tensor], Tensor]) -> None:
+    """Forward and loss of a micro-batch; ``keep`` sees every tensor kept for the backward."""
+    num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
+    num_segments = rows * -(-recipe.data.row_length // recipe.data.max_length)
+    integers = partial(torch.zeros, dtype=torch.int64)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"),
@@ -126,7 +182,6 @@ def _kept_for_backward(recipe: Recipe, model: MaskedLM, rows: int) -> int:
             position_ids=integers(num_tokens),
         )
         recipe.loss(model(ragged, integers(num_masked)), integers(num_masked))
-    return sum(storage.nbytes() for storage in kept.values())
 
 
 def _masked_in_row(recipe: Recipe) -> int:
