@@ -66,7 +66,7 @@ def faster_attention(
         capability: of the GPU; None without one.
     """
     if capability is None:
-        return _advice(None, "nothing to install: without a GPU, sdpa is the fastest")
+        return _advice(None, "nothing to install: without a GPU, there is no faster one")
     if capability < (8, 0):
         reason = "nothing to install: FlashAttention needs compute capability 8.0, sdpa does not"
         return _advice(None, reason)

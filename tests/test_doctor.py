@@ -32,7 +32,7 @@ def test_findings_are_plain_and_complete() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
 def test_without_a_gpu_there_is_nothing_to_install() -> None:
     findings = diagnose()
-    assert findings["attention_backend"] == "sdpa"
+    assert findings["attention_backend"] == "matmul"
     assert findings["faster_attention"]["command"] is None
     assert "nothing to install: without a GPU" in diagnosis_text(findings)
 

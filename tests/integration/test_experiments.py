@@ -1,4 +1,4 @@
-"""The experiments of docs/ run in small, from their first training to their last table."""
+"""Experiments and benchmarks run in small, to their last table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import context_extension, tiling
+from benchmarks import attention, context_extension, tiling
 
 pytestmark = pytest.mark.slow
 
@@ -41,3 +41,12 @@ def test_every_way_to_extend_a_model_is_trained_and_compared(
     # The models are different ones, and so are their losses.
     rows = [line for line in printed.splitlines() if line.startswith(("| extended |", "| unext"))]
     assert len(set(rows)) == len(rows) >= 3
+
+
+def test_every_attention_backend_of_this_machine_is_timed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert attention.main(["--smoke"]) == 0
+    printed = capsys.readouterr().out
+    assert "| documents of | " in printed
+    assert "\n| web-like | " in printed

@@ -258,7 +258,7 @@ def test_the_tiles_of_a_long_document_are_not_alive_at_once(dropout: float) -> N
 
 @pytest.mark.parametrize(("alibi", "dropout"), [(False, 0.0), (True, 0.2)])
 @pytest.mark.parametrize("window", [None, 8])
-@pytest.mark.parametrize("name", ["reference_attention", "sdpa_attention"])
+@pytest.mark.parametrize("name", ["reference_attention", "sdpa_attention", "matmul_attention"])
 def test_custom_ops_keep_their_promises_to_the_compiler(
     name: str, window: int | None, alibi: bool, dropout: float
 ) -> None:

@@ -46,8 +46,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[tuple[int, int]], None]:
     return pretend
 
 
-def test_auto_takes_sdpa_on_a_cpu_for_everything() -> None:
-    assert resolve_backend("auto", ON_CPU).name == "sdpa"
+def test_auto_takes_what_is_fastest_on_a_cpu() -> None:
+    assert resolve_backend("auto", ON_CPU).name == "matmul"
+    assert resolve_backend("auto", replace(ON_CPU, grouped=True, windowed=True)).name == "matmul"
+    assert resolve_backend("auto", replace(ON_CPU, dtype=torch.float32)).name == "sdpa"
     assert resolve_backend("auto", replace(ON_CPU, **WITH_FEATURES)).name == "sdpa"
 
 
@@ -139,7 +141,11 @@ def test_a_missing_package_is_named(gpu: Callable[..., None], monkeypatch: Any) 
 def test_the_report_names_every_backend_best_first() -> None:
     report = backend_report(ON_CPU)
     assert list(report) == list(BACKENDS)
-    assert [name for name, problem in report.items() if problem is None] == ["sdpa", "reference"]
+    assert [name for name, problem in report.items() if problem is None] == [
+        "matmul",
+        "sdpa",
+        "reference",
+    ]
     for name in ("flash_attn_3", "flash_attn_2", "torch_varlen"):
         assert "CUDA" in (report[name] or "")
 

@@ -33,8 +33,22 @@ class SeededAttention(Protocol):
     ) -> Tensor: ...
 
 
-def recomputed_op(name: str, attend: SeededAttention) -> AttendFunction:
-    """Register ``attend`` as the custom op ``flexbert::<name>``, with its gradient."""
+class AttentionBackward(Protocol):
+    """The gradients of q, k and v from that of the result; of attention without dropout."""
+
+    def __call__(
+        self, grad: Tensor, q: Tensor, k: Tensor, v: Tensor, call: Call
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+def recomputed_op(
+    name: str, attend: SeededAttention, attend_backward: AttentionBackward | None = None
+) -> AttendFunction:
+    """Register ``attend`` as the custom op ``flexbert::<name>``, with its gradient.
+
+    Args:
+        attend_backward: its gradient; None derives it by running the forward again.
+    """
 
     def forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> Tensor:
         cu_seqlens, alibi_slopes, seed, max_seqlen, window, scale, dropout = options
@@ -46,9 +60,15 @@ def recomputed_op(name: str, attend: SeededAttention) -> AttendFunction:
     def backward(
         grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *options: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
-        # Inside a custom op autograd is switched off; torch.func brings its own.
-        pull_back = torch.func.vjp(lambda *qkv: forward(*qkv, *options), q, k, v)[1]
-        grad_q, grad_k, grad_v = pull_back(grad)
+        if attend_backward is None:
+            # Inside a custom op autograd is switched off; torch.func brings its own.
+            pull_back = torch.func.vjp(lambda *qkv: forward(*qkv, *options), q, k, v)[1]
+            grad_q, grad_k, grad_v = pull_back(grad)
+        else:
+            cu_seqlens, alibi_slopes, _, max_seqlen, window, scale, dropout = options
+            call = Call(cu_seqlens, max_seqlen, window, scale, alibi_slopes, dropout)
+            with torch.autocast(q.device.type, enabled=False):
+                grad_q, grad_k, grad_v = attend_backward(grad, q, k, v, call)
         return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
 
     def save_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

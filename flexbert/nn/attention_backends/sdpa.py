@@ -8,13 +8,12 @@ dropout cost dense numbers, in tiles: see :mod:`flexbert.nn.attention_backends.t
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import Backend, Call
+from flexbert.nn.attention_backends.documents import padded_groups, sees_all
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
 from flexbert.nn.attention_backends.tiles import BLOCK, BlockAttention
 from flexbert.nn.ragged import sequence_ids
@@ -23,8 +22,9 @@ from flexbert.nn.ragged import sequence_ids
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.recomputed_op.SeededAttention`."""
     attend = BlockAttention(call, seed)
-    if call.window is None or call.window // 2 >= call.max_seqlen - 1:
+    if sees_all(call):
         return _documents_attention(q, k, v, call.cu_seqlens, attend)
+    assert call.window is not None
     return _banded_attention(q, k, v, call.cu_seqlens, call.window, attend)
 
 
@@ -71,7 +71,7 @@ def _pad_tokens(x: Tensor, before: int, after: int, fill: int) -> Tensor:
 def _documents_attention(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, attend: BlockAttention
 ) -> Tensor:
-    groups = _padded_groups(cu_seqlens)
+    groups = padded_groups(cu_seqlens)
     token = torch.cat([tokens.flatten() for tokens, _ in groups])
     is_real = torch.cat([real.flatten() for _, real in groups])
     # One gather for all groups, and so one gradient: each is as long as the whole batch.
@@ -89,32 +89,6 @@ def _documents_attention(
     slots = is_real.nonzero().flatten()
     out = torch.cat(outs).index_select(0, slots)
     return out.new_empty(out.shape).index_copy(0, token[slots], out)
-
-
-def _padded_groups(cu_seqlens: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The documents in groups of similar length, each padded to its longest.
-
-    Lengths in a group differ by less than an eighth or less than 16 tokens; empty documents are in
-    none.
-
-    Returns:
-        For each group its tokens ``[G, L]``, and which of them are real ``[G, L]``: where a shorter
-        document has ended, its first token stands in.
-    """
-    starts, lengths = cu_seqlens[:-1], cu_seqlens.diff()
-    members = defaultdict(list)
-    # One by one, because torch 2.7 has no tolist() within torch.func; on the CPU, to wait once.
-    for index, length in enumerate(map(int, lengths.cpu())):
-        if length:
-            step = max(16, (1 << length.bit_length()) >> 4)
-            members[-(-length // step) * step].append(index)
-    groups = []
-    for indices in members.values():
-        documents = torch.tensor(indices, device=cu_seqlens.device)
-        slot = torch.arange(int(lengths[documents].max()), device=cu_seqlens.device)
-        is_real = slot < lengths[documents, None]
-        groups.append((starts[documents, None] + slot * is_real, is_real))
-    return groups
 
 
 BACKEND = Backend(

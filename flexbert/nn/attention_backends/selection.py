@@ -13,6 +13,7 @@ from flexbert.errors import ConfigError, did_you_mean
 from flexbert.nn.attention_backends import (
     flash_attn_2,
     flash_attn_3,
+    matmul,
     reference,
     sdpa,
     torch_varlen,
@@ -27,6 +28,7 @@ BACKENDS: dict[str, Backend] = {
         flash_attn_3.BACKEND,
         flash_attn_2.BACKEND,
         torch_varlen.BACKEND,
+        matmul.BACKEND,
         sdpa.BACKEND,
         reference.BACKEND,
     )
