@@ -139,6 +139,15 @@ class AdamFamilyConfig(OptimizerConfig):
     def state_size(self, parameter: nn.Parameter, *, of_linear: bool) -> int:
         return 2 * parameter.numel()
 
+    def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
+        scale = multipliers.within(group)
+        return {
+            "lr": self.lr * scale.lr,
+            "betas": self.betas,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay * scale.weight_decay,
+        }
+
     def peak_lr(self, group: ParameterGroup) -> float:
         """The group's learning rate at the schedule's height, which decoupled decay divides by.
 

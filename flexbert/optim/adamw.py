@@ -28,14 +28,8 @@ class AdamW(AdamFamilyConfig):
         return optimizer
 
     def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
-        scale = multipliers.within(group)
-        return {
-            "lr": self.lr * scale.lr,
-            "betas": self.betas,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay * scale.weight_decay,
-            **implementation(group["params"][0]),
-        }
+        shared = super().hyperparameters(group, multipliers)
+        return {**shared, **implementation(group["params"][0])}
 
 
 def implementation(parameter: Tensor) -> dict[str, bool]:

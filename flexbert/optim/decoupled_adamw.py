@@ -39,11 +39,5 @@ class DecoupledAdamW(AdamFamilyConfig):
         return optimizer
 
     def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
-        scale = multipliers.within(group)
-        return {
-            "lr": self.lr * scale.lr,
-            "initial_lr": self.peak_lr(group),
-            "betas": self.betas,
-            "eps": self.eps,
-            "weight_decay": self.weight_decay * scale.weight_decay,
-        }
+        shared = super().hyperparameters(group, multipliers)
+        return {**shared, "initial_lr": self.peak_lr(group)}

@@ -50,9 +50,19 @@ def recomputed_op(
         attend_backward: its gradient; None derives it by running the forward again.
     """
 
+    def call_and_seed(
+        cu_seqlens: Tensor,
+        alibi_slopes: Tensor | None,
+        seed: Tensor | None,
+        max_seqlen: int,
+        window: int | None,
+        scale: float,
+        dropout: float,
+    ) -> tuple[Call, Tensor | None]:
+        return Call(cu_seqlens, max_seqlen, window, scale, alibi_slopes, dropout), seed
+
     def forward(q: Tensor, k: Tensor, v: Tensor, *options: Any) -> Tensor:
-        cu_seqlens, alibi_slopes, seed, max_seqlen, window, scale, dropout = options
-        call = Call(cu_seqlens, max_seqlen, window, scale, alibi_slopes, dropout)
+        call, seed = call_and_seed(*options)
         # The backward runs outside autocast, and must recompute what the forward computed.
         with torch.autocast(q.device.type, enabled=False):
             return attend(q, k, v, call, seed).contiguous()
@@ -65,8 +75,7 @@ def recomputed_op(
             pull_back = torch.func.vjp(lambda *qkv: forward(*qkv, *options), q, k, v)[1]
             grad_q, grad_k, grad_v = pull_back(grad)
         else:
-            cu_seqlens, alibi_slopes, _, max_seqlen, window, scale, dropout = options
-            call = Call(cu_seqlens, max_seqlen, window, scale, alibi_slopes, dropout)
+            call, _ = call_and_seed(*options)
             with torch.autocast(q.device.type, enabled=False):
                 grad_q, grad_k, grad_v = attend_backward(grad, q, k, v, call)
         return grad_q.contiguous(), grad_k.contiguous(), grad_v.contiguous()
