@@ -11,16 +11,22 @@ else on its CPU.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
-from benchmarks.miniatures import print_environment, print_row
-from benchmarks.packing import cut, web_documents
+from benchmarks.measuring import (
+    median_seconds,
+    print_environment,
+    print_header,
+    print_row,
+    ragged_batch,
+    this_device,
+    web_lengths,
+)
 from flexbert.nn.attention_backends import BACKENDS, Request, attend
 from flexbert.nn.ragged import RaggedBatch
 
@@ -30,37 +36,16 @@ WEB = "web-like"
 PEER = "sdpa"
 
 
-def documents(kind: int | str, tokens: int) -> RaggedBatch:
-    """Documents of one length, or of web-like ones, the last of them cut."""
-    lengths = cut(web_documents(270, tokens), 1024) if kind == WEB else np.full(tokens, kind)
-    ends = np.minimum(np.cumsum(lengths), tokens)
-    ends = ends[: int(np.searchsorted(ends, tokens)) + 1]
-    borders = torch.from_numpy(np.concatenate([[0], ends])).to(torch.int32)
-    positions = torch.cat([torch.arange(n) for n in borders.diff().tolist()])
-    return RaggedBatch(
-        torch.zeros(tokens, dtype=torch.int64), borders, int(borders.diff().max()), positions
-    )
+def documents(kind: int | str, tokens: int) -> np.ndarray:
+    """Lengths: all ``kind``, or web-like."""
+    return web_lengths(tokens, 1024) if kind == WEB else np.full(tokens // int(kind), int(kind))
 
 
-def on(device: torch.device, ragged: RaggedBatch) -> RaggedBatch:
-    return RaggedBatch(
-        ragged.tokens.to(device),
-        ragged.cu_seqlens.to(device),
-        ragged.max_seqlen,
-        ragged.position_ids.to(device),
-    )
-
-
-def seconds(
+def forward_and_backward(
     name: str, qkv: Sequence[torch.Tensor], ragged: RaggedBatch, window: int | None
-) -> float:
-    """Of one forward and backward."""
-    begin = time.perf_counter()
+) -> None:
     out = attend(*qkv, ragged, window=window, scale=HEAD_DIM**-0.5, backend=name)
     torch.autograd.grad(out, qkv, torch.ones_like(out))
-    if out.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="few tokens, one round")
     arguments = parser.parse_args(argv)
     tokens, rounds = (256, 1) if arguments.smoke else (arguments.tokens, arguments.rounds)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = this_device()
     request = Request(device, torch.bfloat16, HEAD_DIM, windowed=True)
     names = [n for n, b in BACKENDS.items() if b.why_not(request) is None and n != "reference"]
     shape = (tokens, NUM_HEADS, HEAD_DIM)
@@ -80,17 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     print(f"milliseconds, forward and backward of {tokens:,} tokens in bfloat16\n")
     header = [f"{name}, {kind}" for kind in ("local", "global") for name in names]
-    print_row("documents of", header)
-    print_row("---", ["---:"] * len(header))
+    print_header("documents of", header)
     for kind in (*(n for n in (128, 512, 2048, 8192) if n <= tokens), WEB):
-        ragged = on(device, documents(kind, tokens))
+        ragged = ragged_batch(documents(kind, tokens), 1, device)
         cells = []
         for window in (WINDOW, None):
-            times: dict[str, list[float]] = {name: [] for name in names}
-            for _ in range(rounds + 1):
-                for name in names:
-                    times[name].append(seconds(name, qkv, ragged, window))
-            medians = {name: statistics.median(values[1:]) for name, values in times.items()}
+            ways = {n: partial(forward_and_backward, n, qkv, ragged, window) for n in names}
+            medians = median_seconds(ways, rounds, device)
             cells += [
                 f"{1e3 * m:.1f}" + ("" if name == PEER else f" ({medians[PEER] / m:.2f} times)")
                 for name, m in medians.items()

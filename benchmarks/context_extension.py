@@ -27,7 +27,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.miniatures import make_corpus, print_environment, print_row, trained
+from benchmarks.measuring import print_environment, print_header, print_row
+from benchmarks.miniatures import make_corpus, trained
 from benchmarks.verify_run import Example, examples
 from data_prep.demo import write_demo
 from flexbert import load_model
@@ -159,13 +160,11 @@ def loss_by_position(run: Path, documents: Sequence[Example], length: int) -> np
 def print_tables(seeds: Sequence[Losses]) -> None:
     """Mean losses over seeds; then what is between the extended model and each other one."""
     names = list(seeds[0])
-    print_row("loss", BUCKETS)
-    print_row("---", ["---:"] * len(BUCKETS))
+    print_header("loss", BUCKETS)
     for name in names:
         print_row(name, [f"{mean:.3f}" for mean in np.mean([s[name] for s in seeds], axis=0)])
     print()
-    print_row("extended minus", BUCKETS)
-    print_row("---", ["---:"] * len(BUCKETS))
+    print_header("extended minus", BUCKETS)
     for name in names[:-1]:
         gaps = np.array([losses["extended"] - losses[name] for losses in seeds])
         print_row(name, [f"{g.mean():+.3f} ({g.min():+.3f} to {g.max():+.3f})" for g in gaps.T])

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import torch
 
 from data_prep.cli import main as data_prep
 from data_prep.demo import demo_documents
@@ -47,15 +44,3 @@ def trained(recipe_file: Path, overrides: Sequence[str]) -> Path:
     if (code := train(loaded, sys.argv)) != DONE:
         sys.exit(code)
     return loaded.first.run_folder
-
-
-def print_row(first: str, cells: Sequence[str]) -> None:
-    """One line of a Markdown table."""
-    print(f"| {' | '.join([first, *cells])} |")
-
-
-def print_environment() -> None:
-    print(
-        f"\ntorch {torch.__version__}, {torch.get_num_threads()} thread(s) of {platform.machine()},"
-        f" Python {platform.python_version()}"
-    )

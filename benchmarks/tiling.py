@@ -23,13 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.miniatures import (
-    make_corpus,
-    print_environment,
-    print_row,
-    trained,
-    write_some_documents,
-)
+from benchmarks.measuring import print_environment, print_header, print_row
+from benchmarks.miniatures import make_corpus, trained, write_some_documents
 from data_prep.demo import write_demo
 from flexbert.errors import run_command
 from flexbert.metrics_file import read_metrics
@@ -100,8 +95,7 @@ def spread(values: np.ndarray) -> str:
 
 def print_table(title: str, steps: Sequence[int], rows: Mapping[str, Sequence[str]]) -> None:
     print()
-    print_row(title, [f"update {steps[i]}" for i in SHOWN])
-    print_row("---", ["---:"] * len(SHOWN))
+    print_header(title, [f"update {steps[i]}" for i in SHOWN])
     for name, cells in rows.items():
         print_row(name, cells)
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.measuring import ragged_batch, seconds, this_device
 from benchmarks.packing import cut, web_documents
 from flexbert.components import load_recipe
 from flexbert.config.schema import Recipe
@@ -46,13 +45,7 @@ def microbatches(
                 room -= lengths[-1]
         lengths = lengths[:capacity] + [0] * (capacity - len(lengths))
         num_tokens = sum(lengths)
-        ends = torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32)
-        ragged = RaggedBatch(
-            tokens=torch.randint(recipe.model.vocab_size, (num_tokens,)).to(device),
-            cu_seqlens=ends.to(device),
-            max_seqlen=data.max_length,
-            position_ids=torch.cat([torch.arange(n) for n in lengths]).to(device),
-        )
+        ragged = ragged_batch(lengths, recipe.model.vocab_size, device, data.max_length)
         masked = torch.randperm(num_tokens)[: int(num_tokens * data.mask_rate)]
         made.append((ragged, masked.sort().values.to(device)))
     return made
@@ -67,14 +60,6 @@ def step(model: MaskedLM, batch: tuple[RaggedBatch, Tensor], recipe: Recipe) -> 
     model.zero_grad(set_to_none=True)
 
 
-def seconds(run: Callable[[], None], device: torch.device) -> float:
-    begin = time.perf_counter()
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - begin
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("recipe", type=Path, nargs="?", default=Path("yamls/quickstart.yaml"))
@@ -82,7 +67,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=15)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides, planning=True).first
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = this_device()
     torch.manual_seed(0)
     eager, compiled = (build_model(recipe.model, device=device) for _ in range(2))
     begin = time.perf_counter()

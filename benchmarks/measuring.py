@@ -1,0 +1,108 @@
+"""What benchmarks share: batches, times of several ways in turn, tables."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from benchmarks.packing import cut, web_documents
+from flexbert.nn.ragged import RaggedBatch
+
+MEAN_LENGTH = 270
+
+
+def this_device() -> torch.device:
+    """The machine's GPU where there is one, else its CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def web_lengths(tokens: int, max_length: int, seed: int = 0) -> np.ndarray:
+    """Lengths of documents as the web has them, cut at ``max_length``; the last ends at ``tokens``.
+
+    Returns:
+        int64, their sum is ``tokens``.
+    """
+    lengths = cut(web_documents(MEAN_LENGTH, tokens, seed), max_length)
+    ends = np.minimum(np.cumsum(lengths), tokens)
+    ends = ends[: int(np.searchsorted(ends, tokens)) + 1]
+    return np.diff(ends, prepend=0)
+
+
+def ragged_batch(
+    lengths: Sequence[int] | np.ndarray,
+    vocab_size: int,
+    device: torch.device,
+    max_seqlen: int | None = None,
+) -> RaggedBatch:
+    """Documents of these lengths, of random tokens; some may be empty.
+
+    Args:
+        max_seqlen: what the batch says of its longest document; its length when None.
+    """
+    sizes = torch.as_tensor(np.asarray(lengths))
+    return RaggedBatch(
+        tokens=torch.randint(vocab_size, (int(sizes.sum()),), device=device),
+        cu_seqlens=torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).to(device, torch.int32),
+        max_seqlen=max_seqlen or int(sizes.max()),
+        position_ids=torch.cat([torch.arange(n) for n in sizes.tolist()]).to(device),
+    )
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Of one run, to the device's end of it."""
+    begin = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def median_seconds(
+    ways: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, float]:
+    """Of each way, in turn in every round, so that the machine's moods meet all of them alike.
+
+    A round before is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds + 1):
+        for name, run in ways.items():
+            times[name].append(seconds(run, device))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def print_row(first: str, cells: Sequence[str]) -> None:
+    """One line of a Markdown table."""
+    print(f"| {' | '.join([first, *cells])} |", flush=True)
+
+
+def print_header(first: str, cells: Sequence[str]) -> None:
+    """The first two lines of a Markdown table of numbers."""
+    print_row(first, cells)
+    print_row("---", ["---:"] * len(cells))
+
+
+def print_environment() -> None:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(
+        f"\ntorch {torch.__version__}, {torch.get_num_threads()} thread(s) of {_cpu()}, {gpu},"
+        f" Python {platform.python_version()}"
+    )
+
+
+def _cpu() -> str:
+    """The processor's name as Linux tells it, and what it has for products in bfloat16."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            facts = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines())
+    except (OSError, ValueError):
+        return platform.machine()
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags", "").split()
+    extras = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    return f"{facts.get('model name', platform.machine())} ({', '.join(extras) or 'no bfloat16'})"
