@@ -55,7 +55,7 @@ def step(model: MaskedLM, batch: tuple[RaggedBatch, Tensor], recipe: Recipe) -> 
     ragged, masked = batch
     enabled = recipe.precision == "amp_bf16"
     with torch.autocast(ragged.tokens.device.type, torch.bfloat16, enabled=enabled):
-        logits = model(ragged, masked)
+        logits = model.deferred_logits(ragged, masked)
     recipe.loss(logits, ragged.tokens[masked]).backward()
     model.zero_grad(set_to_none=True)
 

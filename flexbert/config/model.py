@@ -188,8 +188,11 @@ class HeadConfig(Component, ABC, family="head"):
 
     @abstractmethod
     def build(self, model: ModelConfig) -> nn.Module:
-        """A module from hidden states ``[M, C]`` to logits; that of a masked-LM head also takes the
-        token matrix ``[V, E]``."""
+        """A module from hidden states ``[M, C]`` to logits.
+
+        That of a masked-LM head gives what its decoder reads, and has a method ``logits(hidden,
+        token_matrix)`` that gives :class:`~flexbert.nn.logits.DeferredLogits`.
+        """
 
 
 class InitConfig(Component, ABC, family="init"):

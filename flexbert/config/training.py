@@ -15,6 +15,7 @@ from flexbert.errors import ConfigError, config_errors_under
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from flexbert.nn.logits import DeferredLogits
     from flexbert.recipe.clock import StageClock
 
 
@@ -32,8 +33,23 @@ class ScheduleConfig(Component, ABC, family="schedule"):
 
 class LossConfig(Component, ABC, family="loss"):
     @abstractmethod
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The mean over masked tokens of ``logits [M, V]`` against ``labels [M]``."""
+    def __call__(self, logits: DeferredLogits, labels: Tensor) -> Tensor:
+        """The mean over masked tokens of ``logits [M, V]`` against ``labels [M]``.
+
+        ``logits.computed()`` are all of them at once.
+        """
+
+    def working_bytes(self, count: int, vocab_size: int, width: int, itemsize: int) -> int:
+        """Bytes on a GPU that computing it takes for a while, beside what is kept to go back.
+
+        Unless overridden: all logits' gradients, in float32 and in the logits' dtype.
+
+        Args:
+            count, vocab_size: of the logits ``[M, V]``,
+            width: and E of the matrix ``[V, E]`` they are a product with.
+            itemsize: bytes of a logit.
+        """
+        return count * vocab_size * (4 + itemsize)
 
 
 @dataclass(frozen=True, kw_only=True)

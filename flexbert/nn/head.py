@@ -11,6 +11,7 @@ from flexbert.config.model import HeadConfig, ModelConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.activations import ACTIVATIONS, check_activation
+from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.projection import Decoder
 
 
@@ -81,11 +82,13 @@ class MLMHeadConfig(TransformedHeadConfig):
 
 
 class MLMHead(Transform):
+    """A transform, which is what calling it does, and a decoder."""
+
     def __init__(self, config: MLMHeadConfig, model: ModelConfig) -> None:
         size = model.embedding.matrix_size(model.hidden_size) if config.tied else model.hidden_size
         super().__init__(config, model.hidden_size, size)
         self.decoder = Decoder(model.vocab_size, size, tied=config.tied, bias=config.decoder_bias)
 
-    def forward(self, hidden: Tensor, token_matrix: Tensor) -> Tensor:  # type: ignore[override]
-        """``[M, C]`` and the token matrix ``[V, E]`` to logits ``[M, V]``."""
-        return self.decoder(super().forward(hidden), token_matrix)
+    def logits(self, hidden: Tensor, token_matrix: Tensor) -> DeferredLogits:
+        """``[M, C]`` and the token matrix ``[V, E]`` to logits ``[M, V]``, not computed yet."""
+        return self.decoder(self(hidden), token_matrix)

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from flexbert.config.registry import register
 from flexbert.config.training import LossConfig
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_probability
-
-IGNORE = -100
-
-
-def summed_cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy in nats of ``logits [M, V]``, summed over labels that are not ``IGNORE``."""
-    return F.cross_entropy(
-        logits.float(),
-        labels,
-        ignore_index=IGNORE,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
+from flexbert.nn.cross_entropy import IGNORE, summed_cross_entropy, working_bytes
+from flexbert.nn.logits import DeferredLogits
 
 
 @register("cross_entropy")
@@ -46,12 +34,12 @@ class CrossEntropyConfig(LossConfig):
         if self.z_loss < 0:
             raise ConfigError("z_loss", f"must not be negative, got {self.z_loss}")
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Zero, with a gradient of zero, where every label is ``IGNORE``: a padding row must not
-        make NaN, nor leave a parameter without the gradient that other processes wait for."""
-        total = summed_cross_entropy(logits, labels, self.label_smoothing)
-        is_masked = labels != IGNORE
-        if self.z_loss:
-            squares = logits.float().logsumexp(-1).square()
-            total = total + self.z_loss * (squares * is_masked).sum()
-        return total / is_masked.sum().clamp(min=1)
+    def __call__(self, logits: DeferredLogits, labels: Tensor) -> Tensor:
+        """Zero, with gradients of zero, where every label is ``IGNORE``."""
+        total = summed_cross_entropy(
+            logits, labels, label_smoothing=self.label_smoothing, z_loss=self.z_loss
+        )
+        return total / (labels != IGNORE).sum().clamp(min=1)
+
+    def working_bytes(self, count: int, vocab_size: int, width: int, itemsize: int) -> int:
+        return working_bytes(count, vocab_size, width, itemsize)

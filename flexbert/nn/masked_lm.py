@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from flexbert.config.model import ModelConfig
 from flexbert.nn.encoder import Encoder
+from flexbert.nn.head import MLMHead
+from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.ragged import RaggedBatch
 
 
@@ -15,7 +19,8 @@ class MaskedLM(nn.Module):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
         self.encoder = Encoder(model)
-        self.head = model.head.build(model)
+        # Or another with its interface.
+        self.head = cast(MLMHead, model.head.build(model))
 
     def forward(self, ragged: RaggedBatch, masked_positions: Tensor | None = None) -> Tensor:
         """Logits of the tokens at ``masked_positions``, or of all.
@@ -27,7 +32,13 @@ class MaskedLM(nn.Module):
         Returns:
             ``[M, V]``, or ``[N, V]`` without ``masked_positions``.
         """
+        return self.deferred_logits(ragged, masked_positions).computed()
+
+    def deferred_logits(
+        self, ragged: RaggedBatch, masked_positions: Tensor | None = None
+    ) -> DeferredLogits:
+        """What :meth:`forward` returns, but for the decoder's product."""
         hidden = self.encoder(ragged)
         if masked_positions is not None:
             hidden = hidden.index_select(0, masked_positions)
-        return self.head(hidden, self.encoder.token_matrix)
+        return self.head.logits(hidden, self.encoder.token_matrix)

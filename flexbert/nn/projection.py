@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from flexbert.nn.logits import DeferredLogits, product_dtype
 
 
 def embedding_table(num_rows: int, size: int) -> nn.Embedding:
@@ -31,6 +32,7 @@ class Decoder(nn.Module):
         self.weight = None if tied else nn.Parameter(torch.empty(vocab_size, size))
         self.bias = nn.Parameter(torch.empty(vocab_size)) if bias else None
 
-    def forward(self, hidden: Tensor, token_matrix: Tensor) -> Tensor:
-        """``[M, E]`` and the token matrix ``[V, E]`` to logits ``[M, V]``."""
-        return F.linear(hidden, token_matrix if self.weight is None else self.weight, self.bias)
+    def forward(self, features: Tensor, token_matrix: Tensor) -> DeferredLogits:
+        """``[M, E]`` and the token matrix ``[V, E]`` to logits ``[M, V]``, not computed yet."""
+        matrix = token_matrix if self.weight is None else self.weight
+        return DeferredLogits(features, matrix, self.bias, product_dtype(features))

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from flexbert.config.schema import Recipe
 from flexbert.data.corpus import Split
 from flexbert.data.stream import sampling_stream
-from flexbert.nn.build import Model
 from flexbert.nn.layer_plan import layer_plan
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.matrices import matrix_sizes
 from flexbert.recipe.flops import flops_per_token, mean_keys_attended
 
 SAMPLED_PIECES = 100_000
@@ -37,7 +36,9 @@ class Hardware:
         return flops / (self.mfu * self.peak_tflops * 1e12) / 3600
 
 
-def token_cost(recipe: Recipe, model: Model, train: Mapping[str, Split] | None) -> dict[str, Any]:
+def token_cost(
+    recipe: Recipe, model: MaskedLM, train: Mapping[str, Split] | None
+) -> dict[str, Any]:
     """Floating-point operations of a token, for the corpus's lengths where it is at hand."""
     if train is None:
         lengths = np.array([recipe.data.max_length])
@@ -45,10 +46,10 @@ def token_cost(recipe: Recipe, model: Model, train: Mapping[str, Split] | None) 
     else:
         lengths = sampling_stream(train, recipe.data).mixture.sample_lengths(SAMPLED_PIECES)
         source = "the corpus's lengths"
-    encoder, head = _matrices(recipe.model.hidden_size, model)
+    matrices = matrix_sizes(model, recipe.model.hidden_size)
     flops = flops_per_token(
-        encoder_matrices=encoder,
-        head_matrices=head,
+        encoder_matrices=matrices.encoder,
+        head_matrices=matrices.head,
         mask_rate=recipe.data.mask_rate,
         attention=[
             (layer.attention_size, mean_keys_attended(lengths, layer.window))
@@ -56,13 +57,3 @@ def token_cost(recipe: Recipe, model: Model, train: Mapping[str, Split] | None) 
         ],
     )
     return {"flops_per_token": flops, "flops_lengths": source}
-
-
-def _matrices(hidden_size: int, model: Model) -> tuple[int, int]:
-    """Weights in the matrices of the encoder's layers, and in those that masked tokens pass."""
-    encoder = sum(p.numel() for p in model.encoder.layers.parameters() if p.ndim >= 2)
-    # Counted by running it: a tied decoder's matrix is no parameter of the head.
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        model.head(torch.empty(1, hidden_size, device="meta"), model.encoder.token_matrix)
-    return encoder, counter.get_total_flops() // 2

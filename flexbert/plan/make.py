@@ -16,6 +16,7 @@ from flexbert.data.loader import Share
 from flexbert.errors import config_errors_under
 from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.layer_plan import layer_plan
+from flexbert.nn.masked_lm import MaskedLM
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.cost import Hardware, token_cost
 from flexbert.plan.memory import Activations, activations_of, memory
@@ -103,6 +104,7 @@ def _plan_stage(
     recipe = stage.recipe
     train = corpora.splits("train") if corpora else None
     model = build_model(recipe.model, device="meta")
+    assert isinstance(model, MaskedLM), "what a recipe trains"
     with config_errors_under("optimizer"):
         parameter_groups(model, recipe.optimizer)
     planned = {

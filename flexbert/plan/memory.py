@@ -23,6 +23,7 @@ from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
 from flexbert.nn.layer_plan import LayerPlan, layer_plan
 from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.matrices import decoder_matrix
 from flexbert.nn.ragged import RaggedBatch
 
 FLOAT32, BFLOAT16 = 4, 2
@@ -31,6 +32,8 @@ FLOAT32, BFLOAT16 = 4, 2
 @dataclass(frozen=True)
 class Activations:
     """Bytes that autograd keeps for going back, the loss included; parameters left out.
+
+    The loss keeps gradients that it has computed already.
 
     Attributes:
         fixed: there once, however many rows a micro-batch has.
@@ -58,7 +61,7 @@ def activations_of(recipes: Sequence[Recipe]) -> list[Activations]:
 
 
 def memory(
-    recipe: Recipe, model: nn.Module, activations: Activations, processes: int
+    recipe: Recipe, model: MaskedLM, activations: Activations, processes: int
 ) -> dict[str, int]:
     """Bytes by part, for a micro-batch of ``batch.microbatch_rows`` rows.
 
@@ -67,22 +70,24 @@ def memory(
 
     Returns:
         ``weights`` and ``gradients`` (float32); ``optimizer``, its state; ``moving_average``;
-        ``communication``, the buckets in which processes sum gradients; ``cast_weights``, what
-        autocast keeps in bfloat16; ``activations``, kept for going back; ``logits``, their
-        gradient in float32 and in the head's own dtype; and ``total``.
+        ``communication``, the buckets in which processes sum gradients; ``activations``, kept for
+        going back, weights that autocast has in bfloat16 among them; ``loss``, while it is
+        computed; and ``total``.
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     rows = recipe.batch.microbatch_rows
-    logits = rows * _masked_in_row(recipe) * recipe.model.vocab_size
+    itemsize = BFLOAT16 if recipe.precision == "amp_bf16" else FLOAT32
+    decoder = decoder_matrix(model, recipe.model.hidden_size)
     parts = {
         "weights": FLOAT32 * count,
         "gradients": FLOAT32 * count,
         "optimizer": FLOAT32 * _optimizer_state(recipe, model),
         "moving_average": FLOAT32 * count if recipe.moving_average else 0,
         "communication": FLOAT32 * count if processes > 1 else 0,
-        "cast_weights": activations.fixed,
-        "activations": rows * activations.per_row,
-        "logits": logits * (FLOAT32 + (BFLOAT16 if recipe.precision == "amp_bf16" else 0)),
+        "activations": activations.fixed + rows * activations.per_row,
+        "loss": recipe.loss.working_bytes(
+            rows * _masked_in_row(recipe), len(decoder), decoder.shape[1], itemsize
+        ),
     }
     return {**parts, "total": sum(parts.values())}
 
@@ -181,7 +186,9 @@ def _run(recipe: Recipe, model: MaskedLM, rows: int, keep: Callable[[Tensor], Te
             max_seqlen=recipe.data.max_length,
             position_ids=integers(num_tokens),
         )
-        recipe.loss(model(ragged, integers(num_masked)), integers(num_masked))
+        logits = model.deferred_logits(ragged, integers(num_masked))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        recipe.loss(logits, integers(num_masked))
 
 
 def _masked_in_row(recipe: Recipe) -> int:

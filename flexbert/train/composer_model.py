@@ -16,6 +16,8 @@ from flexbert.config.training import LossConfig
 from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
 from flexbert.nn.compilation import CompileError, check_it_runs, compile_model
+from flexbert.nn.cross_entropy import TokenScores, token_scores
+from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
@@ -36,8 +38,8 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
         self.loss_function = loss
         self.autocast_enabled = precision == "amp_bf16"
 
-    def forward(self, batch: Microbatch) -> Tensor:  # type: ignore[override]
-        """Logits ``[M, V]`` at the masked positions of one micro-batch."""
+    def forward(self, batch: Microbatch) -> DeferredLogits:  # type: ignore[override]
+        """Logits ``[M, V]`` at the masked positions of one micro-batch, to be computed."""
         ragged = RaggedBatch(
             tokens=batch["input_ids"],
             cu_seqlens=batch["cu_seqlens"],
@@ -46,20 +48,21 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
         )
         device = ragged.tokens.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.autocast_enabled):
-            return super().forward(ragged, batch["masked_positions"])
+            return self.deferred_logits(ragged, batch["masked_positions"])
 
-    def loss(self, outputs: Tensor, batch: Microbatch) -> Tensor:
+    def loss(self, outputs: DeferredLogits, batch: Microbatch) -> Tensor:
         """Mean over this micro-batch; Composer weights it by the tokens of the global batch."""
         return self.loss_function(outputs, batch["labels"])
 
-    def eval_forward(self, batch: Microbatch, outputs: Tensor | None = None) -> Tensor:
-        return self(batch) if outputs is None else outputs
+    def eval_forward(self, batch: Microbatch, outputs: TokenScores | None = None) -> TokenScores:
+        """Computed once, for all metrics."""
+        return token_scores(self(batch), batch["labels"]) if outputs is None else outputs
 
     def get_metrics(self, is_train: bool = False) -> dict[str, Metric]:
         return {} if is_train else {"loss": MaskedLoss(), "accuracy": MaskedAccuracy()}
 
-    def update_metric(self, batch: Microbatch, outputs: Tensor, metric: Metric) -> None:
-        metric.update(outputs, batch["labels"])
+    def update_metric(self, batch: Microbatch, outputs: TokenScores, metric: Metric) -> None:
+        metric.update(outputs)
 
 
 def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from flexbert.nn.loss import IGNORE, summed_cross_entropy
+from flexbert.nn.cross_entropy import TokenScores
 
 
 class MaskedMean(Metric):
@@ -28,16 +28,16 @@ class MaskedMean(Metric):
 class MaskedLoss(MaskedMean):
     """Cross-entropy in nats per masked token."""
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add ``logits [M, V]`` against ``labels [M]``."""
-        self.total += summed_cross_entropy(logits, labels).double()
-        self.count += (labels != IGNORE).sum()
+    def update(self, scores: TokenScores) -> None:
+        """Add a micro-batch's."""
+        self.total += scores.losses.double().sum()
+        self.count += scores.counts.sum()
 
 
 class MaskedAccuracy(MaskedMean):
     """Share of masked tokens whose most likely prediction is right."""
 
-    def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add ``logits [M, V]`` against ``labels [M]``."""
-        self.total += (logits.argmax(-1) == labels).sum()
-        self.count += (labels != IGNORE).sum()
+    def update(self, scores: TokenScores) -> None:
+        """Add a micro-batch's."""
+        self.total += scores.hits.sum()
+        self.count += scores.counts.sum()

@@ -2,35 +2,153 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from flexbert.nn.loss import IGNORE, CrossEntropyConfig
+from flexbert.nn import cross_entropy
+from flexbert.nn.cross_entropy import IGNORE, token_scores
+from flexbert.nn.logits import DeferredLogits
+from flexbert.nn.loss import CrossEntropyConfig
+
+VOCAB, WIDTH = 11, 5
+LOSSES = [(0.0, 0.0), (0.1, 0.0), (0.0, 1e-2), (0.2, 0.3)]
 
 
-@pytest.mark.parametrize(("smoothing", "z"), [(0.0, 0.0), (0.1, 0.0), (0.0, 1e-2), (0.2, 0.3)])
-def test_loss_is_the_mean_over_masked_tokens(smoothing: float, z: float) -> None:
-    logits = torch.randn(9, 11, requires_grad=True)
-    labels = torch.randint(11, (9,))
-    labels[5:] = IGNORE
-    exact = logits.detach().double().requires_grad_()
+@pytest.fixture(params=[None, 3], ids=["one group", "groups of 3 rows"])
+def _few_rows_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param:
+        monkeypatch.setitem(cross_entropy._GROUP, "cpu", request.param * VOCAB)
+        monkeypatch.setitem(cross_entropy._PASS, "cpu", 2 * VOCAB)
+
+
+def parameters(count: int, bias: bool = True) -> list[Tensor]:
+    """Features, matrix and bias."""
+    shapes = [(count, WIDTH), (VOCAB, WIDTH), (VOCAB,)][: 3 if bias else 2]
+    return [torch.randn(shape, dtype=torch.float64).mul_(2).requires_grad_() for shape in shapes]
+
+
+def exact_loss(logits: Tensor, labels: Tensor, smoothing: float, z: float) -> Tensor:
+    """The mean over rows that have a label, a row at a time."""
     terms = []
-    for row, label in zip(exact[:5], labels[:5], strict=True):
-        target = torch.full((11,), smoothing / 11, dtype=torch.float64)
+    for row, label in zip(logits, labels.tolist(), strict=True):
+        if label == IGNORE:
+            continue
+        target = torch.full((VOCAB,), smoothing / VOCAB, dtype=torch.float64)
         target[label] += 1 - smoothing
         terms.append(-(target * row.log_softmax(-1)).sum() + z * row.logsumexp(-1) ** 2)
-    expected = torch.stack(terms).mean()
-    loss = CrossEntropyConfig(label_smoothing=smoothing, z_loss=z)(logits, labels)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    loss.backward()
-    expected.backward()
-    torch.testing.assert_close(logits.grad, exact.grad.float())
+    return torch.stack(terms).mean()
 
 
-def test_nothing_masked_is_zero_with_zero_gradients() -> None:
-    logits = torch.randn(4, 11, requires_grad=True)
-    loss = CrossEntropyConfig(label_smoothing=0.1, z_loss=0.1)(logits, torch.full((4,), IGNORE))
+def with_gradients(
+    loss: Callable[..., Tensor], tensors: list[Tensor], dtype: torch.dtype
+) -> list[Tensor]:
+    """The loss and its gradients, for copies of the tensors in a dtype."""
+    copies = [tensor.detach().to(dtype).requires_grad_() for tensor in tensors]
+    value = loss(*copies)
+    # As Composer weighs micro-batches.
+    return [value.detach(), *torch.autograd.grad(0.3 * value, copies)]
+
+
+@pytest.mark.usefixtures("_few_rows_at_a_time")
+@pytest.mark.parametrize(("smoothing", "z"), LOSSES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 2e-2)]
+)
+def test_loss_and_gradients_are_those_of_the_mean_over_labels(
+    smoothing: float, z: float, bias: bool, dtype: torch.dtype, tolerance: float
+) -> None:
+    tensors = parameters(9, bias)
+    labels = torch.randint(VOCAB, (9,))
+    labels[[0, 4, 5, 8]] = IGNORE
+    config = CrossEntropyConfig(label_smoothing=smoothing, z_loss=z)
+
+    def ours(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+        return config(DeferredLogits(features, matrix, bias, dtype), labels)
+
+    def exact(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+        logits = features @ matrix.T
+        return exact_loss(logits if bias is None else logits + bias, labels, smoothing, z)
+
+    found = with_gradients(ours, tensors, dtype)
+    expected = with_gradients(exact, tensors, torch.float64)
+    for ours_, exact_ in zip(found, expected, strict=True):
+        scale = exact_.abs().max().item()
+        assert (ours_.double() - exact_).abs().max().item() <= tolerance * max(scale, 1e-3)
+
+
+def test_under_autocast_parameters_have_float32_gradients() -> None:
+    """Logits in bfloat16, as the decoder gives them there; sums and parameters in float32."""
+    tensors = parameters(7)
+    labels = torch.randint(VOCAB, (7,))
+
+    def ours(*three: Tensor) -> Tensor:
+        return CrossEntropyConfig()(DeferredLogits(*three, torch.bfloat16), labels)
+
+    def exact(features: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        return exact_loss(features @ matrix.T + bias, labels, 0, 0)
+
+    found = with_gradients(ours, tensors, torch.float32)
+    assert {tensor.dtype for tensor in found} == {torch.float32}
+    for ours_, exact_ in zip(found, with_gradients(exact, tensors, torch.float64), strict=True):
+        torch.testing.assert_close(ours_.double(), exact_, rtol=0.05, atol=0.02)
+
+
+@pytest.mark.parametrize("count", [4, 0])
+def test_nothing_masked_is_zero_with_zero_gradients(count: int) -> None:
+    tensors = parameters(count)
+    labels = torch.full((count,), IGNORE)
+    config = CrossEntropyConfig(label_smoothing=0.1, z_loss=0.1)
+    loss = config(DeferredLogits(*tensors, torch.float64), labels)
     loss.backward()
     assert loss.item() == 0
-    assert logits.grad is not None
-    assert not logits.grad.any()
+    assert all(tensor.grad is not None and not tensor.grad.any() for tensor in tensors)
+
+
+def test_what_is_frozen_gets_no_gradient() -> None:
+    features, matrix, bias = parameters(4)
+    matrix.requires_grad_(False)
+    labels = torch.randint(VOCAB, (4,))
+    CrossEntropyConfig()(DeferredLogits(features, matrix, bias, torch.float64), labels).backward()
+    assert matrix.grad is None
+    assert features.grad is not None
+
+
+@pytest.mark.usefixtures("_few_rows_at_a_time")
+def test_scores_are_those_of_each_token() -> None:
+    features, matrix, bias = (tensor.detach() for tensor in parameters(8))
+    logits = features @ matrix.T + bias
+    labels = torch.where(torch.arange(8) % 2 == 0, logits.argmax(-1), torch.randint(VOCAB, (8,)))
+    labels[3] = IGNORE
+    scores = token_scores(DeferredLogits(features, matrix, bias, torch.float64), labels)
+    has_label = labels != IGNORE
+    exact = -logits.log_softmax(-1).gather(1, labels.where(has_label, 0)[:, None])[:, 0]
+    torch.testing.assert_close(scores.losses, exact.where(has_label, 0).float())
+    assert torch.equal(scores.hits, logits.argmax(-1) == labels)
+    assert torch.equal(scores.counts, has_label)
+
+
+def test_all_logits_are_never_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No tensor has as many entries as there are logits; nothing waits for the device either."""
+    count, vocab = 64, 512
+    monkeypatch.setitem(cross_entropy._GROUP, "cpu", count * vocab // 4)
+    largest = 0
+
+    class Largest(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    with FakeTensorMode(), Largest():
+        features = torch.randn(count, WIDTH, requires_grad=True)
+        matrix = torch.randn(vocab, WIDTH, requires_grad=True)
+        logits = DeferredLogits(features, matrix, None, torch.bfloat16)
+        CrossEntropyConfig()(logits, torch.zeros(count, dtype=torch.int64)).backward()
+    assert count * vocab // 8 <= largest <= count * vocab // 4

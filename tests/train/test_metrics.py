@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flexbert.nn.loss import IGNORE
+from flexbert.nn.cross_entropy import IGNORE, token_scores
+from flexbert.nn.logits import DeferredLogits
 from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
 
 
@@ -29,8 +30,11 @@ def test_metrics_weigh_tokens_and_not_batches() -> None:
     parts = [labelled(1, 20, 17), labelled(2, 6, 1), labelled(3, 4, 0)]
     loss, accuracy = MaskedLoss(), MaskedAccuracy()
     for logits, labels in parts:
-        loss.update(logits, labels)
-        accuracy.update(logits, labels)
+        # As logits of features that are the logits already.
+        deferred = DeferredLogits(logits, torch.eye(11), None, torch.float32)
+        scores = token_scores(deferred, labels)
+        loss.update(scores)
+        accuracy.update(scores)
     hits = [logits.argmax(-1) == labels for logits, labels in parts]
     assert loss.compute().item() == pytest.approx(expected_loss(parts), abs=1e-6)
     assert accuracy.compute().item() == pytest.approx(sum(h.sum().item() for h in hits) / 18)
