@@ -12,6 +12,8 @@ Shape legend: M rows, V entries of the vocabulary, E features; G rows of a group
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +32,7 @@ IGNORE = -100
 _GROUP = {"cpu": 1 << 25}
 _PASS = {"cpu": 1 << 20}
 _ELSEWHERE = 1 << 27
+_counting_for_a_gpu = ContextVar("counting_for_a_gpu", default=False)
 
 
 class TokenScores(NamedTuple):
@@ -73,6 +76,16 @@ def summed_cross_entropy(
         *logits, labels, label_smoothing, z_loss
     )
     return total
+
+
+@contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Inside, as many logits at a time on a CPU as on a GPU: to count what one would take."""
+    token = _counting_for_a_gpu.set(True)
+    try:
+        yield
+    finally:
+        _counting_for_a_gpu.reset(token)
 
 
 def working_bytes(count: int, vocab_size: int, width: int, itemsize: int) -> int:
@@ -161,5 +174,6 @@ def _row_losses(
 
 def _slices(count: int, limits: dict[str, int], matrix: Tensor) -> Iterator[slice]:
     """Of so many rows, as many together as have no more logits than the device's limit."""
-    step = max(1, limits.get(matrix.device.type, _ELSEWHERE) // len(matrix))
+    device = "cuda" if _counting_for_a_gpu.get() else matrix.device.type
+    step = max(1, limits.get(device, _ELSEWHERE) // len(matrix))
     return (slice(begin, min(begin + step, count)) for begin in range(0, count, step))

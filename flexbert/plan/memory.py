@@ -21,6 +21,7 @@ from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.model import AttentionConfig, ModelConfig
 from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
+from flexbert.nn.cross_entropy import as_on_a_gpu
 from flexbert.nn.layer_plan import LayerPlan, layer_plan
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.matrices import decoder_matrix
@@ -187,7 +188,7 @@ def _run(recipe: Recipe, model: MaskedLM, rows: int, keep: Callable[[Tensor], Te
             position_ids=integers(num_tokens),
         )
         logits = model.deferred_logits(ragged, integers(num_masked))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), as_on_a_gpu():
         recipe.loss(logits, integers(num_masked))
 
 

@@ -34,7 +34,7 @@ from flexbert.train.checkpointing import (
     unchanging_contents,
 )
 from flexbert.train.composer_model import compile_as_asked, make_model
-from flexbert.train.cpu_memory import return_freed_tensors
+from flexbert.train.cpu_memory import suit_allocator
 from flexbert.train.manifest import write_manifest
 from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
 from flexbert.train.stage_data import StageData, open_stage_data
@@ -209,10 +209,10 @@ class _Run:
             before = self.stages[index - 1] if index else None
             _say(transition_text(stage, before, run.first_step, run.first_tokens))
         position = self._log_order(run, data)
-        torch.manual_seed(self.recipe.seed)
         device = get_device(None)
         if device.name == "cpu":
-            return_freed_tensors()
+            suit_allocator(stage.recipe, dist.get_local_world_size())
+        torch.manual_seed(self.recipe.seed)
         made, notes = make_model(stage.recipe, fresh=contents is None)
         for note in notes:
             _say(note)
