@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, context_extension, tiling
+from benchmarks import attention, context_extension, inference, tiling
+from benchmarks.document_sets import SETS
+from benchmarks.encoders import peers
+from benchmarks.measuring import this_device
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +53,39 @@ def test_every_attention_backend_of_this_machine_is_timed(
     printed = capsys.readouterr().out
     assert "| documents of | " in printed
     assert "\n| web-like | " in printed
+
+
+def table_rows(printed: str) -> list[list[str]]:
+    """The cells of every line of a Markdown table."""
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_inference_of_every_encoder_is_timed_on_every_set_it_can_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert inference.main(["--smoke"]) == 0
+    rows = table_rows(capsys.readouterr().out)
+    assert rows[0] == ["encoder", "parameters", "attention", *SETS]
+    names = [inference.OURS, *peers(this_device())]
+    speeds = {row[0]: row[1:] for row in rows[2 : 2 + len(names)]}
+    assert list(speeds) == names
+    # transformers' ModernBERT is the same encoder.
+    assert speeds["modernbert"][0] == speeds[inference.OURS][0]
+    for name, (_, _, *cells) in speeds.items():
+        short = name in ("bert", "roberta", "deberta-v3")
+        timed = [key for key, cell in zip(SETS, cells, strict=True) if cell != inference.NOT_RUN]
+        assert timed == [key for key in SETS if SETS[key].max_length == 512 or not short]
+        times = sum("times)" in cell for cell in cells)
+        assert times == (0 if name == inference.OURS else len(timed))
+    sizes = {row[0]: row[1:] for row in rows[2 + len(names) :]}
+    assert all(len(sizes[name]) == len(SETS) for name in names)
+
+
+def test_only_the_encoders_and_sets_asked_for_are_timed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert inference.main(["--smoke", "--models", "gte", "--sets", "normal-512"]) == 0
+    rows = table_rows(capsys.readouterr().out)
+    assert rows[0] == ["encoder", "parameters", "attention", "normal-512"]
+    assert {row[0] for row in rows} == {"encoder", "---", inference.OURS, "gte", "documents"}
