@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import attention, context_extension, inference, tiling
+from benchmarks import attention, context_extension, inference, tiling, unpadding
 from benchmarks.document_sets import SETS
 from benchmarks.encoders import peers
 from benchmarks.measuring import this_device
+from benchmarks.peers import GTE
+from flexbert.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -89,3 +92,23 @@ def test_only_the_encoders_and_sets_asked_for_are_timed(
     rows = table_rows(capsys.readouterr().out)
     assert rows[0] == ["encoder", "parameters", "attention", "normal-512"]
     assert {row[0] for row in rows} == {"encoder", "---", inference.OURS, "gte", "documents"}
+
+
+@pytest.mark.parametrize("backend", ["auto", "sdpa"])
+def test_every_way_of_unpadding_agrees_and_is_timed(
+    capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    assert unpadding.main(["--smoke", "--backend", backend]) == 0
+    printed = capsys.readouterr().out
+    header, _, ours, *others = table_rows(printed)
+    assert header == ["way", "tokens/s"]
+    assert ours[0] == unpadding.ONCE
+    assert [name for name, _ in others] == list(unpadding.PEERS)
+    assert all(cell.endswith("times)") for _, cell in others)
+    assert "% of a padded batch is padding" in printed
+
+
+def test_ways_that_do_not_agree_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(unpadding.PEERS, unpadding.PADDED, replace(GTE, theta=100.0))
+    with pytest.raises(UserError, match="not the same encoder"):
+        unpadding.main(["--smoke"])
