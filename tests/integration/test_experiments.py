@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import attention, context_extension, tiling
+from benchmarks import attention, context_extension, inference, tiling, unpadding
+from benchmarks.document_sets import SETS
+from benchmarks.encoders import peers
+from benchmarks.measuring import this_device
+from benchmarks.peers import GTE
+from flexbert.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +56,59 @@ def test_every_attention_backend_of_this_machine_is_timed(
     printed = capsys.readouterr().out
     assert "| documents of | " in printed
     assert "\n| web-like | " in printed
+
+
+def table_rows(printed: str) -> list[list[str]]:
+    """The cells of every line of a Markdown table."""
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_inference_of_every_encoder_is_timed_on_every_set_it_can_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert inference.main(["--smoke"]) == 0
+    rows = table_rows(capsys.readouterr().out)
+    assert rows[0] == ["encoder", "parameters", "attention", *SETS]
+    names = [inference.OURS, *peers(this_device())]
+    speeds = {row[0]: row[1:] for row in rows[2 : 2 + len(names)]}
+    assert list(speeds) == names
+    # transformers' ModernBERT is the same encoder.
+    assert speeds["modernbert"][0] == speeds[inference.OURS][0]
+    for name, (_, _, *cells) in speeds.items():
+        short = name in ("bert", "roberta", "deberta-v3")
+        timed = [key for key, cell in zip(SETS, cells, strict=True) if cell != inference.NOT_RUN]
+        assert timed == [key for key in SETS if SETS[key].max_length == 512 or not short]
+        times = sum("times)" in cell for cell in cells)
+        assert times == (0 if name == inference.OURS else len(timed))
+    sizes = {row[0]: row[1:] for row in rows[2 + len(names) :]}
+    assert all(len(sizes[name]) == len(SETS) for name in names)
+
+
+def test_only_the_encoders_and_sets_asked_for_are_timed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert inference.main(["--smoke", "--models", "gte", "--sets", "normal-512"]) == 0
+    rows = table_rows(capsys.readouterr().out)
+    assert rows[0] == ["encoder", "parameters", "attention", "normal-512"]
+    assert {row[0] for row in rows} == {"encoder", "---", inference.OURS, "gte", "documents"}
+
+
+@pytest.mark.parametrize("backend", ["auto", "sdpa"])
+def test_every_way_of_unpadding_agrees_and_is_timed(
+    capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    assert unpadding.main(["--smoke", "--backend", backend]) == 0
+    printed = capsys.readouterr().out
+    header, _, ours, *others = table_rows(printed)
+    assert header == ["way", "tokens/s"]
+    assert ours[0] == unpadding.ONCE
+    assert [name for name, _ in others] == list(unpadding.PEERS)
+    assert all(cell.endswith("times)") for _, cell in others)
+    assert "% of a padded batch is padding" in printed
+
+
+def test_ways_that_do_not_agree_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(unpadding.PEERS, unpadding.PADDED, replace(GTE, theta=100.0))
+    with pytest.raises(UserError, match="not the same encoder"):
+        unpadding.main(["--smoke"])
