@@ -2,8 +2,9 @@
 
 Parameters and gradients are fake: torch knows their device, a GPU that need not be there, and their
 shape, and there is no content. Whatever would read a number off that GPU, ``.item()`` or an ``if``,
-therefore raises. Counts of updates that lie on the CPU do no harm and may be read: of single
-numbers made there, fake tensors keep the content. A wait inside of a kernel's launch is not seen.
+therefore raises. Counts of updates that lie on the CPU do no harm and may be read: of a number that
+``torch.tensor`` makes there, a fake tensor keeps the content. A wait inside of a kernel's launch is
+not seen.
 """
 
 from __future__ import annotations
