@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from benchmarks.packing import cut, web_documents
 from flexbert.nn.ragged import RaggedBatch
 
 MEAN_LENGTH = 270
+
+Way = TypeVar("Way", bound=Hashable)
 
 
 def this_device() -> torch.device:
@@ -63,17 +66,48 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
 
 
 def median_seconds(
-    ways: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
-) -> dict[str, float]:
+    ways: Mapping[Way, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[Way, float]:
     """Of each way, in turn in every round, so that the machine's moods meet all of them alike.
 
     A round before is not counted.
     """
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[Way, list[float]] = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, run in ways.items():
             times[name].append(seconds(run, device))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def matrix_rate(
+    device: torch.device, dtype: torch.dtype, size: int | None = None, rounds: int = 5
+) -> float:
+    """Floating-point operations a second in products of square matrices, the best of ``rounds``.
+
+    What a model's rate is held against: a model spends its time on such products, if smaller ones,
+    and on all that they leave out.
+
+    Args:
+        size: rows and columns; by default so many that the product takes far longer than its
+            launch, 8192 on a GPU and 2048 on a CPU.
+    """
+    size = size or (8192 if device.type == "cuda" else 2048)
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    out = a @ b
+    fastest = min(seconds(lambda: torch.mm(a, b, out=out), device) for _ in range(rounds + 1))
+    return 2 * size**3 / fastest
+
+
+def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """``a + b x`` with the least sum of squared relative deviations from ``y``.
+
+    Returns:
+        a, b, and the largest relative deviation.
+    """
+    weights = 1 / np.asarray(y)
+    design = np.stack([weights, weights * np.asarray(x)], axis=1)
+    found = np.linalg.lstsq(design, np.ones(len(x)), rcond=None)[0]
+    return found[0], found[1], float(np.abs(design @ found - 1).max())
 
 
 def print_row(first: str, cells: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ from flexbert.errors import UserError, run_command
 from flexbert.nn.attention_backends import Request, resolve_backend
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.ragged import pad, unpad
+from flexbert.train.cpu_memory import keep_freed_memory
 
 ONCE, PADDED = "unpadded once", "padded"
 PEERS = {
@@ -120,6 +121,8 @@ def forward_and_backward(way: nn.Module, batches: Sequence[Batch]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    # As the trainer does for models of this size.
+    keep_freed_memory(True)
     device = this_device()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", choices=list(SCALES))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
 from flexbert.optim.groups import keep_own_groups, parameter_groups
+
+# Which of torch's implementations: the kernel that goes over memory once. On a CPU too, where it
+# took 8 ms for 12 million parameters, and the loop over operations 50 (one core).
+FUSED = {"fused": True, "foreach": False}
 
 
 @register("adamw")
@@ -28,10 +32,4 @@ class AdamW(AdamFamilyConfig):
         return optimizer
 
     def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
-        shared = super().hyperparameters(group, multipliers)
-        return {**shared, **implementation(group["params"][0])}
-
-
-def implementation(parameter: Tensor) -> dict[str, bool]:
-    """Which of torch's implementations of AdamW: the fused kernel on GPUs."""
-    return {"fused": parameter.is_cuda, "foreach": not parameter.is_cuda}
+        return {**super().hyperparameters(group, multipliers), **FUSED}

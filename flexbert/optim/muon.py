@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.optim.adamw import implementation
+from flexbert.optim.adamw import FUSED
 from flexbert.optim.groups import keep_own_groups, parameter_groups
 
 
@@ -86,7 +86,7 @@ class Muon(AdamFamilyConfig):
             "betas": self.betas,
             "eps": self.eps,
             "weight_decay": weight_decay,
-            **implementation(group["params"][0]),
+            **FUSED,
         }
 
 

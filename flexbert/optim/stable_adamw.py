@@ -12,6 +12,7 @@ from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGr
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.optim.groups import keep_own_groups, parameter_groups
+from flexbert.optim.in_pieces import InPieces
 
 
 @register("stable_adamw")
@@ -44,17 +45,17 @@ class StableAdamW(AdamFamilyConfig):
         from optimi import StableAdamW as OptimiStableAdamW
 
         groups = parameter_groups(model, self)
+        # Under optimi's name, by which a checkpoint knows whose state it holds.
+        in_pieces = type(OptimiStableAdamW.__name__, (InPieces, OptimiStableAdamW), {})
+        kind = OptimiStableAdamW if groups[0]["triton"] else in_pieces
         # The groups hold both; told here too, because optimi then warns of a high weight decay.
-        optimizer = OptimiStableAdamW(groups, lr=self.lr, decouple_lr=True)
+        optimizer = kind(groups, lr=self.lr, decouple_lr=True)
         optimizer.register_load_state_dict_pre_hook(_take_over_count)
         optimizer.register_load_state_dict_pre_hook(keep_own_groups)
-        optimizer.register_step_pre_hook(_refresh_eps)
         return optimizer
 
     def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
         scale = multipliers.within(group)
-        # Optimi takes its Triton path whenever triton is installed, and fails there without a GPU.
-        on_gpu = group["params"][0].is_cuda
         return {
             "lr": self.lr * scale.lr,
             "max_lr": self.peak_lr(group),
@@ -63,8 +64,8 @@ class StableAdamW(AdamFamilyConfig):
             "beta2": self.betas[1],
             "eps": self.eps,
             "weight_decay": self.weight_decay * scale.weight_decay,
-            "triton": on_gpu,
-            "foreach": not on_gpu,
+            # Told, because optimi takes it whenever triton is installed, and fails without a GPU.
+            "triton": group["params"][0].is_cuda,
         }
 
 
@@ -77,12 +78,3 @@ def _take_over_count(optimizer: Optimizer, state: dict[str, Any]) -> None:
     if counts:
         for group in optimizer.param_groups:
             group.update(step=max(counts).clone(), setup=True)
-
-
-def _refresh_eps(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Hook before an update: off the Triton path, optimi keeps the first eps^2 as a state."""
-    for group in optimizer.param_groups:
-        if not group["triton"]:
-            for parameter in group["params"]:
-                if parameter in optimizer.state:
-                    optimizer.state[parameter]["eps_sq"].fill_(group["eps"] ** 2)

@@ -93,6 +93,46 @@ def memory(
     return {**parts, "total": sum(parts.values())}
 
 
+def kept_for_backward(
+    model: nn.Module,
+    forward: Callable[[], object],
+    stands_for: Mapping[nn.Module, int] | None = None,
+) -> int:
+    """Bytes that autograd keeps of a forward pass for going back; parameters left out.
+
+    Args:
+        forward: makes the pass.
+        stands_for: for layers of the model, how many each is counted as; one where none is given.
+    """
+    # The storages themselves are held, so that no address stands for two.
+    kept: dict[int, tuple[torch.UntypedStorage, int]] = {}
+    times = 1
+    counts = stands_for or {}
+    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            kept.setdefault(storage._cdata, (storage, times))
+        return tensor
+
+    def enter(layer: nn.Module, inputs: object) -> None:
+        nonlocal times
+        times = counts[layer]
+
+    def leave(layer: nn.Module, inputs: object, output: object) -> None:
+        nonlocal times
+        times = 1
+
+    with contextlib.ExitStack() as hooks:
+        for layer in counts:
+            hooks.callback(layer.register_forward_pre_hook(enter).remove)
+            hooks.callback(layer.register_forward_hook(leave).remove)
+        hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        forward()
+    return sum(times * storage.nbytes() for storage, times in kept.values())
+
+
 def _optimizer_state(recipe: Recipe, model: nn.Module) -> int:
     linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
     return sum(
@@ -106,7 +146,10 @@ def _activations(recipe: Recipe) -> Activations:
     with FakeTensorMode():
         model = MaskedLM(config)
         stands_for = _leave_two_of_each_kind(model, config)
-        one_row, two_rows = (_kept_for_backward(recipe, model, stands_for, n) for n in (1, 2))
+        one_row, two_rows = (
+            kept_for_backward(model, partial(_run, recipe, model, rows), stands_for)
+            for rows in (1, 2)
+        )
     return Activations(fixed=2 * one_row - two_rows, per_row=two_rows - one_row)
 
 
@@ -137,50 +180,12 @@ def _leave_two_of_each_kind(model: MaskedLM, config: ModelConfig) -> dict[nn.Mod
     return {layers[index]: count for index, count in counts.items()}
 
 
-def _kept_for_backward(
-    recipe: Recipe, model: MaskedLM, stands_for: Mapping[nn.Module, int], rows: int
-) -> int:
-    """Bytes that autograd keeps of a micro-batch of so many rows.
-
-    Args:
-        stands_for: for each layer of the model, how many it is counted as.
-    """
-    # The storages themselves are held, so that no address stands for two.
-    kept: dict[int, tuple[torch.UntypedStorage, int]] = {}
-    times = 1
-    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in parameters:
-            kept.setdefault(storage._cdata, (storage, times))
-        return tensor
-
-    def enter(layer: nn.Module, inputs: object) -> None:
-        nonlocal times
-        times = stands_for[layer]
-
-    def leave(layer: nn.Module, inputs: object, output: object) -> None:
-        nonlocal times
-        times = 1
-
-    with contextlib.ExitStack() as hooks:
-        for layer in stands_for:
-            hooks.callback(layer.register_forward_pre_hook(enter).remove)
-            hooks.callback(layer.register_forward_hook(leave).remove)
-        _run(recipe, model, rows, keep)
-    return sum(times * storage.nbytes() for storage, times in kept.values())
-
-
-def _run(recipe: Recipe, model: MaskedLM, rows: int, keep: Callable[[Tensor], Tensor]) -> None:
-    """Forward and loss of a micro-batch; ``keep`` sees every tensor kept for the backward."""
+def _run(recipe: Recipe, model: MaskedLM, rows: int) -> Tensor:
+    """Forward and loss of a micro-batch of so many rows."""
     num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
     num_segments = rows * -(-recipe.data.row_length // recipe.data.max_length)
     integers = partial(torch.zeros, dtype=torch.int64)
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"),
-    ):
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"):
         ragged = RaggedBatch(
             tokens=integers(num_tokens),
             cu_seqlens=torch.zeros(num_segments + 1, dtype=torch.int32),
@@ -188,8 +193,8 @@ def _run(recipe: Recipe, model: MaskedLM, rows: int, keep: Callable[[Tensor], Te
             position_ids=integers(num_tokens),
         )
         logits = model.deferred_logits(ragged, integers(num_masked))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), as_on_a_gpu():
-        recipe.loss(logits, integers(num_masked))
+    with as_on_a_gpu():
+        return recipe.loss(logits, integers(num_masked))
 
 
 def _masked_in_row(recipe: Recipe) -> int:

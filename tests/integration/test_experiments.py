@@ -9,12 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import attention, context_extension, inference, tiling, unpadding
+from benchmarks import (
+    attention,
+    context_extension,
+    growth,
+    inference,
+    optimizer,
+    tiling,
+    unpadding,
+)
 from benchmarks.document_sets import SETS
 from benchmarks.encoders import peers
 from benchmarks.measuring import this_device
 from benchmarks.peers import GTE
 from flexbert.errors import UserError
+from tests.optim.cases import CONFIGS
 
 pytestmark = pytest.mark.slow
 
@@ -112,3 +121,29 @@ def test_ways_that_do_not_agree_are_not_timed(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(unpadding.PEERS, unpadding.PADDED, replace(GTE, theta=100.0))
     with pytest.raises(UserError, match="not the same encoder"):
         unpadding.main(["--smoke"])
+
+
+def test_cost_is_measured_by_length_by_number_and_by_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "growth.png"
+    assert growth.main(["--smoke", "--picture", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    tables = ("documents of", "tokens", "hidden size")
+    assert all(f"\n| {first} | " in printed for first in tables)
+    # What depends on no clock: FLOPs, and what autograd keeps.
+    assert "per token as 128-token ones, by FLOPs 1.04 times" in printed
+    assert "kept per token: 1.000 times from the least to the most, by length" in printed
+    assert "bytes x tokens are kept, at most 0.0% off" in printed
+    assert picture.is_file()
+
+
+def test_every_optimizer_is_timed_beside_its_peers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert optimizer.main(["--smoke"]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines() if " | " in line]
+    state = {name: float(of_state) for name, *_, of_state in rows[2:]}
+    assert state.keys() > {*CONFIGS, optimizer.PEER, f"{optimizer.OPTIMI}, foreach"}
+    # Two moments in float32; Muon keeps one for matrices.
+    assert all(state[name] == 8.0 for name in state.keys() - {"muon"})
+    assert 4.0 < state["muon"] < 8.0

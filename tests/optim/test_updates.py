@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import optimi
 import pytest
 import torch
 from torch import Tensor, nn
 
 from flexbert.config.optimizer import AdamFamilyConfig, GroupConfig, Multipliers
+from flexbert.optim import in_pieces
 from flexbert.optim.adamw import AdamW
 from flexbert.optim.decoupled_adamw import DecoupledAdamW
+from flexbert.optim.groups import parameter_groups
 from flexbert.optim.muon import Muon
 from flexbert.optim.stable_adamw import StableAdamW
 from tests.optim import checkpoints, references
@@ -119,6 +122,35 @@ def test_scheduled_updates_equal_the_reference(
     model = Model().to(device)
     expected = expected_weights(model, [(config, steps)])
     train(model, config.build(model), config, steps, steps.stop)
+    assert_equal(model, expected, config)
+
+
+@pytest.mark.parametrize("piece", [1, 9])
+def test_parameters_of_several_pieces_equal_the_reference(
+    piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_pieces, "PIECE", piece)
+    config = CONFIGS["stable_adamw"]
+    steps = range(NUM_STEPS["stable_adamw"])
+    model = Model()
+    expected = expected_weights(model, [(config, steps)])
+    train(model, config.build(model), config, steps, steps.stop)
+    assert_equal(model, expected, config)
+
+
+@pytest.mark.parametrize("first", ["optimi", "in pieces"])
+def test_optimi_and_its_update_in_pieces_go_on_with_each_others_state(first: str) -> None:
+    config, num_steps = CONFIGS["stable_adamw"], NUM_STEPS["stable_adamw"]
+    model = Model()
+    expected = expected_weights(model, [(config, range(num_steps))])
+    optimizers = {
+        "optimi": optimi.StableAdamW(parameter_groups(model, config), lr=config.lr),
+        "in pieces": config.build(model),
+    }
+    (second,) = optimizers.keys() - {first}
+    train(model, optimizers[first], config, range(num_steps // 2), num_steps)
+    optimizers[second].load_state_dict(optimizers[first].state_dict())
+    train(model, optimizers[second], config, range(num_steps // 2, num_steps), num_steps)
     assert_equal(model, expected, config)
 
 
