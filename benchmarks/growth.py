@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from benchmarks.measuring import (
     line,
-    matrix_rate,
     median_seconds,
     print_environment,
     print_header,
@@ -38,8 +37,9 @@ from flexbert.nn.layer_plan import layer_plan
 from flexbert.pictures import BLUE, GREY, RED
 from flexbert.pictures import picture as drawn
 from flexbert.plan.memory import kept_for_backward
-from flexbert.recipe.flops import flops_per_token, mean_keys_attended
+from flexbert.recipe.flops import ModelCost
 from flexbert.train.cpu_memory import keep_freed_memory
+from flexbert.train.matrix_rate import matrix_rate
 
 RECIPE = Path(__file__).parent.parent / "yamls" / "quickstart.yaml"
 VOCAB_SIZE = 1024
@@ -128,17 +128,13 @@ class Model:
 
     def flops(self, length: int) -> float:
         """Of a token's forward and backward in documents of this length."""
-        lengths = np.array([length])
         matrices = (p.numel() for p in self.encoder.layers.parameters() if p.ndim >= 2)
-        return flops_per_token(
+        cost = ModelCost(
             encoder_matrices=sum(matrices),
             head_matrices=0,
-            mask_rate=0.0,
-            attention=[
-                (layer.attention_size, mean_keys_attended(lengths, layer.window))
-                for layer in self.plan
-            ],
+            attention=tuple((layer.attention_size, layer.window) for layer in self.plan),
         )
+        return cost.flops_per_token(np.array([length]), 0.0)
 
 
 class Pass:

@@ -79,25 +79,6 @@ def median_seconds(
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def matrix_rate(
-    device: torch.device, dtype: torch.dtype, size: int | None = None, rounds: int = 5
-) -> float:
-    """Floating-point operations a second in products of square matrices, the best of ``rounds``.
-
-    What a model's rate is held against: a model spends its time on such products, if smaller ones,
-    and on all that they leave out.
-
-    Args:
-        size: rows and columns; by default so many that the product takes far longer than its
-            launch, 8192 on a GPU and 2048 on a CPU.
-    """
-    size = size or (8192 if device.type == "cuda" else 2048)
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    out = a @ b
-    fastest = min(seconds(lambda: torch.mm(a, b, out=out), device) for _ in range(rounds + 1))
-    return 2 * size**3 / fastest
-
-
 def line(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
     """``a + b x`` with the least sum of squared relative deviations from ``y``.
 

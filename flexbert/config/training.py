@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
 from flexbert.config.optimizer import OptimizerConfig as OptimizerConfig
+from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError, config_errors_under
 
@@ -232,14 +233,21 @@ class LoggingConfig:
         interval: length of training between two lines on the console and in ``metrics.jsonl``.
         wandb: null turns Weights & Biases off.
         tensorboard: write event files to ``tensorboard/`` in the run folder.
+        peak_tflops: what one device does at best, 10^12 operations a second, for the MFU (989 is an
+            H100's or H200's in dense bfloat16); null measures it in plain matrix products.
+        profiler: null records no traces.
     """
 
     interval: Duration = field(default_factory=lambda: Duration(10, "ba"))
     wandb: WandbConfig | None = None
     tensorboard: bool = False
+    peak_tflops: float | None = None
+    profiler: ProfilerConfig | None = None
 
     def __post_init__(self) -> None:
         _check_interval("interval", self.interval)
+        if self.peak_tflops is not None and self.peak_tflops <= 0:
+            raise ConfigError("peak_tflops", f"must be positive, got {self.peak_tflops}")
 
 
 def _check_interval(key: str, interval: Duration) -> None:

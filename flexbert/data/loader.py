@@ -52,6 +52,20 @@ class Position(TypedDict):
 
 
 @dataclass(frozen=True)
+class Documents:
+    """What an update reads, over all processes.
+
+    A class of its own, because torch makes an array that a batch holds into a tensor, and Composer
+    puts a tensor onto the GPU.
+
+    Attributes:
+        lengths: tokens of each piece of a document, special ones included.
+    """
+
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True)
 class Share:
     """Which rows of a global batch this process takes, and in which micro-batches.
 
@@ -158,6 +172,7 @@ class TrainingBatches(DeviceBatches):
                 {
                     "position": position,
                     "windows": [window.plain() for window in begun.values()],
+                    "documents": Documents(np.concatenate([r.drawn.lengths for r in rows])),
                 },
                 mask_rate,
             )

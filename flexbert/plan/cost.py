@@ -11,10 +11,8 @@ import numpy as np
 from flexbert.config.schema import Recipe
 from flexbert.data.corpus import Split
 from flexbert.data.stream import sampling_stream
-from flexbert.nn.layer_plan import layer_plan
+from flexbert.nn.cost import model_cost
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.matrices import matrix_sizes
-from flexbert.recipe.flops import flops_per_token, mean_keys_attended
 
 SAMPLED_PIECES = 100_000
 
@@ -46,14 +44,6 @@ def token_cost(
     else:
         lengths = sampling_stream(train, recipe.data).mixture.sample_lengths(SAMPLED_PIECES)
         source = "the corpus's lengths"
-    matrices = matrix_sizes(model, recipe.model.hidden_size)
-    flops = flops_per_token(
-        encoder_matrices=matrices.encoder,
-        head_matrices=matrices.head,
-        mask_rate=recipe.data.mask_rate,
-        attention=[
-            (layer.attention_size, mean_keys_attended(lengths, layer.window))
-            for layer in layer_plan(recipe.model)
-        ],
-    )
+    cost = model_cost(model, recipe.model)
+    flops = cost.flops_per_token(lengths, recipe.data.mask_rate)
     return {"flops_per_token": flops, "flops_lengths": source}

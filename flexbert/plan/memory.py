@@ -21,10 +21,10 @@ from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.model import AttentionConfig, ModelConfig
 from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
+from flexbert.nn.cost import decoder_matrix
 from flexbert.nn.cross_entropy import as_on_a_gpu
 from flexbert.nn.layer_plan import LayerPlan, layer_plan
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.matrices import decoder_matrix
 from flexbert.nn.ragged import RaggedBatch
 
 FLOAT32, BFLOAT16 = 4, 2

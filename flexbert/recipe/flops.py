@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,35 +12,41 @@ FORMULA = (
 )
 
 
-def flops_per_token(
-    *,
-    encoder_matrices: int,
-    head_matrices: int,
-    mask_rate: float,
-    attention: Iterable[tuple[int, float]],
-) -> float:
-    """Floating-point operations of one token's forward and backward pass, after ``FORMULA``.
+@dataclass(frozen=True, kw_only=True)
+class ModelCost:
+    """What a model's floating-point operations follow from.
 
-    Args:
+    Attributes:
         encoder_matrices: weights of the matrices that every token passes.
         head_matrices: weights of those that only masked tokens pass, a tied decoder's among them.
         attention: for every layer the size of all its heads together (the hidden size, in most
-            models), and the keys that a token attends to, on average.
+            models), and its window.
     """
-    scores = 12 * sum(size * keys for size, keys in attention)
-    return 6 * encoder_matrices + 6 * head_matrices * mask_rate + scores
+
+    encoder_matrices: int
+    head_matrices: int
+    attention: tuple[tuple[int, int | None], ...]
+
+    def flops(self, lengths: np.ndarray, mask_rate: float) -> float:
+        """Of the forward and backward pass over documents of these ``lengths``, by ``FORMULA``."""
+        matrices = 6 * self.encoder_matrices + 6 * self.head_matrices * mask_rate
+        keys = {window: keys_attended(lengths, window) for _, window in self.attention}
+        scores = 12 * sum(size * keys[window] for size, window in self.attention)
+        return matrices * float(lengths.sum()) + scores
+
+    def flops_per_token(self, lengths: np.ndarray, mask_rate: float) -> float:
+        """The same, averaged over the documents' tokens."""
+        return self.flops(lengths, mask_rate) / float(lengths.sum())
 
 
-def mean_keys_attended(lengths: np.ndarray, window: int | None) -> float:
-    """Keys a token sees, averaged over the tokens of documents of these ``lengths``.
+def keys_attended(lengths: np.ndarray, window: int | None) -> float:
+    """Keys that tokens see, summed over the tokens of documents of these ``lengths``.
 
     In a window of w, token i of a document of length n sees those of ``[i - w/2, i + w/2]`` that
     exist: ``n (2h + 1) - h (h + 1)`` pairs for h = w/2 < n, all ``n^2`` otherwise.
     """
     n = lengths.astype(np.float64)
     if window is None:
-        pairs = n**2
-    else:
-        half = np.minimum(window // 2, n - 1)
-        pairs = n * (2 * half + 1) - half * (half + 1)
-    return float(pairs.sum() / n.sum())
+        return float((n**2).sum())
+    half = np.minimum(window // 2, n - 1)
+    return float((n * (2 * half + 1) - half * (half + 1)).sum())

@@ -21,8 +21,10 @@ from flexbert.config.schema import Recipe
 from flexbert.data.corpora import Corpora
 from flexbert.data.order_log import OrderLog, Stretch
 from flexbert.errors import ConfigError, UserError, did_you_mean
+from flexbert.nn.cost import model_cost
 from flexbert.recipe.stages import Stage, all_stages, transition_text
 from flexbert.report import plot
+from flexbert.train.accounting import Accounting, mfu_text
 from flexbert.train.callbacks import DataPosition, Preemption
 from flexbert.train.checkpointing import (
     load_state,
@@ -217,6 +219,10 @@ class _Run:
         for note in notes:
             _say(note)
         model = device.module_to_device(made)
+        accounting = Accounting(
+            run, model_cost(model, stage.recipe.model), next(model.parameters()).device
+        )
+        _say(mfu_text(stage.recipe, accounting.peak_flops / dist.get_world_size()))
         _say(compile_as_asked(model, stage.recipe))
         trainer = stage_trainer(
             run,
@@ -224,6 +230,7 @@ class _Run:
             corpora,
             data,
             self.folder,
+            accounting=accounting,
             position=position,
             contents=unchanging_contents(stage, self.resolved, corpora),
             preemption=self.preemption,

@@ -51,6 +51,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.png"
         self.tensorboard = path / "tensorboard"
+        self.traces = path / "traces"
         self.orders = path / "orders"
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any, cast
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from flexbert.config.tree import flatten
 from flexbert.data.mixture import Mixture
+from flexbert.train.accounting import Accounting
 from flexbert.train.callbacks import Gradients
 from flexbert.train.metrics import MaskedMean
 from flexbert.train.run_folder import RunFolder
@@ -26,40 +26,27 @@ class RunLog(Callback):
     """Records loss, learning rate, batch size and speed while training, and every evaluation.
 
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
-    of its global batch. Time spent evaluating or saving is no part of the speed. ``data_wait`` is
-    the share of the training time in which the device waited for the loader, its start left out.
-    ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of what was added to
-    the weights, are those of the last update.
+    of its global batch. ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of
+    what was added to the weights, are those of the last update. What the training cost is told by
+    :class:`Accounting`.
     """
 
     def __init__(
-        self, run: StageRun, folder: RunFolder, mixture: Mixture, gradients: Gradients
+        self,
+        run: StageRun,
+        folder: RunFolder,
+        mixture: Mixture,
+        gradients: Gradients,
+        accounting: Accounting,
     ) -> None:
         self.run = run
         self.folder = folder
         self.mixture = mixture
         self.gradients = gradients
+        self.accounting = accounting
         self._losses: list[float] = []
-        self._recorded_tokens = 0
-        self._training_seconds = 0.0
-        self._waiting_seconds = 0.0
-        self._asked_at = 0.0
-        self._started = False
-
-    def fit_start(self, state: State, logger: Logger) -> None:
-        self._recorded_tokens = self.run.clock(state.timestamp).tokens
-
-    def before_dataloader(self, state: State, logger: Logger) -> None:
-        self._asked_at = time.perf_counter()
-
-    def after_dataloader(self, state: State, logger: Logger) -> None:
-        if not self._started:
-            self._started = True
-            self._asked_at = time.perf_counter()
-        self._waiting_seconds += time.perf_counter() - self._asked_at
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        self._training_seconds += time.perf_counter() - self._asked_at
         self._losses.append(state.total_loss_dict["loss/train/total"])
         if self.run.completed(self.run.recipe.logging.interval, state):
             self._record_training(state, logger)
@@ -87,8 +74,7 @@ class RunLog(Callback):
     def _record_training(self, state: State, logger: Logger) -> None:
         before, now = self.run.clock_before(state), self.run.clock(state.timestamp)
         stage = self.run.stage
-        speed = (now.tokens - self._recorded_tokens) / self._training_seconds
-        waited = self._waiting_seconds / self._training_seconds
+        cost = self.accounting.take(state)
         self._write(
             logger,
             {
@@ -99,20 +85,18 @@ class RunLog(Callback):
                 "mask_rate": stage.mask_rate(before.tokens, before.updates),
                 "batch_size": stage.batches.size(before.updates),
                 **_numbers(self.gradients.measured),
-                "tokens_per_second": round(speed, 1),
-                "data_wait": round(waited, 4),
+                **cost,
                 "epochs": self._epochs(now.tokens),
             },
         )
+        waited = cost["time"]["data"]
         if waited > TOO_LONG_WAITING and dist.get_global_rank() == 0:
             print(
                 f"warning: {waited:.0%} of the time went by waiting for data; it may need more "
                 f"data.num_workers than {stage.recipe.data.num_workers}, or a faster disk",
                 flush=True,
             )
-        self._recorded_tokens = now.tokens
         self._losses.clear()
-        self._training_seconds = self._waiting_seconds = 0.0
 
     def _epochs(self, tokens: int) -> dict[str, float]:
         """How often each part of the mixture was seen, its share of the tokens being kept."""
@@ -153,7 +137,8 @@ class RunLog(Callback):
             return f"{done} {tokens}  {result}"
         return (
             f"{done} {tokens}  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
-            f"{record['tokens_per_second']:,.0f} tok/s  waiting {record['data_wait']:.1%}"
+            f"{record['tokens_per_second']:,.0f} tok/s  mfu {record['mfu']:.1%}  "
+            f"waiting {record['time']['data']:.1%}"
         )
 
 

@@ -17,6 +17,7 @@ from flexbert.data.corpora import Corpora
 from flexbert.data.loader import Loader, eval_loader, train_loader
 from flexbert.data.mixture import Mixture
 from flexbert.data.rows import training_builder
+from flexbert.train.accounting import Accounting
 from flexbert.train.callbacks import (
     DataPosition,
     Gradients,
@@ -27,6 +28,7 @@ from flexbert.train.callbacks import (
 )
 from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
+from flexbert.train.profiler import profiler
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.run_log import RunLog
 from flexbert.train.stage_data import StageData
@@ -43,6 +45,7 @@ def stage_trainer(
     data: StageData,
     folder: RunFolder,
     *,
+    accounting: Accounting,
     position: DataPosition,
     contents: dict[str, Any],
     preemption: Preemption,
@@ -52,16 +55,21 @@ def stage_trainer(
 
     Args:
         model: on the device that it is trained on.
+        accounting: of this stage.
         contents: what every checkpoint holds beside its state.
         more_callbacks: run after FlexBERT's own.
     """
     recipe = run.recipe
+    tracing = recipe.logging.profiler
     gradients = Gradients(run, model.parameters())
     callbacks: list[Callback] = [Hyperparameters(run), UpdateSeed(run), gradients, position]
     if recipe.moving_average is not None:
         callbacks.append(MovingAverage(recipe.moving_average, model))
     callbacks += [
-        RunLog(run, folder, data.stream.mixture, gradients),
+        # Last of what belongs to an update, so that its end is the update's.
+        accounting.times,
+        accounting,
+        RunLog(run, folder, data.stream.mixture, gradients, accounting),
         Checkpointer(run, folder.checkpoints, contents),
         preemption,
         *more_callbacks,
@@ -79,6 +87,7 @@ def stage_trainer(
         precision="fp32",
         callbacks=callbacks,
         loggers=_loggers(recipe, folder),
+        profiler=profiler(tracing, folder.traces / run.stage.name) if tracing else None,
         seed=recipe.seed,
         run_name=recipe.run_name,
         spin_dataloaders=False,

@@ -1,0 +1,111 @@
+"""Where the time of training goes."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from composer import Callback, Logger, State
+from torch import Tensor
+from torch.distributed import GradBucket
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
+
+# A moment: seconds of the host's clock, or where the GPU's queue stood. The latter waits for
+# nothing; it is read after the update, when Composer has read the loss and so waited for the GPU.
+Moment = float | torch.cuda.Event
+
+PARTS = ("data", "forward", "backward", "communication", "optimizer", "other")
+
+
+class StepTimes(Callback):
+    """Sums up how long each part of an update takes.
+
+    Attributes:
+        seconds: by part, since :meth:`clear`. ``data``: waiting for the loader, its start left out.
+            ``forward``: with the loss, whose gradient by the logits is computed with it.
+            ``communication``: what the backward waits for other processes' gradients once its own
+            are there; what overlaps with it is part of ``backward``. ``optimizer``: its step alone.
+            ``other``: all else from asking for a batch to the end of its update; neither evaluating
+            nor saving.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self._on_gpu = device.type == "cuda"
+        # What ended when, of the current update.
+        self._ends: list[tuple[str, Moment]] = []
+        self._gradients_there: Moment | None = None
+        self._loader_started = False
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts together."""
+        return sum(self.seconds.values())
+
+    def clear(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        if isinstance(state.model, DistributedDataParallel):
+            state.model.register_comm_hook(None, self._sum_bucket)
+        for optimizer in state.optimizers:
+            optimizer.register_step_pre_hook(lambda *_: self._end("other"))
+            optimizer.register_step_post_hook(lambda *_: self._end("optimizer"))
+
+    def before_dataloader(self, state: State, logger: Logger) -> None:
+        self._ends = [("", self._now())]
+
+    def after_dataloader(self, state: State, logger: Logger) -> None:
+        if not self._loader_started:
+            self._loader_started = True
+            self.before_dataloader(state, logger)
+        self._end("data")
+
+    def before_forward(self, state: State, logger: Logger) -> None:
+        self._end("other")
+
+    def after_loss(self, state: State, logger: Logger) -> None:
+        self._end("forward")
+
+    def before_backward(self, state: State, logger: Logger) -> None:
+        self._end("other")
+        self._gradients_there = None
+
+    def after_backward(self, state: State, logger: Logger) -> None:
+        if self._gradients_there is None:
+            self._end("backward")
+        else:
+            self._ends.append(("backward", self._gradients_there))
+            self._end("communication")
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        self._end("other")
+        for (_, begin), (part, end) in zip(self._ends, self._ends[1:], strict=False):
+            self.seconds[part] += _seconds_between(begin, end)
+        self._ends = []
+
+    def _end(self, part: str) -> None:
+        self._ends.append((part, self._now()))
+
+    def _now(self) -> Moment:
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _sum_bucket(self, state: None, bucket: GradBucket) -> Future[Tensor]:
+        """As DDP itself does. It is called last when the last gradients are there."""
+        self._gradients_there = self._now()
+        return allreduce_hook(state, bucket)  # type: ignore[arg-type]  # None is the default group
+
+
+def _seconds_between(begin: Moment, end: Moment) -> float:
+    if isinstance(begin, float):
+        assert isinstance(end, float)
+        return end - begin
+    assert not isinstance(end, float)
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
