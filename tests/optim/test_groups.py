@@ -14,6 +14,7 @@ from flexbert.nn.build import build_model
 from flexbert.nn.embedding import TokenEmbeddingConfig
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.norm import LayerNormConfig
+from flexbert.optim.decoupled_adamw import DecoupledAdamW
 from flexbert.optim.groups import parameter_groups
 from flexbert.optim.muon import Muon
 from tests.nn.cases import attention_config, small_model
@@ -56,12 +57,23 @@ def held(model: nn.Module, config: AdamFamilyConfig, key: str) -> dict[str, Any]
     return dict(values)
 
 
+def held_decay(model: nn.Module, config: AdamFamilyConfig) -> dict[str, float]:
+    """The weight decay that each parameter's group stands for."""
+    decay = held(model, config, "weight_decay")
+    if not isinstance(config, DecoupledAdamW):
+        return decay
+    # What torch's AdamW multiplies by lr was divided by the lr at the schedule's height.
+    multiplier = held(model, config, "lr_multiplier")
+    return {name: decay[name] * config.lr * (multiplier[name] or 1) for name in decay}
+
+
 @each_optimizer
 def test_matrices_are_decayed_and_norms_and_biases_are_not(
     model: nn.Module, config: AdamFamilyConfig
 ) -> None:
-    for name, decay in held(model, config, "weight_decay").items():
-        assert decay == (config.weight_decay if name in MATRICES else 0), name
+    for name, decay in held_decay(model, config).items():
+        expected = config.weight_decay if name in MATRICES else 0
+        assert decay == pytest.approx(expected), name
 
 
 @each_optimizer
@@ -72,7 +84,7 @@ def test_the_first_pattern_that_matches_counts(model: nn.Module, config: AdamFam
         GroupConfig(parameters="encoder.embedding.*", lr_multiplier=2.0),
         GroupConfig(parameters="*.bias", lr_multiplier=3.0),
     )
-    lr, decay = held(model, config, "lr"), held(model, config, "weight_decay")
+    lr, decay = held(model, config, "lr"), held_decay(model, config)
     base = held(model, dataclasses.replace(config, groups=()), "lr")
     for name, multiplier, decay_multiplier in (
         ("encoder.embedding.norm.bias", 0.5, 1),
@@ -85,7 +97,7 @@ def test_the_first_pattern_that_matches_counts(model: nn.Module, config: AdamFam
         ("encoder.layers.1.mlp.up.weight", 1, 1),
     ):
         assert lr[name] == base[name] * multiplier, name
-        assert decay[name] == config.weight_decay * decay_multiplier, name
+        assert decay[name] == pytest.approx(config.weight_decay * decay_multiplier), name
 
 
 @each_optimizer
@@ -105,12 +117,15 @@ def test_decoupled_decay_is_relative_to_the_groups_own_lr(model: nn.Module) -> N
     pattern = "encoder.embedding.tokens.*"
     half = GroupConfig(parameters=pattern, lr_multiplier=0.5)
     none = GroupConfig(parameters=pattern, lr_multiplier=0.0)
-    for name, key in (("stable_adamw", "max_lr"), ("decoupled_adamw", "initial_lr")):
-        config = CONFIGS[name]
-        token_matrix = "encoder.embedding.tokens.weight"
-        assert held(model, with_groups(config, half), key)[token_matrix] == config.lr / 2
-        # Both divide by it.
-        assert held(model, with_groups(config, none), key)[token_matrix] == config.lr
+    token_matrix = "encoder.embedding.tokens.weight"
+    config = CONFIGS["stable_adamw"]
+    assert held(model, with_groups(config, half), "max_lr")[token_matrix] == config.lr / 2
+    # It is divided by.
+    assert held(model, with_groups(config, none), "max_lr")[token_matrix] == config.lr
+    config = CONFIGS["decoupled_adamw"]
+    for group, base in ((half, config.lr / 2), (none, config.lr)):
+        decay = held(model, with_groups(config, group), "weight_decay")[token_matrix]
+        assert decay == pytest.approx(config.weight_decay / base)
 
 
 def test_muon_updates_linear_layers_matrices_and_adamw_the_rest(model: nn.Module) -> None:

@@ -76,20 +76,7 @@ def model() -> Iterator[nn.Module]:
         yield model
 
 
-WAITS = pytest.mark.xfail(
-    raises=DataDependentOutputException,
-    strict=True,
-    reason="Composer counts each parameter's updates on its device and reads every count",
-)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(config, id=name, marks=[WAITS] if name == "decoupled_adamw" else [])
-        for name, config in CONFIGS.items()
-    ],
-)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_an_update_reads_nothing_off_the_gpu(
     config: AdamFamilyConfig, model: nn.Module, launches: Launches
 ) -> None:

@@ -1,0 +1,380 @@
+"""How fast is a training step, against transformers' ModernBertForMaskedLM?
+
+One set of weights in both, one optimizer, one precision, the same documents masked alike: those of
+our own training batches, from a random corpus of web-like lengths. Ours takes them as they come,
+packed into rows. Transformers takes them padded to the longest of a batch: with the logits of every
+token, or of masked tokens alone (``sparse_prediction``), in random order or bucketed by length. An
+update is forward and backward of all its micro-batches and the optimizer's step; updates of all
+ways go in turn. Before that both compute the loss of one batch in float32, which must agree.
+
+    python -m benchmarks.training_step [--smoke] [--size 12m|base|large] [--max-length N]
+        [--precision amp_bf16|fp32] [--compile] [--padded-batch N] [--rounds N] [--threads N]
+
+On the machine's GPU where there is one, else on its CPU. Making batches is no part of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.measuring import (
+    print_environment,
+    print_header,
+    print_row,
+    seconds,
+    this_device,
+)
+from benchmarks.random_corpus import make_random_corpus
+from flexbert.checkpoint.huggingface.importing import read_folder
+from flexbert.checkpoint.huggingface.quiet import quiet_transformers
+from flexbert.checkpoint.load import filled_model
+from flexbert.components import register_all
+from flexbert.config.data import DataConfig
+from flexbert.config.model import ModelConfig
+from flexbert.data.corpora import Corpora
+from flexbert.data.loader import train_loader
+from flexbert.data.order import GlobalOrderConfig
+from flexbert.data.rows import training_builder
+from flexbert.data.stream import StreamKey, training_stream
+from flexbert.errors import UserError, run_command
+from flexbert.nn.compilation import compile_model
+from flexbert.nn.cost import model_cost
+from flexbert.nn.loss import IGNORE, CrossEntropyConfig
+from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.ragged import RaggedBatch
+from flexbert.optim.stable_adamw import StableAdamW
+from flexbert.recipe.flops import FORMULA
+from flexbert.train.cpu_memory import keep_freed_memory
+from flexbert.train.matrix_rate import matrix_rate
+
+MASK_RATE = 0.3
+MEAN_LENGTH = 270
+OPTIMIZER = StableAdamW(lr=1e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
+OURS = "flexbert"
+# Largest difference of the two losses in float32, relative.
+TOLERANCE = 1e-5
+
+Part = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A ModernBERT's shape, and how much of it is trained at a time.
+
+    Attributes:
+        rows: of ``row_length`` tokens in an update.
+        microbatch_rows: of those at a time.
+        padded_batch: documents in a padded batch.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    max_length: int = 1024
+    row_length: int = 8192
+    rows: int = 2
+    microbatch_rows: int = 1
+    padded_batch: int = 16
+
+
+SIZES = {
+    "12m": Size(32_768, 256, 7, 4, 384),
+    "base": Size(50_368, 768, 22, 12, 1152, rows=24, microbatch_rows=12, padded_batch=96),
+    "large": Size(50_368, 1024, 28, 16, 2624, rows=12, microbatch_rows=6, padded_batch=48),
+}
+SMOKE = Size(512, 32, 4, 2, 48, max_length=256, row_length=512, padded_batch=4)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Ids with masks in them, and labels: ``[T]``."""
+
+    input_ids: Tensor
+    labels: Tensor
+
+
+@dataclass
+class Way:
+    """One way to train.
+
+    Attributes:
+        parts: an update's micro-batches, from ours and the same documents.
+        loss: of a part, summed over its labels.
+    """
+
+    model: nn.Module
+    parts: Callable[[list[Part], list[Document]], list[Part]]
+    loss: Callable[[nn.Module, Part], Tensor]
+    optimizer: torch.optim.Optimizer
+    speeds: list[float] = field(default_factory=list)
+
+    def update(self, parts: Sequence[Part], num_masked: int) -> None:
+        for part in parts:
+            (self.loss(self.model, part) / num_masked).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def our_updates(size: Size, folder: Path) -> Iterator[list[Part]]:
+    """The micro-batches of one update after the other."""
+    config = DataConfig(
+        path=folder,
+        order=GlobalOrderConfig(),
+        mask_rate=MASK_RATE,
+        max_length=size.max_length,
+        row_length=size.row_length,
+        num_workers=0,
+    )
+    splits = {"corpus": Corpora.open(config).first.split("train")}
+    key = StreamKey(0, "benchmark")
+    stream = training_stream(splits, config, key)
+    loader = train_loader(
+        stream,
+        training_builder(stream, splits, config, key),
+        config,
+        rows_per_update=lambda update: size.rows,
+        microbatch_rows=size.microbatch_rows,
+    )
+    for batch in loader:
+        yield batch["microbatches"]
+
+
+def documents_of(microbatches: Sequence[Part], cls: int) -> list[Document]:
+    """In random order: in rows they lie by length."""
+    found = []
+    for part in microbatches:
+        input_ids = part["input_ids"]
+        labels = torch.full_like(input_ids, IGNORE)
+        is_label = part["labels"] != IGNORE
+        labels[part["masked_positions"][is_label]] = part["labels"][is_label]
+        for begin, end in itertools.pairwise(part["cu_seqlens"].tolist()):
+            if begin < end and input_ids[begin] == cls:
+                found.append(Document(input_ids[begin:end], labels[begin:end]))
+    order = np.random.default_rng(0).permutation(len(found))
+    return [found[i] for i in order]
+
+
+def padded(documents: Sequence[Document], size: int, pad: int) -> list[Part]:
+    """Batches of ``size``, each padded to its longest."""
+
+    def stack(tensors: Sequence[Tensor], value: int) -> Tensor:
+        return nn.utils.rnn.pad_sequence(list(tensors), batch_first=True, padding_value=value)
+
+    groups = [documents[i : i + size] for i in range(0, len(documents), size)]
+    return [
+        {
+            "input_ids": stack([d.input_ids for d in group], pad),
+            "attention_mask": stack([torch.ones_like(d.input_ids) for d in group], 0),
+            "labels": stack([d.labels for d in group], IGNORE),
+        }
+        for group in groups
+    ]
+
+
+def by_length(documents: Sequence[Document]) -> list[Document]:
+    return sorted(documents, key=lambda document: len(document.input_ids))
+
+
+def our_loss(model: nn.Module, part: Part) -> Tensor:
+    ragged = RaggedBatch(
+        part["input_ids"], part["cu_seqlens"], part["max_seqlen"], part["position_ids"]
+    )
+    assert isinstance(model, MaskedLM)
+    logits = model.deferred_logits(ragged, part["masked_positions"])
+    return CrossEntropyConfig()(logits, part["labels"]) * part["num_masked"]
+
+
+def their_loss(model: nn.Module, part: Part) -> Tensor:
+    loss: Tensor = model(**part).loss
+    return loss * (part["labels"] != IGNORE).sum()
+
+
+def their_config(size: Size, *, sparse: bool) -> Any:
+    from transformers import ModernBertConfig
+
+    # As the random corpus has them: [UNK], [CLS], [SEP], [PAD], [MASK].
+    cls, sep, pad = (size.vocab_size - n for n in (4, 3, 2))
+    return ModernBertConfig(
+        vocab_size=size.vocab_size,
+        hidden_size=size.hidden_size,
+        num_hidden_layers=size.num_layers,
+        num_attention_heads=size.num_heads,
+        intermediate_size=size.intermediate_size,
+        max_position_embeddings=size.max_length,
+        cls_token_id=cls,
+        sep_token_id=sep,
+        pad_token_id=pad,
+        bos_token_id=cls,
+        eos_token_id=sep,
+        attn_implementation="sdpa",
+        reference_compile=False,
+        sparse_prediction=sparse,
+    )
+
+
+def ways_to_train(
+    size: Size, device: torch.device, autocast: bool, compiled: bool
+) -> tuple[ModelConfig, dict[str, Way]]:
+    """Our model's config, and all ways; the models begin with the same weights."""
+    from transformers import ModernBertForMaskedLM
+
+    quiet_transformers()
+    register_all()
+    with tempfile.TemporaryDirectory() as folder:
+        ModernBertForMaskedLM(their_config(size, sparse=False)).save_pretrained(folder)
+        read = read_folder(Path(folder))
+        ours = filled_model(read.config, read.state).to(device).train()
+        dense, sparse = (
+            ModernBertForMaskedLM.from_pretrained(folder, config=their_config(size, sparse=s))
+            .to(device)
+            .train()
+            for s in (False, True)
+        )
+
+    def under_autocast(loss: Callable[[nn.Module, Part], Tensor]) -> Any:
+        def run(model: nn.Module, part: Part) -> Tensor:
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                return loss(model, part)
+
+        return run
+
+    def in_batches(order: Callable[[Sequence[Document]], Sequence[Document]]) -> Any:
+        return lambda own, documents: padded(
+            order(documents), size.padded_batch, size.vocab_size - 2
+        )
+
+    ways = {OURS: Way(ours, lambda own, _: own, under_autocast(our_loss), OPTIMIZER.build(ours))}
+    if compiled:
+        model = copy.deepcopy(ours)
+        left_out = compile_model(model, autocast)
+        name = f"{OURS}, compiled" + (f" but for {', '.join(left_out)}" if left_out else "")
+        ways[name] = replace(ways[OURS], model=model, optimizer=OPTIMIZER.build(model), speeds=[])
+    for name, model, order in (
+        ("transformers", dense, list),
+        ("transformers, bucketed", dense, by_length),
+        ("transformers, sparse", sparse, list),
+        ("transformers, sparse, bucketed", sparse, by_length),
+    ):
+        loss = under_autocast(their_loss)
+        ways[name] = Way(model, in_batches(order), loss, OPTIMIZER.build(model))
+    return read.config, ways
+
+
+def check_equal_losses(ways: dict[str, Way], own: list[Part], documents: list[Document]) -> None:
+    """Raises: UserError if a way's mean loss in float32 differs from ours."""
+    device = next(ways[OURS].model.parameters()).device
+    found = {}
+    for name, way in ways.items():
+        compute = our_loss if name.startswith(OURS) else their_loss
+        parts = [to(device, part) for part in way.parts(own, documents)]
+        with torch.no_grad():
+            total = sum(float(compute(way.model, part)) for part in parts)
+        found[name] = total / sum(int((d.labels != IGNORE).sum()) for d in documents)
+    difference = max(abs(loss / found[OURS] - 1) for loss in found.values())
+    if difference > TOLERANCE:
+        raise UserError(f"not the same model, or not the same batches: losses {found}")
+    print(f"loss of one update {found[OURS]:.6f}, the others' within {difference:.0e} of it")
+
+
+def to(device: torch.device, part: Part) -> Part:
+    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in part.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", choices=SIZES, help="base on a GPU, 12m on a CPU")
+    parser.add_argument("--max-length", type=int, help="of documents; 1024")
+    parser.add_argument("--precision", choices=["amp_bf16", "fp32"], default="amp_bf16")
+    parser.add_argument("--compile", action="store_true", help="also ours, compiled")
+    parser.add_argument("--padded-batch", type=int, help="documents in a padded batch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--smoke", action="store_true", help="a tiny model, one round")
+    arguments = parser.parse_args(argv)
+    device = this_device()
+    size = SMOKE if arguments.smoke else SIZES[arguments.size or _default_size(device)]
+    given = {"max_length": arguments.max_length, "padded_batch": arguments.padded_batch}
+    size = replace(size, **{key: value for key, value in given.items() if value})
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    # As the trainer does where there is as much memory.
+    keep_freed_memory(True)
+    torch.manual_seed(0)
+    return run_command(lambda: compare(size, device, arguments))
+
+
+def _default_size(device: torch.device) -> str:
+    return "base" if device.type == "cuda" else "12m"
+
+
+def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> int:
+    rounds = 1 if arguments.smoke else arguments.rounds
+    autocast = arguments.precision == "amp_bf16"
+    config, ways = ways_to_train(size, device, autocast, arguments.compile)
+    ours = ways[OURS].model
+    assert isinstance(ours, MaskedLM)
+    cost = model_cost(ours, config)
+    flops: dict[str, list[float]] = {name: [] for name in ways}
+    paddings: dict[str, list[float]] = {name: [] for name in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = (rounds + 2) * size.rows * size.row_length * 2
+        make_random_corpus(Path(folder), size.vocab_size, tokens, MEAN_LENGTH)
+        updates = our_updates(size, Path(folder))
+        for number in range(-1, rounds + 1):
+            own = next(updates)
+            documents = documents_of(own, cls=size.vocab_size - 4)
+            if number == -1:
+                check_equal_losses(ways, own, documents)
+                continue
+            lengths = np.array([len(d.input_ids) for d in documents])
+            num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
+            for name, way in ways.items():
+                parts = [to(device, part) for part in way.parts(own, documents)]
+                took = seconds(lambda: way.update(parts, num_masked), device)  # noqa: B023
+                if number:  # the first is not counted
+                    way.speeds.append(lengths.sum() / took)
+                    flops[name].append(cost.flops(lengths, num_masked / lengths.sum()) / took)
+                    computed = sum(part["input_ids"].numel() for part in parts)
+                    paddings[name].append(1 - lengths.sum() / computed)
+    dtype = torch.bfloat16 if autocast else torch.float32
+    peak = matrix_rate(device, dtype)
+    parameters = sum(p.numel() for p in ours.parameters())
+    print(
+        f"{parameters / 1e6:.1f}M parameters, documents of at most {size.max_length} tokens, "
+        f"{size.rows * size.row_length:,} tokens an update; medians of {rounds} updates;\n"
+        f"padded batches of {size.padded_batch} documents; mfu is {FORMULA} of real tokens a "
+        f"second over the {peak / 1e12:.3f} TFLOP/s of plain products in {arguments.precision}\n"
+    )
+    print_header("way", ["real tokens/s", "flexbert is", "padding", "mfu"])
+    medians = {name: statistics.median(way.speeds) for name, way in ways.items()}
+    for name, median in medians.items():
+        print_row(
+            name,
+            [
+                f"{median:,.0f}",
+                f"{medians[OURS] / median:.2f} times as fast",
+                f"{statistics.mean(paddings[name]):.1%}",
+                f"{statistics.median(flops[name]) / peak:.1%}",
+            ],
+        )
+    print_environment()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
