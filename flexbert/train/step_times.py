@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import torch
 from composer import Callback, Logger, State
-from torch import Tensor
-from torch.distributed import GradBucket
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 # A moment: seconds of the host's clock, or where the GPU's queue stood. The latter waits for
@@ -29,10 +27,12 @@ class StepTimes(Callback):
             are there; what overlaps with it is part of ``backward``. ``optimizer``: its step alone.
             ``other``: all else from asking for a batch to the end of its update; neither evaluating
             nor saving.
+        last: the same of the last update.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.last = dict.fromkeys(PARTS, 0.0)
         self._on_gpu = device.type == "cuda"
         # What ended when, of the current update.
         self._ends: list[tuple[str, Moment]] = []
@@ -82,8 +82,11 @@ class StepTimes(Callback):
 
     def batch_end(self, state: State, logger: Logger) -> None:
         self._end("other")
-        for (_, begin), (part, end) in zip(self._ends, self._ends[1:], strict=False):
-            self.seconds[part] += _seconds_between(begin, end)
+        self.last = dict.fromkeys(PARTS, 0.0)
+        for (_, begin), (part, end) in itertools.pairwise(self._ends):
+            self.last[part] += _seconds_between(begin, end)
+        for part, seconds in self.last.items():
+            self.seconds[part] += seconds
         self._ends = []
 
     def _end(self, part: str) -> None:
@@ -96,10 +99,11 @@ class StepTimes(Callback):
         event.record()
         return event
 
-    def _sum_bucket(self, state: None, bucket: GradBucket) -> Future[Tensor]:
+    # Without annotations, because DDP refuses those that are strings.
+    def _sum_bucket(self, group, bucket):  # type: ignore[no-untyped-def]
         """As DDP itself does. It is called last when the last gradients are there."""
         self._gradients_there = self._now()
-        return allreduce_hook(state, bucket)  # type: ignore[arg-type]  # None is the default group
+        return allreduce_hook(group, bucket)
 
 
 def _seconds_between(begin: Moment, end: Moment) -> float:

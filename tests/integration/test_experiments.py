@@ -11,11 +11,13 @@ import torch
 
 from benchmarks import (
     attention,
+    callbacks,
     context_extension,
     growth,
     inference,
     optimizer,
     tiling,
+    training_step,
     unpadding,
 )
 from benchmarks.document_sets import SETS
@@ -147,3 +149,33 @@ def test_every_optimizer_is_timed_beside_its_peers(capsys: pytest.CaptureFixture
     # Two moments in float32; Muon keeps one for matrices.
     assert all(state[name] == 8.0 for name in state.keys() - {"muon"})
     assert 4.0 < state["muon"] < 8.0
+
+
+def test_every_way_to_train_begins_at_one_loss_and_is_timed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert training_step.main(["--smoke"]) == 0
+    printed = capsys.readouterr().out
+    assert "loss of one update" in printed
+    header, _, *rows = table_rows(printed)
+    assert header == ["way", "real tokens/s", "flexbert is", "padding", "mfu"]
+    names = [name for name, *_ in rows]
+    assert names[0] == training_step.OURS
+    assert len(names) == len(set(names)) == 5
+    padding = {name: float(share.rstrip("%")) for name, _, _, share, _ in rows}
+    assert padding["transformers, bucketed"] < padding["transformers"]
+
+
+def test_ways_to_train_that_do_not_agree_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_step, "TOLERANCE", -1.0)
+    assert training_step.main(["--smoke"]) == 2
+
+
+def test_the_time_in_every_callback_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert callbacks.main([str(tmp_path), "--smoke"]) == 0
+    printed = capsys.readouterr().out
+    rows = {row[0]: row[1:] for row in table_rows(printed)}
+    assert rows.keys() >= {"forward", "backward", "optimizer", *callbacks.ACCOUNTING, "RunLog"}
+    assert "accounting costs " in printed

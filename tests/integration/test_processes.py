@@ -92,6 +92,17 @@ def test_two_processes_compute_the_losses_and_counts_of_one(recorded: Path, name
 
 
 @pytest.mark.parametrize("name", ROWS)
+def test_waiting_for_the_gradients_of_others_is_told(recorded: Path, name: str) -> None:
+    alone, together = (
+        [record["time"] for record in read_records(recorded / f"runs-{world}" / name, "train")]
+        for world in (1, 2)
+    )
+    assert {shares["communication"] for shares in alone} == {0}
+    assert all(shares["communication"] > 0 for shares in together)
+    assert all(shares["backward"] > 0 for shares in together)
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_two_processes_arrive_at_the_weights_of_one(recorded: Path, name: str) -> None:
     one, two = (
         read_checkpoint(list_checkpoints(recorded / f"runs-{world}" / name / "checkpoints")[-1])

@@ -26,7 +26,7 @@ from tests.conftest import TINY_RECIPE, Overrides, read_records
 pytestmark = pytest.mark.slow
 
 # How fast a machine is does not belong to what a run computes.
-TIMINGS = ("tokens_per_second", "data_wait")
+TIMINGS = ("tokens_per_second", "mfu", "time", "peak_memory")
 
 
 def run(overrides: list[str]) -> Path:
@@ -76,6 +76,7 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
         "lr",
         "batch_size",
         "tokens_per_second",
+        "mfu",
     }
     evaluations = read_records(folder, "eval")
     assert [record["step"] for record in evaluations] == [6, 12]
@@ -261,7 +262,7 @@ def test_waiting_for_data_is_told_and_warned_of(
     settings = ("duration=3ba", "schedule={name: constant}")
     loaded = load_recipe(TINY_RECIPE, tiny(*settings))
     assert train(loaded, command=["test"], callbacks=[SlowLoader()]) == DONE
-    waits = [record["data_wait"] for record in read_records(loaded.first.run_folder, "train")]
+    waits = [record["time"]["data"] for record in read_records(loaded.first.run_folder, "train")]
     assert waits[0] < 0.05  # a loader's start is no waiting
     assert min(waits[1:]) > 0.5
     warning = "of the time went by waiting for data; it may need more data.num_workers than 0"
