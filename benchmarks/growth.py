@@ -38,7 +38,7 @@ from flexbert.pictures import BLUE, GREY, RED
 from flexbert.pictures import picture as drawn
 from flexbert.plan.memory import kept_for_backward
 from flexbert.recipe.flops import ModelCost
-from flexbert.train.cpu_memory import keep_freed_memory
+from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 from flexbert.train.matrix_rate import matrix_rate
 
 RECIPE = Path(__file__).parent.parent / "yamls" / "quickstart.yaml"
@@ -274,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="where to draw cost by documents' length")
     arguments = parser.parse_args(argv)
     # As the trainer does for models of this size.
-    keep_freed_memory(True)
+    keep_freed_blocks(KEEP_ALL)
     torch.manual_seed(0)
     device = this_device()
     scale, rounds = (GPU if device.type == "cuda" else CPU), arguments.rounds

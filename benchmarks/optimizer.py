@@ -30,7 +30,7 @@ from benchmarks.measuring import (
 from flexbert.components import load_recipe, register_all
 from flexbert.config.registry import members
 from flexbert.nn.build import build_model
-from flexbert.train.cpu_memory import keep_freed_memory
+from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 
 YAMLS = Path(__file__).parent.parent / "yamls"
 LR = 1e-4
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="a tiny model, one round")
     arguments = parser.parse_args(argv)
     # As the trainer does for models of this size.
-    keep_freed_memory(True)
+    keep_freed_blocks(KEEP_ALL)
     torch.manual_seed(0)
     device = this_device()
     recipe, overrides = recipe_options(device, arguments.smoke)

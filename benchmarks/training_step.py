@@ -10,18 +10,20 @@ ways go in turn. Before that both compute the loss of one batch in float32, whic
     python -m benchmarks.training_step [--smoke] [--size 12m|base|large] [--max-length N]
         [--precision amp_bf16|fp32] [--compile] [--padded-batch N] [--rounds N] [--threads N]
 
-On the machine's GPU where there is one, else on its CPU. Making batches is no part of the time.
+On the machine's GPU where there is one, else on its CPU; there our trainer has the C library keep
+the memory of freed tensors, which the peers have as their users do, and the fastest of them our way
+too. Making batches is no part of the time. The last table is a profile of one
+of our updates.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,18 +39,14 @@ from benchmarks.measuring import (
     seconds,
     this_device,
 )
+from benchmarks.profiles import print_profile
 from benchmarks.random_corpus import make_random_corpus
+from benchmarks.training_batches import Document, Part, by_length, documents_of, our_updates, padded
 from flexbert.checkpoint.huggingface.importing import read_folder
 from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
-from flexbert.config.data import DataConfig
 from flexbert.config.model import ModelConfig
-from flexbert.data.corpora import Corpora
-from flexbert.data.loader import train_loader
-from flexbert.data.order import GlobalOrderConfig
-from flexbert.data.rows import training_builder
-from flexbert.data.stream import StreamKey, training_stream
 from flexbert.errors import UserError, run_command
 from flexbert.nn.compilation import compile_model
 from flexbert.nn.cost import model_cost
@@ -57,17 +55,16 @@ from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.optim.stable_adamw import StableAdamW
 from flexbert.recipe.flops import FORMULA
-from flexbert.train.cpu_memory import keep_freed_memory
+from flexbert.train.cpu_memory import GLIBC, KEEP_ALL, keep_freed_blocks
 from flexbert.train.matrix_rate import matrix_rate
 
 MASK_RATE = 0.3
 MEAN_LENGTH = 270
 OPTIMIZER = StableAdamW(lr=1e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
 OURS = "flexbert"
+FASTEST_PEER = "transformers, sparse, bucketed"
 # Largest difference of the two losses in float32, relative.
 TOLERANCE = 1e-5
-
-Part = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -100,14 +97,6 @@ SIZES = {
 SMOKE = Size(512, 32, 4, 2, 48, max_length=256, row_length=512, rows=8, padded_batch=4)
 
 
-@dataclass(frozen=True)
-class Document:
-    """Ids with masks in them, and labels: ``[T]``."""
-
-    input_ids: Tensor
-    labels: Tensor
-
-
 @dataclass
 class Way:
     """One way to train.
@@ -115,12 +104,14 @@ class Way:
     Attributes:
         parts: an update's micro-batches, from ours and the same documents.
         loss: of a part, summed over its labels.
+        keep_below: see :func:`~flexbert.train.cpu_memory.keep_freed_blocks`.
     """
 
     model: nn.Module
     parts: Callable[[list[Part], list[Document]], list[Part]]
     loss: Callable[[nn.Module, Part], Tensor]
     optimizer: torch.optim.Optimizer
+    keep_below: int = GLIBC
     speeds: list[float] = field(default_factory=list)
 
     def update(self, parts: Sequence[Part], num_masked: int) -> None:
@@ -128,66 +119,6 @@ class Way:
             (self.loss(self.model, part) / num_masked).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-
-
-def our_updates(size: Size, folder: Path) -> Iterator[list[Part]]:
-    """The micro-batches of one update after the other."""
-    config = DataConfig(
-        path=folder,
-        order=GlobalOrderConfig(),
-        mask_rate=MASK_RATE,
-        max_length=size.max_length,
-        row_length=size.row_length,
-        num_workers=0,
-    )
-    splits = {"corpus": Corpora.open(config).first.split("train")}
-    key = StreamKey(0, "benchmark")
-    stream = training_stream(splits, config, key)
-    loader = train_loader(
-        stream,
-        training_builder(stream, splits, config, key),
-        config,
-        rows_per_update=lambda update: size.rows,
-        microbatch_rows=size.microbatch_rows,
-    )
-    for batch in loader:
-        yield batch["microbatches"]
-
-
-def documents_of(microbatches: Sequence[Part], cls: int) -> list[Document]:
-    """In random order: in rows they lie by length."""
-    found = []
-    for part in microbatches:
-        input_ids = part["input_ids"]
-        labels = torch.full_like(input_ids, IGNORE)
-        is_label = part["labels"] != IGNORE
-        labels[part["masked_positions"][is_label]] = part["labels"][is_label]
-        for begin, end in itertools.pairwise(part["cu_seqlens"].tolist()):
-            if begin < end and input_ids[begin] == cls:
-                found.append(Document(input_ids[begin:end], labels[begin:end]))
-    order = np.random.default_rng(0).permutation(len(found))
-    return [found[i] for i in order]
-
-
-def padded(documents: Sequence[Document], size: int, pad: int) -> list[Part]:
-    """Batches of ``size``, each padded to its longest."""
-
-    def stack(tensors: Sequence[Tensor], value: int) -> Tensor:
-        return nn.utils.rnn.pad_sequence(list(tensors), batch_first=True, padding_value=value)
-
-    groups = [documents[i : i + size] for i in range(0, len(documents), size)]
-    return [
-        {
-            "input_ids": stack([d.input_ids for d in group], pad),
-            "attention_mask": stack([torch.ones_like(d.input_ids) for d in group], 0),
-            "labels": stack([d.labels for d in group], IGNORE),
-        }
-        for group in groups
-    ]
-
-
-def by_length(documents: Sequence[Document]) -> list[Document]:
-    return sorted(documents, key=lambda document: len(document.input_ids))
 
 
 def our_loss(model: nn.Module, part: Part) -> Tensor:
@@ -258,7 +189,10 @@ def ways_to_train(
             order(documents), size.padded_batch, size.vocab_size - 2
         )
 
-    ways = {OURS: Way(ours, lambda own, _: own, under_autocast(our_loss), OPTIMIZER.build(ours))}
+    # As the trainer has it; peers have what their users have, and the fastest of them ours as well.
+    kept = KEEP_ALL if device.type == "cpu" else GLIBC
+    loss = under_autocast(our_loss)
+    ways = {OURS: Way(ours, lambda own, _: own, loss, OPTIMIZER.build(ours), kept)}
     if compiled:
         model = copy.deepcopy(ours)
         left_out = compile_model(model, autocast)
@@ -268,10 +202,13 @@ def ways_to_train(
         ("transformers", dense, list),
         ("transformers, bucketed", dense, by_length),
         ("transformers, sparse", sparse, list),
-        ("transformers, sparse, bucketed", sparse, by_length),
+        (FASTEST_PEER, sparse, by_length),
     ):
         loss = under_autocast(their_loss)
         ways[name] = Way(model, in_batches(order), loss, OPTIMIZER.build(model))
+    if device.type == "cpu":
+        name = f"{FASTEST_PEER}, with our memory"
+        ways[name] = replace(ways[FASTEST_PEER], keep_below=KEEP_ALL, speeds=[])
     return read.config, ways
 
 
@@ -312,8 +249,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = replace(size, **{key: value for key, value in given.items() if value})
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    # As the trainer does where there is as much memory.
-    keep_freed_memory(True)
     torch.manual_seed(0)
     return run_command(lambda: compare(size, device, arguments))
 
@@ -335,7 +270,14 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
         # Many more than are trained on: of few, the last rows stay half empty.
         tokens = 50_000 if arguments.smoke else (rounds + 20) * size.rows * size.row_length
         make_random_corpus(Path(folder), size.vocab_size, tokens, MEAN_LENGTH)
-        updates = our_updates(size, Path(folder))
+        updates = our_updates(
+            Path(folder),
+            max_length=size.max_length,
+            row_length=size.row_length,
+            mask_rate=MASK_RATE,
+            rows=size.rows,
+            microbatch_rows=size.microbatch_rows,
+        )
         for number in range(-1, rounds + 1):
             own = next(updates)
             documents = documents_of(own, cls=size.vocab_size - 4)
@@ -346,6 +288,7 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
             num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
             for name, way in ways.items():
                 parts = [to(device, part) for part in way.parts(own, documents)]
+                keep_freed_blocks(way.keep_below)
                 took = seconds(lambda: way.update(parts, num_masked), device)  # noqa: B023
                 if number:  # the first is not counted
                     way.speeds.append(lengths.sum() / took)
@@ -373,6 +316,8 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
                 f"{statistics.median(flops[name]) / peak:.1%}",
             ],
         )
+    print()
+    print_profile(lambda: ways[OURS].update([to(device, part) for part in own], 1), device)
     print_environment()
     return 0
 

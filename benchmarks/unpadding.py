@@ -41,7 +41,7 @@ from flexbert.errors import UserError, run_command
 from flexbert.nn.attention_backends import Request, resolve_backend
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.ragged import pad, unpad
-from flexbert.train.cpu_memory import keep_freed_memory
+from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 
 ONCE, PADDED = "unpadded once", "padded"
 PEERS = {
@@ -122,7 +122,7 @@ def forward_and_backward(way: nn.Module, batches: Sequence[Batch]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     # As the trainer does for models of this size.
-    keep_freed_memory(True)
+    keep_freed_blocks(KEEP_ALL)
     device = this_device()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scale", choices=list(SCALES))

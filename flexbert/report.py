@@ -109,10 +109,16 @@ def _draw_schedule(axes: Axes, records: Sequence[Record]) -> None:
 def _draw_speed(axes: Axes, records: Sequence[Record]) -> None:
     tokens, speed = _series(records, "train", "tokens_per_second")
     axes.plot(tokens, speed, color=TRAIN)
-    axes.set_title("real tokens per second")
+    axes.set_title("real tokens per second (line), MFU (dots)")
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(as_count)
     _token_axis(axes)
+    utilisation = axes.twinx()
+    tokens, mfu = _series(records, "train", "mfu")
+    utilisation.plot(tokens, mfu, color=QUIET, linestyle=":", linewidth=1.5)
+    utilisation.set_ylim(0, 1)
+    utilisation.yaxis.set_major_formatter(lambda value, position: f"{value:.0%}")
+    utilisation.grid(False)
 
 
 def _stages(records: Sequence[Record]) -> dict[str, list[Record]]:

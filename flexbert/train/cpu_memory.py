@@ -14,7 +14,10 @@ from flexbert.plan.memory import activations_of, memory
 
 # From glibc's malloc.h; the values are C ints.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGE, _NEVER = 4 << 20, 1 << 30
+
+# Sizes below which a freed block stays with the process: all blocks, glibc's own choice where large
+# ones come and go, and small ones alone.
+KEEP_ALL, GLIBC, KEEP_SMALL = 1 << 30, 32 << 20, 4 << 20
 
 # How much more the heap may grow to than is in use. Two updates of an 8-layer ModernBERT-large on a
 # row of 8192 tokens peaked at 13.1 GB, and at 7.5 GB with large blocks given back.
@@ -38,19 +41,20 @@ def suit_allocator(recipe: Recipe, processes: int) -> None:
     with torch.device("meta"):
         model = MaskedLM(recipe.model)
     needed = memory(recipe, model, activations, processes)["total"]
-    keep_freed_memory(can_keep(needed, machine_bytes() // processes))
+    fits = can_keep(needed, machine_bytes() // processes)
+    keep_freed_blocks(KEEP_ALL if fits else KEEP_SMALL)
 
 
-def keep_freed_memory(keep: bool) -> None:
-    """Keep the blocks of freed tensors or give large ones back to the system.
+def keep_freed_blocks(below: int) -> None:
+    """Blocks of fewer bytes stay with the process, larger ones go back to the system.
 
     Does nothing where the C library has no ``mallopt``.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    libc = ctypes.CDLL(None)
+    mallopt = getattr(libc, "mallopt", None)
     if mallopt is not None:
-        threshold = _NEVER if keep else _LARGE
-        mallopt(_M_MMAP_THRESHOLD, threshold)
-        mallopt(_M_TRIM_THRESHOLD, threshold)
+        mallopt(_M_MMAP_THRESHOLD, below)
+        mallopt(_M_TRIM_THRESHOLD, below)
 
 
 def can_keep(needed: int, available: int) -> bool:

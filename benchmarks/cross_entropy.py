@@ -1,0 +1,111 @@
+"""What does the loss take, computed some rows at a time, against torch's on all logits?
+
+Forward and backward from the head's features to their gradients and the matrix's, in bfloat16
+products as autocast has them. The two run in turn, in rounds; memory is the most that torch's
+allocator held beyond the inputs. On the machine's GPU where there is one, else on its CPU.
+
+    python -m benchmarks.cross_entropy [--smoke] [--width N] [--vocab-size N] [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.measuring import (
+    median_seconds,
+    print_environment,
+    print_header,
+    print_row,
+    this_device,
+)
+from flexbert.nn.cross_entropy import summed_cross_entropy
+from flexbert.nn.logits import DeferredLogits
+from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
+
+ROWS = (614, 2458, 9830)  # masked tokens of 2048, 8192 and 32,768
+OURS, PEER = "flexbert", "torch, all logits"
+
+
+def ours(features: Tensor, matrix: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+    return summed_cross_entropy(DeferredLogits(features, matrix, bias, torch.bfloat16), labels)
+
+
+def all_logits(features: Tensor, matrix: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+    with torch.autocast(features.device.type, torch.bfloat16):
+        logits = F.linear(features, matrix, bias)
+    return F.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def backward(loss: Callable[..., Tensor], leaves: Sequence[Tensor], labels: Tensor) -> None:
+    for leaf in leaves:
+        leaf.grad = None
+    loss(*leaves, labels).backward()
+
+
+def allocated_at_most(run: Callable[[], None], device: torch.device) -> int:
+    """Bytes on top of what is there."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    assert profiler.profiler is not None
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--width", type=int, help="of features; 256 on a CPU, 768 on a GPU")
+    parser.add_argument("--vocab-size", type=int, help="32,768 on a CPU, 50,368 on a GPU")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--smoke", action="store_true", help="few rows, one round")
+    arguments = parser.parse_args(argv)
+    # As the trainer does for models of this size.
+    keep_freed_blocks(KEEP_ALL)
+    device = this_device()
+    on_gpu = device.type == "cuda"
+    width = arguments.width or (768 if on_gpu else 256)
+    vocab_size = arguments.vocab_size or (50_368 if on_gpu else 32_768)
+    rows, rounds = ((16,), 1) if arguments.smoke else (ROWS, arguments.rounds)
+    print(f"{width} features, {vocab_size:,} logits; in brackets: how many times torch's\n")
+    print_header("rows", [f"{OURS}, ms", f"{PEER}, ms", f"{OURS}, MiB", f"{PEER}, MiB"])
+    for count in rows:
+        shapes = (count, width), (vocab_size, width), (vocab_size,)
+        leaves = [(torch.randn(s, device=device) * 0.05).requires_grad_() for s in shapes]
+        labels = torch.randint(vocab_size, (count,), device=device)
+        ways = {
+            name: partial(backward, loss, leaves, labels)
+            for name, loss in ((OURS, ours), (PEER, all_logits))
+        }
+        medians = median_seconds(ways, rounds, device)
+        memory = {name: allocated_at_most(run, device) / 2**20 for name, run in ways.items()}
+        print_row(
+            f"{count:,}",
+            [
+                f"{1e3 * medians[OURS]:.1f} ({medians[OURS] / medians[PEER]:.2f})",
+                f"{1e3 * medians[PEER]:.1f}",
+                f"{memory[OURS]:,.0f} ({memory[OURS] / memory[PEER]:.2f})",
+                f"{memory[PEER]:,.0f}",
+            ],
+        )
+    print_environment()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
