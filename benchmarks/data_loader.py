@@ -4,7 +4,7 @@ Both read the same documents from the same memory-mapped corpus on one process, 
 around them, mask 30 percent by 80/10/10, and hand over tensors. Ours also packs. The other pads
 each batch to its longest document; real tokens are counted for both, padding for neither.
 
-    python benchmarks/data_loader.py [--tokens 50_000_000] [--mean 300]
+    python -m benchmarks.data_loader [--tokens 50_000_000] [--mean 300]
 """
 
 from __future__ import annotations
@@ -18,68 +18,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from streaming import MDSWriter
-from tokenizers import Tokenizer, models
 from torch.utils.data import DataLoader, Dataset
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
+from benchmarks.random_corpus import make_random_corpus
 from flexbert.config.data import DataConfig
 from flexbert.data.corpora import Corpora
 from flexbert.data.corpus import Split
-from flexbert.data.corpus_format import (
-    COLUMN,
-    LENGTHS_FILE,
-    SHARD_HASH,
-    TOKENIZER_FOLDER,
-    CorpusMeta,
-    SpecialIds,
-    SplitMeta,
-    tokenizer_sha256,
-)
+from flexbert.data.corpus_format import TOKENIZER_FOLDER
 from flexbert.data.loader import train_loader
 from flexbert.data.order import GlobalOrderConfig
 from flexbert.data.rows import training_builder
 from flexbert.data.stream import StreamKey, training_stream
 
 VOCAB_SIZE = 50_368
-SPECIAL = {"unk": 50_280, "cls": 50_281, "sep": 50_282, "pad": 50_283, "mask": 50_284}
+CLS, SEP = VOCAB_SIZE - 4, VOCAB_SIZE - 3  # as the random corpus has them
 MAX_LENGTH = 1024
 ROW_LENGTH = 8192
 ROUNDS = 3
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    names = {f"{name}_token": f"[{name.upper()}]" for name in SPECIAL}
-    vocabulary = {f"w{i}": i for i in range(VOCAB_SIZE)}
-    for name, token_id in SPECIAL.items():
-        del vocabulary[f"w{token_id}"]
-        vocabulary[f"[{name.upper()}]"] = token_id
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
-
-
-def make_corpus(folder: Path, tokenizer: PreTrainedTokenizerFast, tokens: int, mean: int) -> None:
-    """Documents with lognormal lengths, as the web has them, and uniform ids."""
-    generator = np.random.default_rng(0)
-    sigma = 1.0
-    drawn = generator.lognormal(np.log(mean) - sigma**2 / 2, sigma, tokens // mean)
-    lengths = np.maximum(drawn.astype(np.uint32), 4)
-    writer = MDSWriter(
-        out=str(folder / "train"), columns={COLUMN: "ndarray:uint16"}, hashes=[SHARD_HASH]
-    )
-    with writer:
-        for length in lengths:
-            document = generator.integers(0, min(SPECIAL.values()), length, dtype=np.uint16)
-            writer.write({COLUMN: document})
-    lengths.tofile(folder / "train" / LENGTHS_FILE)
-    tokenizer.save_pretrained(folder / TOKENIZER_FOLDER)
-    CorpusMeta(
-        tokenizer_sha256=tokenizer_sha256(folder / TOKENIZER_FOLDER),
-        vocab_size=VOCAB_SIZE,
-        special_ids=SpecialIds(**SPECIAL),
-        reserved_ids=tuple(range(min(SPECIAL.values()), VOCAB_SIZE)),
-        splits={"train": SplitMeta(documents=len(lengths), tokens=int(lengths.sum()))},
-    ).write(folder)
 
 
 class PlainDocuments(Dataset[dict[str, np.ndarray]]):
@@ -99,7 +55,7 @@ class PlainDocuments(Dataset[dict[str, np.ndarray]]):
         tokens = self.split.gather(np.array([index]), np.zeros(1, np.int64), np.array([count]))
         special = np.zeros(count + 2, np.int64)
         special[[0, -1]] = 1
-        input_ids = np.concatenate([[SPECIAL["cls"]], tokens, [SPECIAL["sep"]]])
+        input_ids = np.concatenate([[CLS], tokens, [SEP]])
         return {"input_ids": input_ids, "special_tokens_mask": special}
 
 
@@ -140,10 +96,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="per measurement")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    tokenizer = make_tokenizer()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_corpus(folder, tokenizer, arguments.tokens, arguments.mean)
+        make_random_corpus(folder, VOCAB_SIZE, arguments.tokens, arguments.mean)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / TOKENIZER_FOLDER)
         config = DataConfig(
             path=folder,
             order=GlobalOrderConfig(),

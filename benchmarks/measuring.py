@@ -70,12 +70,15 @@ def median_seconds(
 ) -> dict[Way, float]:
     """Of each way, in turn in every round, so that the machine's moods meet all of them alike.
 
-    A round before is not counted.
+    Each round begins with another way, so that none always comes after the same one. A round before
+    is not counted.
     """
     times: dict[Way, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
-        for name, run in ways.items():
-            times[name].append(seconds(run, device))
+    for number in range(rounds + 1):
+        names = list(ways)
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            times[name].append(seconds(ways[name], device))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 

@@ -26,7 +26,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ from flexbert.nn.loss import IGNORE, CrossEntropyConfig
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.optim.stable_adamw import StableAdamW
-from flexbert.recipe.flops import FORMULA
+from flexbert.recipe.flops import FORMULA, ModelCost
 from flexbert.train.cpu_memory import GLIBC, KEEP_ALL, keep_freed_blocks
 from flexbert.train.matrix_rate import matrix_rate
 
@@ -88,6 +88,15 @@ class Size:
     microbatch_rows: int = 1
     padded_batch: int = 16
 
+    # As the random corpus has them: [UNK], [CLS], [SEP], [PAD] and [MASK] come last.
+    @property
+    def cls(self) -> int:
+        return self.vocab_size - 4
+
+    @property
+    def pad(self) -> int:
+        return self.vocab_size - 2
+
 
 SIZES = {
     "12m": Size(32_768, 256, 7, 4, 384),
@@ -95,6 +104,14 @@ SIZES = {
     "large": Size(50_368, 1024, 28, 16, 2624, rows=12, microbatch_rows=6, padded_batch=48),
 }
 SMOKE = Size(512, 32, 4, 2, 48, max_length=256, row_length=512, rows=8, padded_batch=4)
+
+
+class Measured(NamedTuple):
+    """Of an update: real tokens and their operations a second, and the share of padding."""
+
+    tokens: float
+    flops: float
+    padding: float
 
 
 @dataclass
@@ -112,7 +129,7 @@ class Way:
     loss: Callable[[nn.Module, Part], Tensor]
     optimizer: torch.optim.Optimizer
     keep_below: int = GLIBC
-    speeds: list[float] = field(default_factory=list)
+    measured: list[Measured] = field(default_factory=list)
 
     def update(self, parts: Sequence[Part], num_masked: int) -> None:
         for part in parts:
@@ -138,8 +155,6 @@ def their_loss(model: nn.Module, part: Part) -> Tensor:
 def their_config(size: Size, *, sparse: bool) -> Any:
     from transformers import ModernBertConfig
 
-    # As the random corpus has them: [UNK], [CLS], [SEP], [PAD], [MASK].
-    cls, sep, pad = (size.vocab_size - n for n in (4, 3, 2))
     return ModernBertConfig(
         vocab_size=size.vocab_size,
         hidden_size=size.hidden_size,
@@ -147,11 +162,11 @@ def their_config(size: Size, *, sparse: bool) -> Any:
         num_attention_heads=size.num_heads,
         intermediate_size=size.intermediate_size,
         max_position_embeddings=size.max_length,
-        cls_token_id=cls,
-        sep_token_id=sep,
-        pad_token_id=pad,
-        bos_token_id=cls,
-        eos_token_id=sep,
+        cls_token_id=size.cls,
+        sep_token_id=size.cls + 1,
+        pad_token_id=size.pad,
+        bos_token_id=size.cls,
+        eos_token_id=size.cls + 1,
         attn_implementation="sdpa",
         reference_compile=False,
         sparse_prediction=sparse,
@@ -185,9 +200,7 @@ def ways_to_train(
         return run
 
     def in_batches(order: Callable[[Sequence[Document]], Sequence[Document]]) -> Any:
-        return lambda own, documents: padded(
-            order(documents), size.padded_batch, size.vocab_size - 2
-        )
+        return lambda own, documents: padded(order(documents), size.padded_batch, size.pad)
 
     # As the trainer has it; peers have what their users have, and the fastest of them ours as well.
     kept = KEEP_ALL if device.type == "cpu" else GLIBC
@@ -197,7 +210,7 @@ def ways_to_train(
         model = copy.deepcopy(ours)
         left_out = compile_model(model, autocast)
         name = f"{OURS}, compiled" + (f" but for {', '.join(left_out)}" if left_out else "")
-        ways[name] = replace(ways[OURS], model=model, optimizer=OPTIMIZER.build(model), speeds=[])
+        ways[name] = replace(ways[OURS], model=model, optimizer=OPTIMIZER.build(model), measured=[])
     for name, model, order in (
         ("transformers", dense, list),
         ("transformers, bucketed", dense, by_length),
@@ -208,7 +221,7 @@ def ways_to_train(
         ways[name] = Way(model, in_batches(order), loss, OPTIMIZER.build(model))
     if device.type == "cpu":
         name = f"{FASTEST_PEER}, with our memory"
-        ways[name] = replace(ways[FASTEST_PEER], keep_below=KEEP_ALL, speeds=[])
+        ways[name] = replace(ways[FASTEST_PEER], keep_below=KEEP_ALL, measured=[])
     return read.config, ways
 
 
@@ -264,8 +277,6 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
     ours = ways[OURS].model
     assert isinstance(ours, MaskedLM)
     cost = model_cost(ours, config)
-    flops: dict[str, list[float]] = {name: [] for name in ways}
-    paddings: dict[str, list[float]] = {name: [] for name in ways}
     with tempfile.TemporaryDirectory() as folder:
         # Many more than are trained on: of few, the last rows stay half empty.
         tokens = 50_000 if arguments.smoke else (rounds + 20) * size.rows * size.row_length
@@ -278,25 +289,17 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
             rows=size.rows,
             microbatch_rows=size.microbatch_rows,
         )
-        for number in range(-1, rounds + 1):
+        own = next(updates)
+        check_equal_losses(ways, own, documents_of(own, size.cls))
+        for number in range(rounds + 1):
             own = next(updates)
-            documents = documents_of(own, cls=size.vocab_size - 4)
-            if number == -1:
-                check_equal_losses(ways, own, documents)
-                continue
-            lengths = np.array([len(d.input_ids) for d in documents])
-            num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
-            for name, way in ways.items():
-                parts = [to(device, part) for part in way.parts(own, documents)]
-                keep_freed_blocks(way.keep_below)
-                took = seconds(lambda: way.update(parts, num_masked), device)  # noqa: B023
+            # Each round begins with another way, so that none always comes after the same one.
+            first = number % len(ways)
+            for name in [*ways][first:] + [*ways][:first]:
+                measured = measure(ways[name], own, documents_of(own, size.cls), cost, device)
                 if number:  # the first is not counted
-                    way.speeds.append(lengths.sum() / took)
-                    flops[name].append(cost.flops(lengths, num_masked / lengths.sum()) / took)
-                    computed = sum(part["input_ids"].numel() for part in parts)
-                    paddings[name].append(1 - lengths.sum() / computed)
-    dtype = torch.bfloat16 if autocast else torch.float32
-    peak = matrix_rate(device, dtype)
+                    ways[name].measured.append(measured)
+    peak = matrix_rate(device, torch.bfloat16 if autocast else torch.float32)
     parameters = sum(p.numel() for p in ours.parameters())
     print(
         f"{parameters / 1e6:.1f}M parameters, documents of at most {size.max_length} tokens, "
@@ -304,22 +307,44 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
         f"padded batches of {size.padded_batch} documents; mfu is {FORMULA} of real tokens a "
         f"second over the {peak / 1e12:.3f} TFLOP/s of plain products in {arguments.precision}\n"
     )
-    print_header("way", ["real tokens/s", "flexbert is", "padding", "mfu"])
-    medians = {name: statistics.median(way.speeds) for name, way in ways.items()}
-    for name, median in medians.items():
-        print_row(
-            name,
-            [
-                f"{median:,.0f}",
-                f"{medians[OURS] / median:.2f} times as fast",
-                f"{statistics.mean(paddings[name]):.1%}",
-                f"{statistics.median(flops[name]) / peak:.1%}",
-            ],
-        )
+    print_ways(ways, peak)
     print()
     print_profile(lambda: ways[OURS].update([to(device, part) for part in own], 1), device)
     print_environment()
     return 0
+
+
+def measure(
+    way: Way, own: list[Part], documents: list[Document], cost: ModelCost, device: torch.device
+) -> Measured:
+    """One update."""
+    lengths = np.array([len(d.input_ids) for d in documents])
+    num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
+    parts = [to(device, part) for part in way.parts(own, documents)]
+    keep_freed_blocks(way.keep_below)
+    took = seconds(lambda: way.update(parts, num_masked), device)
+    tokens = int(lengths.sum())
+    return Measured(
+        tokens=tokens / took,
+        flops=cost.flops(lengths, num_masked / tokens) / took,
+        padding=1 - tokens / sum(part["input_ids"].numel() for part in parts),
+    )
+
+
+def print_ways(ways: dict[str, Way], peak: float) -> None:
+    print_header("way", ["real tokens/s", "flexbert is", "padding", "mfu"])
+    speeds = {n: statistics.median(m.tokens for m in way.measured) for n, way in ways.items()}
+    for name, way in ways.items():
+        mfu = statistics.median(m.flops for m in way.measured) / peak
+        print_row(
+            name,
+            [
+                f"{speeds[name]:,.0f}",
+                f"{speeds[OURS] / speeds[name]:.2f} times as fast",
+                f"{statistics.mean(m.padding for m in way.measured):.1%}",
+                f"{mfu:.1%}",
+            ],
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What does unpadding through the whole model gain, over unpadding in each layer and over none?
 
 Forward and backward of GTE's encoder, in four ways with the same weights. FlexBERT unpads a batch
-once, at the door. A peer gathers the real tokens in each layer and scatters its results back; or
-pads queries, keys and values in each layer, for attention alone; or computes padding too.
+once, at the door. The same layers can gather the real tokens each for itself and scatter their
+results back. A peer pads queries, keys and values in each layer, for attention alone; or computes
+padding too.
 
 Documents have web-like lengths up to 1024 and come in random order, 16 in a batch, padded to the
 longest of them. First the hidden states of real tokens must agree, in float32; then the ways run in
@@ -43,9 +44,8 @@ from flexbert.nn.encoder import Encoder
 from flexbert.nn.ragged import pad, unpad
 from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 
-ONCE, PADDED = "unpadded once", "padded"
+ONCE, IN_LAYERS, PADDED = "unpadded once", "unpadded in each layer", "padded"
 PEERS = {
-    "unpadded in each layer": replace(GTE, unpadding="in_layers"),
     "padded in each attention": replace(GTE, unpadding="around_attention"),
     PADDED: GTE,
 }
@@ -70,6 +70,32 @@ class UnpaddedOnce(nn.Module):
         return pad(self.encoder(ragged), indices, *input_ids.shape)
 
 
+class UnpaddedInLayers(nn.Module):
+    """The same encoder, its hidden states padded between layers."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states ``[B, T, C]``, zero at padding."""
+        encoder = self.encoder
+        ragged, indices = unpad(input_ids, attention_mask)
+
+        def padded(hidden: Tensor) -> Tensor:
+            return pad(hidden, indices, *input_ids.shape)
+
+        def unpadded(hidden: Tensor) -> Tensor:
+            return hidden.flatten(0, 1).index_select(0, indices)
+
+        rotations = [rope(ragged) for rope in encoder.ropes]
+        hidden = padded(encoder.embedding(ragged))
+        for layer, rope in zip(encoder.layers, encoder.layer_ropes, strict=True):
+            rotation = None if rope is None else rotations[rope]
+            hidden = padded(layer(unpadded(hidden), ragged, rotation))
+        return padded(encoder.final_norm(unpadded(hidden)))
+
+
 def all_ways(scale: Scale, backend: str, device: torch.device) -> dict[str, nn.Module]:
     """FlexBERT's encoder and its peers, with the same weights, without dropout."""
     ours = flexbert_encoder("gte-en-mlm-base", scale, f"model.attention.backend={backend}")
@@ -79,7 +105,11 @@ def all_ways(scale: Scale, backend: str, device: torch.device) -> dict[str, nn.M
     }
     for peer in peers.values():
         peer.load_state_dict(ours.state_dict())
-    ways: dict[str, nn.Module] = {ONCE: UnpaddedOnce(ours), **peers}
+    ways: dict[str, nn.Module] = {
+        ONCE: UnpaddedOnce(ours),
+        IN_LAYERS: UnpaddedInLayers(ours),
+        **peers,
+    }
     return {name: way.to(device).eval() for name, way in ways.items()}
 
 
