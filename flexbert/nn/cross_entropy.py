@@ -160,7 +160,8 @@ def _row_losses(
     probs = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     # The largest probability is the largest exponential, 1, over the denominator.
     log_denominator = logits.amax(-1).to(probs.dtype) - probs.amax(-1).log()
-    target = (1 - label_smoothing) * logits.gather(1, labels[:, None])[:, 0].to(probs.dtype)
+    at_label = labels[:, None]
+    target = (1 - label_smoothing) * logits.gather(1, at_label)[:, 0].to(probs.dtype)
     losses = log_denominator - target
     if z_loss:
         losses = losses + z_loss * log_denominator.square()
@@ -168,7 +169,8 @@ def _row_losses(
     if label_smoothing:
         losses = losses - label_smoothing * logits.mean(-1, dtype=probs.dtype)
         probs.sub_(label_smoothing / logits.shape[-1])
-    probs.scatter_add_(1, labels[:, None], probs.new_full((len(labels), 1), label_smoothing - 1))
+    # Not scatter_add_, which is not deterministic on every GPU.
+    probs.scatter_(1, at_label, probs.gather(1, at_label) - (1 - label_smoothing))
     return losses, probs
 
 
