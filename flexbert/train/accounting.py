@@ -47,8 +47,8 @@ class Accounting(Callback):
             ``tokens_per_second``, real ones of all processes; ``mfu``, model FLOPs utilisation;
             ``time``, the share of each of :data:`~flexbert.train.step_times.PARTS`;
             ``padding``, the share of row space without tokens; ``peak_memory``, bytes: on a GPU the
-            most that tensors took since the last record, else the most the process ever held. The
-            last two but one and this are of the first process.
+            most that tensors took since the last record, else the most the process ever held.
+            ``time`` and ``peak_memory`` are this process's.
         """
         tokens, rows = _tokens_and_rows(state)
         new_tokens, new_rows = tokens - self._before[0], rows - self._before[1]
