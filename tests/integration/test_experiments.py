@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     inference,
     optimizer,
+    starting,
     tiling,
     training_step,
     unpadding,
@@ -26,6 +27,7 @@ from benchmarks.encoders import peers
 from benchmarks.measuring import this_device
 from benchmarks.peers import GTE
 from flexbert.errors import UserError
+from tests.conftest import TINY_RECIPE, Overrides
 from tests.optim.cases import CONFIGS
 
 pytestmark = pytest.mark.slow
@@ -189,3 +191,9 @@ def test_the_loss_takes_less_memory_than_all_logits(capsys: pytest.CaptureFixtur
     header, _, row = table_rows(capsys.readouterr().out)
     assert len(header) == len(row) == 5
     assert int(row[3].split()[0]) <= int(row[4])
+
+
+def test_starts_are_timed(tiny: Overrides, capsys: pytest.CaptureFixture[str]) -> None:
+    assert starting.main([str(TINY_RECIPE), *tiny(), "--rounds", "1"]) == 0
+    _, _, of_plan, of_run = table_rows(capsys.readouterr().out)
+    assert 0 < float(of_plan[1]) < float(of_run[1])
