@@ -5,9 +5,8 @@ mask and in the backward. Here the scores of a tile stay in cache from one produ
 the backward is written out: it needs the inputs alone and runs no forward first. In float32 that
 gains nothing over torch's, so it is left to bfloat16.
 
-Tokens are gathered into rows, whose queries see keys of their own row alone. Local layers: blocks
-of ``BLOCK`` queries with the keys they can reach, documents regardless. Global layers: documents of
-similar length, padded to the longest of them.
+Local layers run in :mod:`~flexbert.nn.attention_backends.bands`. Global ones run here, documents of
+similar length together, padded to the longest of them; their tokens are gathered into rows.
 
 Products and softmax sum in float32; between them, scores are rounded to the queries' dtype, as
 those of eager attention are.
@@ -26,15 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import Backend, Call, Limit
+from flexbert.nn.attention_backends.bands import banded_attention, banded_attention_backward
 from flexbert.nn.attention_backends.documents import padded_groups, sees_all
+from flexbert.nn.attention_backends.products import hiding_bias, scaled_product, softmax_gradient
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
-from flexbert.nn.ragged import sequence_ids
 
-# Scores of a tile, and queries of a local layer's row: the fastest, or within 5 percent of it, in
-# bfloat16 and float32 among 2^17 to 2^21 scores and 32, 64, 128 queries (a window of 128, 4 heads
-# of 64, one core).
+# Scores of a tile: the fastest, or within 5 percent of it, in bfloat16 among 2^17 to 2^21.
 TILE = 1 << 19
-BLOCK = 64
 # A tile of long documents has more scores than ``TILE`` rather than fewer queries, over which the
 # sums of the keys' gradients are spread: 16, 64 and 256 queries took 23.9, 8.1 and 5.2 s for one
 # document of 8192 tokens (forward and backward, 12 heads of 64, 2 cores).
@@ -43,38 +40,36 @@ MIN_QUERIES = 256
 
 @dataclass(frozen=True)
 class Rows:
-    """Which tokens meet. Number N is no token: its entries are zeros, and nothing is read of it.
+    """Documents that are computed together. Number N is no token: its entries are zeros.
 
     Attributes:
-        queries: ``[R, Q]``; every token is a query once.
-        keys: ``[R, K]``.
-        hidden: bool ``[R, Q or 1, K]``, keys that a query does not see; None shows all.
+        tokens: ``[R, K]``; every token is in one row.
+        hidden: bool ``[R, 1, K]``, keys that are no token; None if all are.
     """
 
-    queries: Tensor
-    keys: Tensor
+    tokens: Tensor
     hidden: Tensor | None
 
-    def tiles(self, num_heads: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Queries ``[R, q]`` and what is hidden from them ``[R, q or 1, K]``, some at a time."""
-        step = max(MIN_QUERIES, TILE // (num_heads * self.keys.numel()))
-        parts = self.queries.split(step, dim=1)
-        if self.hidden is None or self.hidden.shape[1] == 1:
-            return ((part, self.hidden) for part in parts)
-        return zip(parts, self.hidden.split(step, dim=1), strict=True)
+    def queries(self, num_heads: int) -> Iterator[Tensor]:
+        """Some ``[R, Q]`` at a time."""
+        step = max(MIN_QUERIES, TILE // (num_heads * self.tokens.numel()))
+        return iter(self.tokens.split(step, dim=1))
 
 
 def matmul_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None) -> Tensor:
     """See :class:`~flexbert.nn.attention_backends.recomputed_op.SeededAttention`."""
     num_tokens, num_heads, _ = q.shape
     num_kv_heads = k.shape[1]
+    if not num_tokens:
+        return torch.empty_like(q)
+    if not sees_all(call):
+        return banded_attention(q, k, v, call, TILE)
     q, k, v = (_with_zeros(x) for x in (q, k, v))
     out = torch.empty_like(q)
-    for rows in _rows(call, num_tokens, num_heads):
-        keys, values = (_gathered(x, rows.keys, num_kv_heads) for x in (k, v))
-        for tokens, hidden in rows.tiles(num_heads):
-            queries = _gathered(q, tokens, num_kv_heads)
-            weights = _weights(queries, keys, hidden, call.scale)
+    for rows in _document_rows(call.cu_seqlens, num_tokens, num_heads):
+        keys, values = (_gathered(x, rows.tokens, num_kv_heads) for x in (k, v))
+        for tokens in rows.queries(num_heads):
+            weights = _weights(_gathered(q, tokens, num_kv_heads), keys, rows, call.scale)
             _put(out, tokens, torch.bmm(weights, values))
     return out[:num_tokens]
 
@@ -85,46 +80,41 @@ def matmul_attention_backward(
     """The gradients of q, k and v."""
     num_tokens, num_heads, _ = q.shape
     num_kv_heads = k.shape[1]
+    if not num_tokens:
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    if not sees_all(call):
+        return banded_attention_backward(grad, q, k, v, call, TILE)
     grad, q, k, v = (_with_zeros(x) for x in (grad, q, k, v))
-    grad_q = torch.empty_like(q)
-    # A key is in several rows of a local layer, in several tiles of a long document.
-    dtype = torch.promote_types(k.dtype, torch.float32)
-    grad_k, grad_v = (torch.zeros(x.shape, dtype=dtype, device=x.device) for x in (k, v))
-    for rows in _rows(call, num_tokens, num_heads):
-        keys, values = (_gathered(x, rows.keys, num_kv_heads) for x in (k, v))
+    grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
+    # Over the tiles of a long document.
+    sum_dtype = torch.promote_types(k.dtype, torch.float32)
+    for rows in _document_rows(call.cu_seqlens, num_tokens, num_heads):
+        keys, values = (_gathered(x, rows.tokens, num_kv_heads) for x in (k, v))
         sums: tuple[Tensor, ...] = ()
-        for tokens, hidden in rows.tiles(num_heads):
+        for tokens in rows.queries(num_heads):
             queries, grads = (_gathered(x, tokens, num_kv_heads) for x in (q, grad))
-            weights = _weights(queries, keys, hidden, call.scale)
-            grad_weights = torch.bmm(grads, values.mT)
-            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-            _put(grad_q, tokens, _scaled_bmm(grad_scores, keys, call.scale))
+            weights = _weights(queries, keys, rows, call.scale)
+            grad_scores = softmax_gradient(torch.bmm(grads, values.mT), weights)
+            _put(grad_q, tokens, scaled_product(grad_scores, keys, call.scale))
             parts = (
-                _scaled_bmm(grad_scores.mT, queries, call.scale).to(dtype),
-                torch.bmm(weights.mT, grads).to(dtype),
+                scaled_product(grad_scores.mT, queries, call.scale).to(sum_dtype),
+                torch.bmm(weights.mT, grads).to(sum_dtype),
             )
             sums = tuple(map(torch.add, sums, parts)) if sums else parts
         for total, part in zip((grad_k, grad_v), sums, strict=True):
-            _add(total, rows.keys, part)
-    return (
-        grad_q[:num_tokens],
-        grad_k[:num_tokens].to(k.dtype),
-        grad_v[:num_tokens].to(v.dtype),
-    )
+            _put(total, rows.tokens, part.to(total.dtype))
+    return grad_q[:num_tokens], grad_k[:num_tokens], grad_v[:num_tokens]
 
 
-def _weights(queries: Tensor, keys: Tensor, hidden: Tensor | None, scale: float) -> Tensor:
+def _weights(queries: Tensor, keys: Tensor, rows: Rows, scale: float) -> Tensor:
     """Attention probabilities ``[R * Hkv, H / Hkv * Q, K]``."""
-    scores = _scaled_bmm(queries, keys.mT, scale)
-    if hidden is not None:
-        # Rows first, then heads, whichever keys they share, then queries.
-        scores.view(len(hidden), -1, *hidden.shape[1:]).masked_fill_(hidden[:, None], -torch.inf)
+    scores = scaled_product(queries, keys.mT, scale)
+    if rows.hidden is not None:
+        # Rows first, then heads, whichever keys they share.
+        scores.unflatten(0, (len(rows.tokens), -1)).add_(
+            hiding_bias(rows.hidden, scores.dtype)[:, None]
+        )
     return scores.softmax(-1)
-
-
-def _scaled_bmm(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    # The factor is applied to float32 sums, before they are rounded; with beta 0 nothing is read.
-    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale)
 
 
 def _with_zeros(x: Tensor) -> Tensor:
@@ -152,19 +142,6 @@ def _put(full: Tensor, tokens: Tensor, x: Tensor) -> None:
     full.index_copy_(0, tokens.flatten(), _tokens_first(x, tokens, full.shape[1]))
 
 
-def _add(full: Tensor, tokens: Tensor, x: Tensor) -> None:
-    full.index_add_(0, tokens.flatten(), _tokens_first(x, tokens, full.shape[1]))
-
-
-def _rows(call: Call, num_tokens: int, num_heads: int) -> Iterator[Rows]:
-    if not num_tokens:
-        return iter(())
-    if sees_all(call):
-        return _document_rows(call.cu_seqlens, num_tokens, num_heads)
-    assert call.window is not None
-    return _block_rows(call.cu_seqlens, num_tokens, num_heads, call.window)
-
-
 def _document_rows(cu_seqlens: Tensor, num_tokens: int, num_heads: int) -> Iterator[Rows]:
     for tokens, is_real in padded_groups(cu_seqlens):
         num_documents, length = tokens.shape
@@ -172,23 +149,7 @@ def _document_rows(cu_seqlens: Tensor, num_tokens: int, num_heads: int) -> Itera
         for begin in range(0, num_documents, step):
             real = is_real[begin : begin + step]
             numbers = tokens[begin : begin + step].where(real, num_tokens)
-            yield Rows(numbers, numbers, None if num_documents == 1 else ~real[:, None])
-
-
-def _block_rows(cu_seqlens: Tensor, num_tokens: int, num_heads: int, window: int) -> Iterator[Rows]:
-    reach, device = window // 2, cu_seqlens.device
-    sequence = F.pad(sequence_ids(cu_seqlens, num_tokens), (0, 1), value=-1)
-    own = torch.arange(BLOCK, device=device)
-    around = torch.arange(-reach, BLOCK + reach, device=device)
-    is_far = (own[:, None] - around).abs() > reach
-    begins = torch.arange(0, num_tokens, BLOCK, device=device)
-    for some in begins.split(max(1, TILE // (num_heads * is_far.numel()))):
-        queries = (some[:, None] + own).clamp(max=num_tokens)
-        keys = some[:, None] + around
-        keys = keys.where((keys >= 0) & (keys < num_tokens), num_tokens)
-        # Number N is a sequence of its own: as a query it sees itself, and stays finite.
-        other = sequence[queries][:, :, None] != sequence[keys][:, None, :]
-        yield Rows(queries, keys, is_far | other)
+            yield Rows(numbers, None if num_documents == 1 else ~real[:, None])
 
 
 BACKEND = Backend(
