@@ -90,6 +90,7 @@ class MultiHeadAttention(nn.Module):
         self.alibi = config.alibi
         self.backend = config.backend.of(layer.attention)
         self.qkv = nn.Linear(hidden_size, sum(self.heads) * self.head_dim, bias=config.bias)
+        self.has_qk_norm = config.qk_norm is not None
         self.q_norm = config.qk_norm.build(self.head_dim) if config.qk_norm else nn.Identity()
         self.k_norm = config.qk_norm.build(self.head_dim) if config.qk_norm else nn.Identity()
         self.out = OutputProjection(
@@ -103,11 +104,15 @@ class MultiHeadAttention(nn.Module):
     def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
         """``[N, C]`` to ``[N, C]``; without a rotation, queries and keys are not turned."""
         heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim))
-        q, k, v = heads.split(self.heads, dim=1)
-        # A norm's parameters may be kept in another precision than the matrix product's result.
-        q, k = self.q_norm(q).to(v.dtype), self.k_norm(k).to(v.dtype)
+        num_heads, num_kv_heads, _ = self.heads
+        queries_and_keys, v = heads.split((num_heads + num_kv_heads, num_kv_heads), dim=1)
+        if self.has_qk_norm:
+            q, k = queries_and_keys.split((num_heads, num_kv_heads), dim=1)
+            # Norms may be kept in another precision than the matrix product's result.
+            queries_and_keys = torch.cat((self.q_norm(q), self.k_norm(k)), dim=1).to(v.dtype)
         if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+            queries_and_keys = rotate(queries_and_keys, rotation)
+        q, k = queries_and_keys.split((num_heads, num_kv_heads), dim=1)
         mixed = attend(
             q,
             k,

@@ -8,7 +8,7 @@ is paired with ``i + R / 2``, in the interleaved form (GPT-J's) dimension ``2 i`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
+
+# So many are turned at a time on a CPU, so that what lies between the operations stays in cache:
+# 128 to 1024 take half as long as 8192 at once (4 heads of 64, one core).
+TOKENS_AT_A_TIME = 512
 
 
 @register("rope")
@@ -109,14 +113,46 @@ class Rope(nn.Module):
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn queries or keys ``[N, H, D]``; computed in at least float32, returned in x's dtype."""
-    cos, sin, interleaved = rotation
+    turned: Tensor = _Rotate.apply(x, *rotation)  # type: ignore[no-untyped-call]
+    return turned
+
+
+class _Rotate(torch.autograd.Function):
+    """What is turned in the forward is turned back in the backward; only angles are kept."""
+
+    @staticmethod
+    def forward(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+        compiling = torch.compiler.is_compiling()
+        if x.device.type != "cpu" or compiling or len(x) <= TOKENS_AT_A_TIME:
+            return _turned(x, cos, sin, interleaved)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        tensors = (out, x, cos, sin)
+        for parts in zip(*(t.split(TOKENS_AT_A_TIME) for t in tensors), strict=True):
+            place, some, its_cos, its_sin = parts
+            place.copy_(_turned(some, its_cos, its_sin, interleaved))
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, cos, sin, ctx.interleaved = inputs
+        ctx.save_for_backward(cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        turned_back = _Rotate.apply(grad, cos, -sin, ctx.interleaved)  # type: ignore[no-untyped-call]
+        return turned_back, None, None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
     size = 2 * cos.shape[-1]
-    turned, kept = x[..., :size], x[..., size:]
+    # Once, where each product would cast its own.
+    wide = x[..., :size].to(torch.promote_types(x.dtype, cos.dtype))
     if interleaved:
-        first, second = turned[..., ::2], turned[..., 1::2]
+        first, second = wide[..., ::2], wide[..., 1::2]
     else:
-        first, second = turned.chunk(2, dim=-1)
+        first, second = wide.chunk(2, dim=-1)
     pair = (first * cos - second * sin, second * cos + first * sin)
     result = torch.stack(pair, dim=-1).flatten(-2) if interleaved else torch.cat(pair, dim=-1)
     result = result.to(x.dtype)
-    return torch.cat((result, kept), dim=-1) if kept.shape[-1] else result
+    return torch.cat((result, x[..., size:]), dim=-1) if size < x.shape[-1] else result

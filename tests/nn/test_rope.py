@@ -10,6 +10,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from flexbert.nn import rope as rope_module
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.nn.rope import Rope, RopeConfig, rotate
 from flexbert.nn.rope_scaling import (
@@ -58,6 +59,28 @@ def test_scores_depend_on_distance_alone() -> None:
         return (rotate(q, turn(at([q_position]))) * rotate(k, turn(at([k_position])))).sum(-1)
 
     assert_same(score(3, 10), score(103, 110))
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_tokens_are_turned_alike_few_or_many_at_a_time(
+    interleaved: bool, fraction: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = rope(round(12 * fraction), 100.0, interleaved=interleaved, fraction=fraction)
+    rotation = turn(at([3, 0, 7, 1, 4, 100, 2]))
+    x = torch.randn(7, 2, 12, dtype=torch.float64, requires_grad=True)
+    grad = torch.randn_like(x)
+
+    def turned() -> tuple[torch.Tensor, torch.Tensor]:
+        out = rotate(x, rotation)
+        return out, torch.autograd.grad(out, x, grad)[0]
+
+    at_once = turned()
+    monkeypatch.setattr(rope_module, "TOKENS_AT_A_TIME", 3)
+    for few, all_ in zip(turned(), at_once, strict=True):
+        assert torch.equal(few, all_)
+    assert torch.autograd.gradcheck(lambda y: rotate(y, rotation), x)
+    assert torch.autograd.gradgradcheck(lambda y: rotate(y, rotation), x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
