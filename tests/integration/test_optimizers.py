@@ -47,7 +47,10 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(
         rates = {group["lr"] for group in line["groups"]}
         assert rates == {stage.learning_rate(clock) * factor for factor in (0.5, 1)}
         decays = {group["weight_decay"] for group in line["groups"]}
-        assert decays == {0.0, base * (1 - line["update"] / 12)}
+        expected = base * (1 - line["update"] / 12)
+        # Divided by the group's lr at the schedule's height, which torch's AdamW multiplies by.
+        divisors = (2e-3, 1e-3) if name == "decoupled_adamw" else (1,)
+        assert sorted(decays) == pytest.approx([0, *(expected / d for d in divisors)])
     last = read_records(killed.run_folder, "train")[-1]
     assert last["weight_decay"] == pytest.approx(base / 12)
 
