@@ -113,6 +113,10 @@ class Rope(nn.Module):
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn queries or keys ``[N, H, D]``; computed in at least float32, returned in x's dtype."""
+    if torch.compiler.is_compiling():
+        # torch.compile does all of this by itself, and drops the gradient of a function that calls
+        # itself in its backward (seen with torch 2.11).
+        return _turned(x, *rotation)
     turned: Tensor = _Rotate.apply(x, *rotation)  # type: ignore[no-untyped-call]
     return turned
 
@@ -122,8 +126,7 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-        compiling = torch.compiler.is_compiling()
-        if x.device.type != "cpu" or compiling or len(x) <= TOKENS_AT_A_TIME:
+        if x.device.type != "cpu" or len(x) <= TOKENS_AT_A_TIME:
             return _turned(x, cos, sin, interleaved)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         tensors = (out, x, cos, sin)
