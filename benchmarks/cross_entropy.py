@@ -17,9 +17,9 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measuring import (
+    allocated_at_most,
     median_seconds,
     print_environment,
     print_header,
@@ -48,24 +48,6 @@ def backward(loss: Callable[..., Tensor], leaves: Sequence[Tensor], labels: Tens
     for leaf in leaves:
         leaf.grad = None
     loss(*leaves, labels).backward()
-
-
-def allocated_at_most(run: Callable[[], None], device: torch.device) -> int:
-    """Bytes on top of what is there."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run()
-    assert profiler.profiler is not None
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        highest = max(highest, now)
-    return highest
 
 
 def main(argv: Sequence[str] | None = None) -> int:

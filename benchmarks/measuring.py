@@ -5,11 +5,12 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.packing import cut, web_documents
 from flexbert.nn.ragged import RaggedBatch
@@ -65,19 +66,42 @@ def seconds(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - begin
 
 
+def allocated_at_most(run: Callable[[], object], device: torch.device) -> int:
+    """Bytes on top of what is there, at the worst moment of a run, as torch's allocator says."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    assert profiler.profiler is not None
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    now = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
+
+
+def in_turn(ways: Iterable[Way], round_number: int) -> list[Way]:
+    """The ways in their order, each round beginning with another, so that none always comes after
+    the same one."""
+    names = list(ways)
+    first = round_number % len(names)
+    return names[first:] + names[:first]
+
+
 def median_seconds(
     ways: Mapping[Way, Callable[[], object]], rounds: int, device: torch.device
 ) -> dict[Way, float]:
     """Of each way, in turn in every round, so that the machine's moods meet all of them alike.
 
-    Each round begins with another way, so that none always comes after the same one. A round before
-    is not counted.
+    A round before is not counted.
     """
     times: dict[Way, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
-        names = list(ways)
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in in_turn(ways, number):
             times[name].append(seconds(ways[name], device))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 

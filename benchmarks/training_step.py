@@ -33,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measuring import (
+    in_turn,
     print_environment,
     print_header,
     print_row,
@@ -293,9 +294,7 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
         check_equal_losses(ways, own, documents_of(own, size.cls))
         for number in range(rounds + 1):
             own = next(updates)
-            # Each round begins with another way, so that none always comes after the same one.
-            first = number % len(ways)
-            for name in [*ways][first:] + [*ways][:first]:
+            for name in in_turn(ways, number):
                 measured = measure(ways[name], own, documents_of(own, size.cls), cost, device)
                 if number:  # the first is not counted
                     ways[name].measured.append(measured)

@@ -28,7 +28,8 @@ class Accounting(Callback):
         self.cost = cost
         self.device = device
         self.times = StepTimes(device)
-        self.peak_flops = dist.get_world_size() * peak_flops(run.recipe, device)
+        # Of one process; all have the same kind of device.
+        self.peak_flops = peak_flops(run.recipe, device)
         self._flops = 0.0
         self._before = (0, 0)
 
@@ -53,9 +54,10 @@ class Accounting(Callback):
         tokens, rows = _tokens_and_rows(state)
         new_tokens, new_rows = tokens - self._before[0], rows - self._before[1]
         seconds = self.times.total
+        at_best = seconds * dist.get_world_size() * self.peak_flops
         taken = {
             "tokens_per_second": round(new_tokens / seconds, 1),
-            "mfu": round(self._flops / seconds / self.peak_flops, 4),
+            "mfu": round(self._flops / at_best, 4),
             "time": {part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
             "padding": round(1 - new_tokens / (new_rows * self.run.recipe.data.row_length), 4),
             "peak_memory": self._peak_memory(),

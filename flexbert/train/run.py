@@ -222,7 +222,7 @@ class _Run:
         accounting = Accounting(
             run, model_cost(model, stage.recipe.model), next(model.parameters()).device
         )
-        _say(mfu_text(stage.recipe, accounting.peak_flops / dist.get_world_size()))
+        _say(mfu_text(stage.recipe, accounting.peak_flops))
         _say(compile_as_asked(model, stage.recipe))
         trainer = stage_trainer(
             run,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.measuring import allocated_at_most
 from flexbert.components import load_recipe
 from flexbert.config.schema import Recipe
 from flexbert.data.masking import most_masked
@@ -36,7 +36,7 @@ def planned_memory(recipe: Recipe, processes: int) -> dict[str, int]:
     return memory(recipe, build_model(recipe.model, device="meta"), activations, processes)
 
 
-def allocated_at_most(recipe: Recipe) -> int:
+def allocated_by_a_step(recipe: Recipe) -> int:
     """Bytes on top of the weights in a forward and a backward pass, as torch's allocator says."""
     model = build_model(recipe.model)
     rows = recipe.batch.microbatch_rows
@@ -48,18 +48,13 @@ def allocated_at_most(recipe: Recipe) -> int:
         position_ids=torch.arange(LENGTH).repeat(rows * ROW // LENGTH),
     )
     labels = torch.zeros(num_masked, dtype=torch.int64)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+
+    def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"):
             logits = model.deferred_logits(ragged, torch.arange(num_masked))
         recipe.loss(logits, labels).backward()
-    assert profiler.profiler is not None
-    events = profiler.profiler.kineto_results.events()
-    allocations = [event for event in events if event.name() == "[memory]"]
-    now = highest = 0
-    for event in sorted(allocations, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        highest = max(highest, now)
-    return highest
+
+    return allocated_at_most(step, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp_bf16"])
@@ -73,7 +68,7 @@ def test_forward_and_backward_take_what_the_plan_says(precision: str, rows: int)
         # Only on a CPU does softmax take a copy in float32 first.
         expected += 4 * rows * most_masked(recipe.data.mask_rate, ROW, 1) * recipe.model.vocab_size
     with as_on_a_gpu():
-        allocated = allocated_at_most(recipe)
+        allocated = allocated_by_a_step(recipe)
     assert allocated == pytest.approx(expected, rel=0.1)
 
 
