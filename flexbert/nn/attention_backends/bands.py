@@ -13,12 +13,18 @@ dim, L tokens of a padded head.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import Call
-from flexbert.nn.attention_backends.products import hiding_bias, scaled_product, softmax_gradient
+from flexbert.nn.attention_backends.products import (
+    attention_weights,
+    hiding_bias,
+    scaled_product,
+    softmax_gradient,
+)
 from flexbert.nn.ragged import sequence_ids
 
 # Queries of a block.
@@ -39,7 +45,7 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, tile: int) -> 
     for some, bias in bands.tiles(q.dtype):
         for head, key_head in _head_pairs(q, k):
             its_keys = keys[key_head, some].contiguous()
-            weights = _weights(queries[head, some], its_keys, bias, call.scale)
+            weights = attention_weights(queries[head, some], its_keys, bias, call.scale)
             torch.bmm(weights, values[key_head, some], out=out[head, some])
     return bands.tokens_first(out.flatten(1, 2), 0)
 
@@ -60,7 +66,7 @@ def banded_attention_backward(
             its_queries, its_grads = queries[head, some], grads[head, some]
             its_keys = keys[key_head, some].contiguous()
             its_values = values[key_head, some].contiguous()
-            weights = _weights(its_queries, its_keys, bias, call.scale)
+            weights = attention_weights(its_queries, its_keys, bias, call.scale)
             grad_scores = softmax_gradient(torch.bmm(its_grads, its_values.mT), weights)
             scaled_product(grad_scores, its_keys, call.scale, out=grad_q[head, some])
             part = scaled_product(grad_scores.mT, its_queries, call.scale)
@@ -71,11 +77,6 @@ def banded_attention_backward(
         bands.tokens_first(grad_k.to(k.dtype), bands.reach),
         bands.tokens_first(grad_v.to(v.dtype), bands.reach),
     )
-
-
-def _weights(queries: Tensor, keys: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Attention probabilities ``[B, BLOCK, K]`` of one head."""
-    return torch.baddbmm(bias, queries, keys.mT, alpha=scale).softmax(-1)
 
 
 def _head_pairs(q: Tensor, k: Tensor) -> list[tuple[int, int]]:
@@ -94,10 +95,7 @@ class _Bands:
         self.num_keys = BLOCK + 2 * self.reach
         self.num_blocks = -(-num_tokens // BLOCK)
         self.step = max(1, tile // (BLOCK * self.num_keys))
-        # Padding is a sequence of its own: as queries it sees itself, and stays finite.
-        sequences = sequence_ids(call.cu_seqlens, num_tokens)
-        self.sequences = sequences.new_full((self._padded_length(self.reach),), -1)
-        self.sequences[self.reach : self.reach + num_tokens] = sequences
+        self.cu_seqlens = call.cu_seqlens
 
     def of_queries(self, x: Tensor) -> Tensor:
         """``[N, H, D]`` to ``[H, B, BLOCK, D]``."""
@@ -127,22 +125,38 @@ class _Bands:
 
     def tiles(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """Some blocks at a time, and the bias ``[B, BLOCK, K]`` that all heads' scores have."""
-        device = self.sequences.device
-        queries = self.sequences[self.reach :][: self.num_blocks * BLOCK].view(-1, BLOCK)
-        keys = self.sequences.unfold(0, self.num_keys, BLOCK)
-        own = torch.arange(BLOCK, device=device)
-        around = torch.arange(-self.reach, BLOCK + self.reach, device=device)
-        is_far = (own[:, None] - around).abs() > self.reach
+        cu_seqlens = tuple(self.cu_seqlens.tolist())
+        bias = _bias(cu_seqlens, self.num_tokens, self.reach, dtype)
         for begin in range(0, self.num_blocks, self.step):
             some = slice(begin, begin + self.step)
-            is_other = queries[some, :, None] != keys[some, None, :]
-            yield some, hiding_bias(is_other | is_far, dtype)
+            yield some, bias[some]
 
     def _heads_first(self, x: Tensor, before: int) -> Tensor:
         """``[N, H, D]`` to ``[H, L, D]``: zeros before, and after the last token."""
-        full = x.new_zeros((x.shape[1], self._padded_length(before), x.shape[2]))
-        full[:, before : before + self.num_tokens] = x.transpose(0, 1)
+        full = x.new_empty((x.shape[1], self._padded_length(before), x.shape[2]))
+        after = before + self.num_tokens
+        full[:, :before] = 0
+        full[:, before:after] = x.transpose(0, 1)
+        full[:, after:] = 0
         return full
 
     def _padded_length(self, before: int) -> int:
         return self.num_blocks * BLOCK + 2 * before
+
+
+# Every local layer of a batch has the same, and so have both directions.
+@lru_cache(maxsize=2)
+def _bias(cu_seqlens: tuple[int, ...], num_tokens: int, reach: int, dtype: torch.dtype) -> Tensor:
+    """``[B, BLOCK, K]`` of all blocks; see :func:`hiding_bias`."""
+    num_blocks = -(-num_tokens // BLOCK)
+    # Padding is a sequence of its own: as queries it sees itself, and stays finite.
+    sequences = torch.full((num_blocks * BLOCK + 2 * reach,), -1, dtype=torch.int32)
+    sequences[reach : reach + num_tokens] = sequence_ids(
+        torch.tensor(cu_seqlens, dtype=torch.int32), num_tokens
+    )
+    queries = sequences[reach:][: num_blocks * BLOCK].view(-1, BLOCK, 1)
+    keys = sequences.unfold(0, BLOCK + 2 * reach, BLOCK)[:, None]
+    own = torch.arange(BLOCK)
+    around = torch.arange(-reach, BLOCK + reach)
+    is_far = (own[:, None] - around).abs() > reach
+    return hiding_bias((queries != keys) | is_far, dtype)

@@ -12,12 +12,23 @@ def scaled_product(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None
     return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=scale, out=out)
 
 
+def attention_weights(queries: Tensor, keys: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Probabilities ``[B, Q, K]`` of queries ``[B, Q, D]`` on keys ``[B, K, D]``.
+
+    Args:
+        bias: broadcast to the scores, from which their product starts: see :func:`hiding_bias`.
+    """
+    if bias is None:
+        return scaled_product(queries, keys.mT, scale).softmax(-1)
+    return torch.baddbmm(bias, queries, keys.mT, alpha=scale).softmax(-1)
+
+
 def softmax_gradient(grad_weights: Tensor, weights: Tensor) -> Tensor:
     """The gradient of scores from that of their softmax along the last dimension."""
     return torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
 
 
 def hiding_bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """What takes the scores out that are ``hidden``: adding it is far faster than a masked fill."""
+    """What takes the scores out that are ``hidden``: a masked fill is far slower."""
     shown = torch.zeros((), dtype=dtype, device=hidden.device)
     return torch.where(hidden, shown - torch.inf, shown)
