@@ -42,6 +42,9 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
     if problem is not None:
         raise CompileError(problem)
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
+    # Said, it is part of the key under which compiled code is kept. By default it is not, and a run
+    # on all cores takes code that was made for one (seen with torch 2.11).
+    torch._inductor.config.cpp.threads = torch.get_num_threads()
     classes = modules_by_class(model)
     left_out: dict[str, str] = {}
     if _trial(model, [module for modules in classes.values() for module in modules], autocast):
