@@ -4,8 +4,9 @@ One set of weights in both, one optimizer, one precision, the same documents mas
 our own training batches, from a random corpus of web-like lengths. Ours takes them as they come,
 packed into rows. Transformers takes them padded to the longest of a batch: with the logits of every
 token, or of masked tokens alone (``sparse_prediction``), in random order or bucketed by length. An
-update is forward and backward of all its micro-batches and the optimizer's step; updates of all
-ways go in turn. Before that both compute the loss of one batch in float32, which must agree.
+update is forward and backward of all its micro-batches and the optimizer's step; ways take turns,
+two updates each, of which the second is timed. Before that both compute the loss of one batch in
+float32, which must agree.
 
     python -m benchmarks.training_step [--smoke] [--size 12m|base|large] [--max-length N]
         [--precision amp_bf16|fp32] [--compile] [--padded-batch N] [--rounds N] [--threads N]
@@ -292,12 +293,11 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
         )
         own = next(updates)
         check_equal_losses(ways, own, documents_of(own, size.cls))
-        for number in range(rounds + 1):
+        for number in range(rounds):
             own = next(updates)
             for name in in_turn(ways, number):
                 measured = measure(ways[name], own, documents_of(own, size.cls), cost, device)
-                if number:  # the first is not counted
-                    ways[name].measured.append(measured)
+                ways[name].measured.append(measured)
     peak = matrix_rate(device, torch.bfloat16 if autocast else torch.float32)
     parameters = sum(p.numel() for p in ours.parameters())
     print(
@@ -316,11 +316,12 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
 def measure(
     way: Way, own: list[Part], documents: list[Document], cost: ModelCost, device: torch.device
 ) -> Measured:
-    """One update."""
+    """One update, after one that is not counted: the way before left memory as it had it."""
     lengths = np.array([len(d.input_ids) for d in documents])
     num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
     parts = [to(device, part) for part in way.parts(own, documents)]
     keep_freed_blocks(way.keep_below)
+    way.update(parts, num_masked)
     took = seconds(lambda: way.update(parts, num_masked), device)
     tokens = int(lengths.sum())
     return Measured(

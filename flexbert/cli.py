@@ -47,6 +47,13 @@ def _parser() -> OneLineParser:
         metavar="N",
         help="of one GPU (default 989, an H100's in bfloat16)",
     )
+    plan.add_argument(
+        "--gpu-memory",
+        type=float,
+        default=80.0,
+        metavar="GB",
+        help="of one GPU, for micro-batches that the recipe leaves open (default 80, an H100's)",
+    )
     plan.add_argument("--picture", type=Path, metavar="FILE", help="draw the recipe's curves")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     plan.set_defaults(run=_plan)
@@ -173,12 +180,16 @@ def _plan(arguments: argparse.Namespace) -> int:
     from flexbert.plan.picture import draw_plan
     from flexbert.plan.text import plan_text
 
-    for option in ("processes", "mfu", "peak_tflops"):
+    for option in ("processes", "mfu", "peak_tflops", "gpu_memory"):
         if getattr(arguments, option) <= 0:
             given = getattr(arguments, option)
             raise UserError(f"--{option.replace('_', '-')}: must be positive, got {given:g}")
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
-    hardware = Hardware(mfu=arguments.mfu, peak_tflops=arguments.peak_tflops)
+    hardware = Hardware(
+        mfu=arguments.mfu,
+        peak_tflops=arguments.peak_tflops,
+        gpu_memory=arguments.gpu_memory,
+    )
     planned = make_plan(loaded, arguments.processes, hardware)
     if arguments.picture is not None:
         draw_plan(loaded, arguments.picture)

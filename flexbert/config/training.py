@@ -108,18 +108,19 @@ class BatchConfig:
         size: sequences of ``data.max_length`` tokens in one update, over all processes; so
             ``size * max_length / row_length`` packed rows.
         warmup: smaller batches at the beginning of the stage.
-        microbatch_rows: most packed rows in one forward pass of one process. It changes speed and
-            memory, never the result.
+        microbatch_rows: most packed rows in one forward pass of one process; null takes as many as
+            suit the device. It changes speed and memory, never the result.
     """
 
     size: int
     warmup: BatchWarmupConfig | None = None
-    microbatch_rows: int = 1
+    microbatch_rows: int | None = None
 
     def __post_init__(self) -> None:
         for key in ("size", "microbatch_rows"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ConfigError(key, f"must be positive, got {value}")
         if self.warmup is not None and not self.warmup.sizes(self.size):
             raise ConfigError(
                 "warmup.start", f"must be below size {self.size}, got {self.warmup.start}"
@@ -181,13 +182,14 @@ class EvaluationConfig:
         interval: length of training between two evaluations; one more comes at the end.
         mask_rate: share of tokens masked. Masks are fixed, so losses of different runs compare.
         rows: packed rows to evaluate on, from the start of the split; null means all of it.
-        microbatch_rows: packed rows in one forward pass of one process.
+        microbatch_rows: packed rows in one forward pass of one process; null means as many as in
+            training.
     """
 
     interval: Duration
     mask_rate: float
     rows: int | None = None
-    microbatch_rows: int = 1
+    microbatch_rows: int | None = None
 
     def __post_init__(self) -> None:
         _check_interval("interval", self.interval)

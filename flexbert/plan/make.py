@@ -20,6 +20,7 @@ from flexbert.nn.masked_lm import MaskedLM
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.cost import Hardware, token_cost
 from flexbert.plan.memory import Activations, activations_of, memory
+from flexbert.plan.microbatch import SHARE, fitting_rows
 from flexbert.plan.packing import pack_stage
 from flexbert.recipe.flops import FORMULA
 from flexbert.recipe.stages import Stage, all_stages, changes
@@ -32,7 +33,7 @@ def make_plan(
 
     Args:
         processes: number of processes to plan the rows of a batch for.
-        hardware: what the hours are for.
+        hardware: what hours and micro-batches are for.
 
     Raises:
         UserError: if a corpus is there and cannot be used for its stage, one stage cannot follow
@@ -107,21 +108,25 @@ def _plan_stage(
     assert isinstance(model, MaskedLM), "what a recipe trains"
     with config_errors_under("optimizer"):
         parameter_groups(model, recipe.optimizer)
+    rows = recipe.batch.microbatch_rows or fitting_rows(
+        stage, model, activations, processes, int(hardware.gpu_memory * 1e9)
+    )
     planned = {
         "name": stage.name,
         "tokens": stage.nominal_tokens,
         "steps": stage.nominal_updates,
         "steps_are": "nominal: as if every row were full",
         "lr": recipe.optimizer.lr,
-        **_batches(stage, processes),
+        **_batches(stage, processes, rows),
         "max_length": recipe.data.max_length,
         "row_length": recipe.data.row_length,
         "mask_rate": recipe.data.mask_rate,
         "changes": changes(before, stage) if before else {},
         "layers": _layers(recipe.model),
         **token_cost(recipe, model, train),
-        "microbatch_rows": recipe.batch.microbatch_rows,
-        "memory": memory(recipe, model, activations, processes),
+        "microbatch_rows": rows,
+        "microbatch_rows_are": _whose_rows(recipe, hardware),
+        "memory": memory(recipe, model, activations, processes, rows),
         "corpora": _describe(corpora) if corpora else None,
         "packing_efficiency": None,
         "sources": None,
@@ -131,11 +136,17 @@ def _plan_stage(
     return planned
 
 
-def _batches(stage: Stage, processes: int) -> dict[str, Any]:
+def _whose_rows(recipe: Recipe, hardware: Hardware) -> str:
+    if recipe.batch.microbatch_rows is not None:
+        return "the recipe's"
+    return f"as many as fit, with {SHARE:.0%} of {hardware.gpu_memory:g} GB"
+
+
+def _batches(stage: Stage, processes: int, microbatch_rows: int) -> dict[str, Any]:
     """The global batch, and its share of rows that each process makes."""
     recipe, batches = stage.recipe, stage.batches
     rows = batches.rows(batches.warmup_updates)
-    num_microbatches, size = Share(0, processes, recipe.batch.microbatch_rows).split(rows)
+    num_microbatches, size = Share(0, processes, microbatch_rows).split(rows)
     return {
         "batch_size": recipe.batch.size,
         "batch_tokens": stage.nominal_tokens_per_update,

@@ -62,12 +62,13 @@ def activations_of(recipes: Sequence[Recipe]) -> list[Activations]:
 
 
 def memory(
-    recipe: Recipe, model: MaskedLM, activations: Activations, processes: int
+    recipe: Recipe, model: MaskedLM, activations: Activations, processes: int, rows: int
 ) -> dict[str, int]:
-    """Bytes by part, for a micro-batch of ``batch.microbatch_rows`` rows.
+    """Bytes by part.
 
     Args:
         model: of the recipe, on any device.
+        rows: of a micro-batch.
 
     Returns:
         ``weights`` and ``gradients`` (float32); ``optimizer``, its state; ``moving_average``;
@@ -76,7 +77,6 @@ def memory(
         computed; and ``total``.
     """
     count = sum(parameter.numel() for parameter in model.parameters())
-    rows = recipe.batch.microbatch_rows
     itemsize = BFLOAT16 if recipe.precision == "amp_bf16" else FLOAT32
     decoder = decoder_matrix(model, recipe.model.hidden_size)
     parts = {

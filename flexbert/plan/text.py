@@ -118,7 +118,7 @@ def _memory(stage: Plan) -> list[str]:
     )
     return [
         f"  memory    about {total / 2**30:.1f} GiB a GPU for micro-batches of "
-        f"{stage['microbatch_rows']} rows, uncompiled: {listed}"
+        f"{stage['microbatch_rows']} rows ({stage['microbatch_rows_are']}), uncompiled: {listed}"
     ]
 
 

@@ -6,12 +6,6 @@ import ctypes
 import os
 from pathlib import Path
 
-import torch
-
-from flexbert.config.schema import Recipe
-from flexbert.nn.masked_lm import MaskedLM
-from flexbert.plan.memory import activations_of, memory
-
 # From glibc's malloc.h; the values are C ints.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -26,8 +20,8 @@ FRAGMENTATION = 2
 OTHER_BYTES = 2 << 30
 
 
-def suit_allocator(recipe: Recipe, processes: int) -> None:
-    """Have the C library keep the memory of freed tensors, where there is enough for a recipe.
+def suit_allocator(needed: int, available: int) -> None:
+    """Have the C library keep the memory of freed tensors, where there is enough.
 
     Large blocks come from the system one by one and go back when they are freed, and every page of
     a new one is a fault: filling new memory took four to ten times as long as filling old, and a
@@ -35,14 +29,10 @@ def suit_allocator(recipe: Recipe, processes: int) -> None:
     fragment the heap, which a small model can afford and a large one cannot.
 
     Args:
-        processes: as many share this machine.
+        needed: bytes in use at a time.
+        available: bytes that this process may take of the machine's.
     """
-    (activations,) = activations_of([recipe])
-    with torch.device("meta"):
-        model = MaskedLM(recipe.model)
-    needed = memory(recipe, model, activations, processes)["total"]
-    fits = can_keep(needed, machine_bytes() // processes)
-    keep_freed_blocks(KEEP_ALL if fits else KEEP_SMALL)
+    keep_freed_blocks(KEEP_ALL if can_keep(needed, available) else KEEP_SMALL)
 
 
 def keep_freed_blocks(below: int) -> None:

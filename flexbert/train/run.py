@@ -36,8 +36,8 @@ from flexbert.train.checkpointing import (
     unchanging_contents,
 )
 from flexbert.train.composer_model import compile_as_asked, make_model
-from flexbert.train.cpu_memory import suit_allocator
 from flexbert.train.manifest import write_manifest
+from flexbert.train.microbatch import suit_device
 from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
 from flexbert.train.stage_data import StageData, open_stage_data
 from flexbert.train.stage_run import StageRun
@@ -206,14 +206,14 @@ class _Run:
         """
         stage = self.stages[index]
         data = open_stage_data(stage, corpora, saved)
-        run = _stage_run(stage, contents, data)
+        device = get_device(None)
+        run = _stage_run(stage, contents, data, suit_device(stage, device))
         if saved is None:
             before = self.stages[index - 1] if index else None
             _say(transition_text(stage, before, run.first_step, run.first_tokens))
+        if stage.recipe.batch.microbatch_rows is None:
+            _say(f"micro-batches of at most {run.microbatch_rows} rows, to suit the device")
         position = self._log_order(run, data)
-        device = get_device(None)
-        if device.name == "cpu":
-            suit_allocator(stage.recipe, dist.get_local_world_size())
         torch.manual_seed(self.recipe.seed)
         made, notes = make_model(stage.recipe, fresh=contents is None)
         for note in notes:
@@ -262,7 +262,9 @@ class _Run:
         return DataPosition(data, log.index(stretch, len(data.stream.mixture.parts)))
 
 
-def _stage_run(stage: Stage, contents: Contents | None, data: StageData) -> StageRun:
+def _stage_run(
+    stage: Stage, contents: Contents | None, data: StageData, microbatch_rows: int
+) -> StageRun:
     """The stage within a run that stands at a checkpoint."""
     step = tokens = 0
     if contents is not None:
@@ -272,6 +274,7 @@ def _stage_run(stage: Stage, contents: Contents | None, data: StageData) -> Stag
         stage=stage,
         first_step=step - data.start["update"],
         first_tokens=tokens - data.start["tokens"],
+        microbatch_rows=microbatch_rows,
     )
 
 

@@ -17,11 +17,13 @@ class StageRun:
     """
     Attributes:
         first_step, first_tokens: updates and real tokens of the run before the stage.
+        microbatch_rows: most rows in one forward pass of a process, in training.
     """
 
     stage: Stage
     first_step: int
     first_tokens: int
+    microbatch_rows: int
 
     @property
     def recipe(self) -> Recipe:

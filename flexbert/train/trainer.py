@@ -82,7 +82,7 @@ def stage_trainer(
         max_duration=run.max_duration,
         accumulate_train_batch_on_tokens=True,
         # Batches come in micro-batches; Composer only insists on a number.
-        device_train_microbatch_size=recipe.batch.microbatch_rows,
+        device_train_microbatch_size=run.microbatch_rows,
         # Autocast is the model's own affair: see ComposerMaskedLM.
         precision="fp32",
         callbacks=callbacks,
@@ -112,7 +112,7 @@ def _train_data(run: StageRun, data: StageData) -> DataSpec:
             training_builder(data.stream, data.splits, recipe.data, data.key),
             recipe.data,
             rows_per_update=stage.batches.rows,
-            microbatch_rows=recipe.batch.microbatch_rows,
+            microbatch_rows=run.microbatch_rows,
             mask_rate=stage.mask_rate,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
@@ -125,6 +125,7 @@ def _train_data(run: StageRun, data: StageData) -> DataSpec:
 def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evaluator]:
     """One for each source; their rows are shared out as training shares its tokens."""
     evaluation = run.recipe.evaluation
+    microbatch_rows = evaluation.microbatch_rows or run.microbatch_rows
     # Made in this process: a source more would be so many loader processes more.
     data = replace(run.recipe.data, num_workers=0)
 
@@ -138,7 +139,7 @@ def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evalu
             split,
             data,
             mask_rate=evaluation.mask_rate,
-            microbatch_rows=evaluation.microbatch_rows,
+            microbatch_rows=microbatch_rows,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
             max_rows=None if evaluation.rows is None else max(1, round(evaluation.rows * share)),
@@ -148,7 +149,7 @@ def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evalu
                 label=name,
                 dataloader=_data_spec(loader, data.row_length),
                 eval_interval=due,
-                device_eval_microbatch_size=evaluation.microbatch_rows,
+                device_eval_microbatch_size=microbatch_rows,
             )
         )
     return evaluators

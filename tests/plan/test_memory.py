@@ -33,13 +33,15 @@ def recipe_of(*overrides: str) -> Recipe:
 
 def planned_memory(recipe: Recipe, processes: int) -> dict[str, int]:
     (activations,) = activations_of([recipe])
-    return memory(recipe, build_model(recipe.model, device="meta"), activations, processes)
+    rows = recipe.batch.microbatch_rows or 1
+    return memory(recipe, build_model(recipe.model, device="meta"), activations, processes, rows)
 
 
 def allocated_by_a_step(recipe: Recipe) -> int:
     """Bytes on top of the weights in a forward and a backward pass, as torch's allocator says."""
     model = build_model(recipe.model)
     rows = recipe.batch.microbatch_rows
+    assert rows is not None
     num_masked = rows * most_masked(recipe.data.mask_rate, ROW, 1)
     ragged = RaggedBatch(
         tokens=torch.zeros(rows * ROW, dtype=torch.int64),

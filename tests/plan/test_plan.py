@@ -84,8 +84,24 @@ def test_the_papers_micro_batches_are_about_what_its_gpus_hold(capsys: Output) -
         assert 65e9 < first["memory"]["total"] < 100e9
 
 
+def test_micro_batches_left_open_are_as_large_as_fit(capsys: Output) -> None:
+    left_open = (str(BASE), "batch.microbatch_rows=null", "--processes", "8")
+
+    def first(*options: str) -> tuple[int, float]:
+        planned = plan(capsys, *left_open, *options)["stages"][0]
+        return planned["microbatch_rows"], planned["memory"]["total"]
+
+    rows, total = first()
+    given = plan(capsys, str(BASE), f"batch.microbatch_rows={rows + 1}", "--processes", "8")
+    assert total <= 0.8 * 80e9 < given["stages"][0]["memory"]["total"]
+    assert first("--gpu-memory", "1")[0] == 1
+    # Never more than there are: 576 rows of 8192 tokens, on 8 processes.
+    assert first("--gpu-memory", "1e6")[0] == 72
+
+
 @pytest.mark.parametrize(
-    ("option", "value"), [("--mfu", "0"), ("--peak-tflops", "-1"), ("--processes", "0")]
+    ("option", "value"),
+    [("--mfu", "0"), ("--peak-tflops", "-1"), ("--processes", "0"), ("--gpu-memory", "0")],
 )
 def test_numbers_that_cannot_be_are_refused(capsys: Output, option: str, value: str) -> None:
     assert main(["plan", str(TINY_RECIPE), option, value]) == 2

@@ -15,13 +15,9 @@ GIB = 1 << 30
 # Page faults of filling a block anew, the second time.
 FAULTS = """
 import ctypes, resource, sys
-from flexbert.components import load_recipe
-from flexbert.train import cpu_memory
+from flexbert.train.cpu_memory import suit_allocator
 
-if sys.argv[1] == "small machine":
-    cpu_memory.machine_bytes = lambda: 1 << 30
-recipe = load_recipe(sys.argv[2], [], planning=True).first
-cpu_memory.suit_allocator(recipe, processes=1)
+suit_allocator(needed=1 << 30, available=int(sys.argv[1]))
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
@@ -46,10 +42,9 @@ def test_memory_is_kept_where_a_fragmented_heap_fits() -> None:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library")
-@pytest.mark.parametrize(("machine", "is_kept"), [("this machine", True), ("small machine", False)])
-def test_a_freed_block_is_used_again_or_given_back(machine: str, is_kept: bool) -> None:
-    recipe = "tests/integration/tiny.yaml"
-    command = [sys.executable, "-c", FAULTS, machine, recipe]
+@pytest.mark.parametrize(("available", "is_kept"), [(8 * GIB, True), (2 * GIB, False)])
+def test_a_freed_block_is_used_again_or_given_back(available: int, is_kept: bool) -> None:
+    command = [sys.executable, "-c", FAULTS, str(available)]
     faults = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     pages = (100 << 20) // 4096
     assert faults < pages / 10 if is_kept else faults > pages / 2
