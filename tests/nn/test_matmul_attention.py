@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flexbert.nn.attention_backends import attend, matmul
 from flexbert.nn.attention_backends.backend import Call
+from flexbert.nn.attention_backends.global_plan import MIN_QUERIES
 from flexbert.nn.attention_backends.matmul import matmul_attention, matmul_attention_backward
 from flexbert.nn.attention_backends.reference import dense_attention
 from flexbert.nn.attention_backends.sdpa import sdpa_attention
@@ -102,7 +103,7 @@ def test_scores_are_built_a_tile_at_a_time(window: int | None, lengths: Sequence
     with Memory() as memory:
         matmul_attention(q, k, v, call, None)
         matmul_attention_backward(q, q, k, v, call)
-    tile = max(matmul.TILE, num_heads * matmul.MIN_QUERIES * max(lengths))
+    tile = max(matmul.TILE, num_heads * MIN_QUERIES * max(lengths))
     # Tokens of a tile are padded to whole rows.
     assert memory.largest <= tile
     # Scores, probabilities, their two gradients and one copy, beside inputs, results and sums.

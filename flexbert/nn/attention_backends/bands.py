@@ -25,7 +25,6 @@ from flexbert.nn.attention_backends.products import (
     scaled_product,
     softmax_gradient,
 )
-from flexbert.nn.ragged import sequence_ids
 
 # Queries of a block.
 BLOCK = 64
@@ -126,10 +125,10 @@ class _Bands:
     def tiles(self, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
         """Some blocks at a time, and the bias ``[B, BLOCK, K]`` that all heads' scores have."""
         cu_seqlens = tuple(self.cu_seqlens.tolist())
-        bias = _bias(cu_seqlens, self.num_tokens, self.reach, dtype)
         for begin in range(0, self.num_blocks, self.step):
-            some = slice(begin, begin + self.step)
-            yield some, bias[some]
+            end = min(begin + self.step, self.num_blocks)
+            bias = _bias(cu_seqlens, self.num_tokens, self.reach, begin, end, dtype)
+            yield slice(begin, end), bias
 
     def _heads_first(self, x: Tensor, before: int) -> Tensor:
         """``[N, H, D]`` to ``[H, L, D]``: zeros before, and after the last token."""
@@ -144,17 +143,23 @@ class _Bands:
         return self.num_blocks * BLOCK + 2 * before
 
 
-# Every local layer of a batch has the same, and so have both directions.
-@lru_cache(maxsize=2)
-def _bias(cu_seqlens: tuple[int, ...], num_tokens: int, reach: int, dtype: torch.dtype) -> Tensor:
-    """``[B, BLOCK, K]`` of all blocks; see :func:`hiding_bias`."""
-    num_blocks = -(-num_tokens // BLOCK)
+# Every local layer of a batch has the same ones, and so have both directions. Kept are those of a
+# batch of moderate size; one more than that, and each is made anew when it is needed.
+@lru_cache(maxsize=32)
+def _bias(
+    cu_seqlens: tuple[int, ...],
+    num_tokens: int,
+    reach: int,
+    begin: int,
+    end: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """``[B, BLOCK, K]`` of the blocks from ``begin`` to ``end``; see :func:`hiding_bias`."""
+    positions = torch.arange(begin * BLOCK - reach, end * BLOCK + reach)
+    sequences = torch.bucketize(positions, torch.tensor(cu_seqlens[1:]), right=True)
     # Padding is a sequence of its own: as queries it sees itself, and stays finite.
-    sequences = torch.full((num_blocks * BLOCK + 2 * reach,), -1, dtype=torch.int32)
-    sequences[reach : reach + num_tokens] = sequence_ids(
-        torch.tensor(cu_seqlens, dtype=torch.int32), num_tokens
-    )
-    queries = sequences[reach:][: num_blocks * BLOCK].view(-1, BLOCK, 1)
+    sequences[(positions < 0) | (positions >= num_tokens)] = -1
+    queries = sequences[reach : len(sequences) - reach].view(-1, BLOCK, 1)
     keys = sequences.unfold(0, BLOCK + 2 * reach, BLOCK)[:, None]
     own = torch.arange(BLOCK)
     around = torch.arange(-reach, BLOCK + reach)

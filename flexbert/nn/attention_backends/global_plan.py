@@ -20,9 +20,7 @@ from torch import Tensor
 from flexbert.nn.attention_backends.documents import padded_groups
 from flexbert.nn.attention_backends.products import hiding_bias
 
-# Scores of a tile: the fastest, or within 5 percent of it, in bfloat16 among 2^17 to 2^21.
-TILE = 1 << 19
-# A tile of long documents has more scores than ``TILE`` rather than fewer queries, over which the
+# A tile of long documents has more scores than asked for rather than fewer queries, over which the
 # sums of the keys' gradients are spread: 16, 64 and 256 queries took 23.9, 8.1 and 5.2 s for one
 # document of 8192 tokens (forward and backward, 12 heads of 64, 2 cores).
 MIN_QUERIES = 256
@@ -79,28 +77,32 @@ class GlobalPlan:
     groups: tuple[Group, ...]
 
 
-def global_plan(q: Tensor, k: Tensor, cu_seqlens: Tensor) -> GlobalPlan:
-    """For queries ``[N, H, D]`` and keys ``[N, Hkv, D]``."""
-    return _plan(tuple(cu_seqlens.tolist()), q.shape[1], k.shape[1], q.dtype)
+def global_plan(q: Tensor, k: Tensor, cu_seqlens: Tensor, tile: int) -> GlobalPlan:
+    """For queries ``[N, H, D]`` and keys ``[N, Hkv, D]``.
+
+    Args:
+        tile: so many scores at a time.
+    """
+    return _plan(tuple(cu_seqlens.tolist()), q.shape[1], k.shape[1], q.dtype, tile)
 
 
 # Of the batch at hand, and of the one before it where two take turns.
 @lru_cache(maxsize=2)
 def _plan(
-    cu_seqlens: tuple[int, ...], num_heads: int, num_kv_heads: int, dtype: torch.dtype
+    cu_seqlens: tuple[int, ...], num_heads: int, num_kv_heads: int, dtype: torch.dtype, tile: int
 ) -> GlobalPlan:
     queries, keys = _Vectors(num_heads, num_kv_heads), _Vectors(num_kv_heads, num_kv_heads)
     groups = []
-    for tokens, is_real in _document_rows(cu_seqlens, num_heads):
-        step = max(MIN_QUERIES, TILE // (num_heads * tokens.numel()))
-        tiles = zip(tokens.split(step, dim=1), is_real.split(step, dim=1), strict=True)
+    for tokens, is_real in _document_rows(cu_seqlens, num_heads, tile):
+        step = max(MIN_QUERIES, tile // (num_heads * tokens.numel()))
+        some = zip(tokens.split(step, dim=1), is_real.split(step, dim=1), strict=True)
         bias = None
-        if len(tokens) > 1:
+        if not is_real.all():
             bias = hiding_bias(~is_real, dtype).repeat_interleave(num_kv_heads, 0)[:, None]
         groups.append(
             Group(
                 size=len(tokens) * num_kv_heads,
-                queries=tuple(queries.add(*tile) for tile in tiles),
+                queries=tuple(queries.add(*each) for each in some),
                 keys=keys.add(tokens, is_real),
                 bias=bias,
             )
@@ -108,12 +110,16 @@ def _plan(
     return GlobalPlan(queries.order(), keys.order(), tuple(groups))
 
 
-def _document_rows(cu_seqlens: tuple[int, ...], num_heads: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _document_rows(
+    cu_seqlens: tuple[int, ...], num_heads: int, tile: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens of some documents ``[R, K]``, and which of them are real."""
     for tokens, is_real in padded_groups(torch.tensor(cu_seqlens)):
         length = tokens.shape[1]
-        step = max(1, TILE // (num_heads * length * length))
-        yield from zip(tokens.split(step), is_real.split(step), strict=True)
+        step = max(1, tile // (num_heads * length * length))
+        for some, are_real in zip(tokens.split(step), is_real.split(step), strict=True):
+            longest = int(are_real.sum(1).max())
+            yield some[:, :longest], are_real[:, :longest]
 
 
 class _Vectors:

@@ -23,13 +23,16 @@ from torch import Tensor
 from flexbert.nn.attention_backends.backend import Backend, Call, Limit
 from flexbert.nn.attention_backends.bands import banded_attention, banded_attention_backward
 from flexbert.nn.attention_backends.documents import sees_all
-from flexbert.nn.attention_backends.global_plan import TILE, global_plan
+from flexbert.nn.attention_backends.global_plan import global_plan
 from flexbert.nn.attention_backends.products import (
     attention_weights,
     scaled_product,
     softmax_gradient,
 )
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
+
+# Scores of a tile: the fastest, or within 5 percent of it, in bfloat16 among 2^17 to 2^21.
+TILE = 1 << 19
 
 
 def matmul_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None) -> Tensor:
@@ -38,7 +41,7 @@ def matmul_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor |
         return torch.empty_like(q)
     if not sees_all(call):
         return banded_attention(q, k, v, call, TILE)
-    plan = global_plan(q, k, call.cu_seqlens)
+    plan = global_plan(q, k, call.cu_seqlens, TILE)
     queries, keys, values = plan.queries.gathered(q), plan.keys.gathered(k), plan.keys.gathered(v)
     out = torch.empty_like(queries)
     for group in plan.groups:
@@ -57,7 +60,7 @@ def matmul_attention_backward(
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     if not sees_all(call):
         return banded_attention_backward(grad, q, k, v, call, TILE)
-    plan = global_plan(q, k, call.cu_seqlens)
+    plan = global_plan(q, k, call.cu_seqlens, TILE)
     queries, grads = plan.queries.gathered(q), plan.queries.gathered(grad)
     keys, values = plan.keys.gathered(k), plan.keys.gathered(v)
     # Queries that stand in must add nothing to the gradients of keys and values.
