@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,24 @@ def our_updates(
     )
     for batch in loader:
         yield batch["microbatches"]
+
+
+def representative(updates: Iterable[list[Part]], count: int) -> list[list[Part]]:
+    """As many updates, of micro-batches that are spread evenly over all of them by length.
+
+    Rows hold documents of similar lengths; of a run's many rows in random order, a few may be
+    anything.
+    """
+    updates = list(updates)
+    parts = sorted(itertools.chain(*updates), key=_num_documents)
+    wanted = count * len(updates[0])
+    step = len(parts) // wanted
+    chosen = parts[step // 2 :: step][:wanted]
+    return [chosen[i::count] for i in range(count)]
+
+
+def _num_documents(part: Part) -> int:
+    return int(part["cu_seqlens"].diff().count_nonzero())
 
 
 def documents_of(microbatches: Sequence[Part], cls: int) -> list[Document]:

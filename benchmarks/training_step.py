@@ -5,8 +5,9 @@ our own training batches, from a random corpus of web-like lengths. Ours takes t
 packed into rows. Transformers takes them padded to the longest of a batch: with the logits of every
 token, or of masked tokens alone (``sparse_prediction``), in random order or bucketed by length. An
 update is forward and backward of all its micro-batches and the optimizer's step; ways take turns,
-two updates each, of which the second is timed. Before that both compute the loss of one batch in
-float32, which must agree.
+a micro-batch each to warm up and one update that is timed; tables tell of all updates together, of
+documents whose lengths are those of a large sample. Before that both compute the loss of one batch
+in float32, which must agree.
 
     python -m benchmarks.training_step [--smoke] [--size 12m|base|large] [--max-length N]
         [--precision amp_bf16|fp32] [--compile] [--padded-batch N] [--rounds N] [--threads N]
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -43,7 +44,15 @@ from benchmarks.measuring import (
 )
 from benchmarks.profiles import print_profile
 from benchmarks.random_corpus import make_random_corpus
-from benchmarks.training_batches import Document, Part, by_length, documents_of, our_updates, padded
+from benchmarks.training_batches import (
+    Document,
+    Part,
+    by_length,
+    documents_of,
+    our_updates,
+    padded,
+    representative,
+)
 from flexbert.checkpoint.huggingface.importing import read_folder
 from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.checkpoint.load import filled_model
@@ -64,6 +73,8 @@ MASK_RATE = 0.3
 MEAN_LENGTH = 270
 OPTIMIZER = StableAdamW(lr=1e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
 OURS = "flexbert"
+# So many times as much text is packed as is trained on.
+POOL = 20
 FASTEST_PEER = "transformers, sparse, bucketed"
 # Largest difference of the two losses in float32, relative.
 TOLERANCE = 1e-5
@@ -109,11 +120,12 @@ SMOKE = Size(512, 32, 4, 2, 48, max_length=256, row_length=512, rows=8, padded_b
 
 
 class Measured(NamedTuple):
-    """Of an update: real tokens and their operations a second, and the share of padding."""
+    """Of an update: real tokens, their operations, tokens with padding, and its time."""
 
-    tokens: float
+    tokens: int
     flops: float
-    padding: float
+    padded: int
+    seconds: float
 
 
 @dataclass
@@ -280,10 +292,9 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
     assert isinstance(ours, MaskedLM)
     cost = model_cost(ours, config)
     with tempfile.TemporaryDirectory() as folder:
-        # Many more than are trained on: of few, the last rows stay half empty.
-        tokens = 50_000 if arguments.smoke else (rounds + 20) * size.rows * size.row_length
+        tokens = rounds * POOL * size.rows * size.row_length
         make_random_corpus(Path(folder), size.vocab_size, tokens, MEAN_LENGTH)
-        updates = our_updates(
+        updates_of_all = our_updates(
             Path(folder),
             max_length=size.max_length,
             row_length=size.row_length,
@@ -291,18 +302,20 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
             rows=size.rows,
             microbatch_rows=size.microbatch_rows,
         )
-        own = next(updates)
+        updates = representative(itertools.islice(updates_of_all, rounds * POOL), rounds)
+        own = updates[0]
         check_equal_losses(ways, own, documents_of(own, size.cls))
-        for number in range(rounds):
-            own = next(updates)
+        for number, own in enumerate(updates):
             for name in in_turn(ways, number):
                 measured = measure(ways[name], own, documents_of(own, size.cls), cost, device)
                 ways[name].measured.append(measured)
+    lengths = [len(d.input_ids) for own in updates for d in documents_of(own, size.cls)]
     peak = matrix_rate(device, torch.bfloat16 if autocast else torch.float32)
     parameters = sum(p.numel() for p in ours.parameters())
     print(
         f"{parameters / 1e6:.1f}M parameters, documents of at most {size.max_length} tokens, "
-        f"{size.rows * size.row_length:,} tokens an update; medians of {rounds} updates;\n"
+        f"{np.mean(lengths):.0f} on average;\n"
+        f"{size.rows * size.row_length:,} tokens an update, {rounds} updates;\n"
         f"padded batches of {size.padded_batch} documents; mfu is {FORMULA} of real tokens a "
         f"second over the {peak / 1e12:.3f} TFLOP/s of plain products in {arguments.precision}\n"
     )
@@ -316,33 +329,33 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
 def measure(
     way: Way, own: list[Part], documents: list[Document], cost: ModelCost, device: torch.device
 ) -> Measured:
-    """One update, after one that is not counted: the way before left memory as it had it."""
+    """One update, after one micro-batch that is not timed: another way left memory as it had it."""
     lengths = np.array([len(d.input_ids) for d in documents])
     num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
     parts = [to(device, part) for part in way.parts(own, documents)]
     keep_freed_blocks(way.keep_below)
-    way.update(parts, num_masked)
-    took = seconds(lambda: way.update(parts, num_masked), device)
+    way.update(parts[-1:], num_masked)
     tokens = int(lengths.sum())
     return Measured(
-        tokens=tokens / took,
-        flops=cost.flops(lengths, num_masked / tokens) / took,
-        padding=1 - tokens / sum(part["input_ids"].numel() for part in parts),
+        tokens=tokens,
+        flops=cost.flops(lengths, num_masked / tokens),
+        padded=sum(part["input_ids"].numel() for part in parts),
+        seconds=seconds(lambda: way.update(parts, num_masked), device),
     )
 
 
 def print_ways(ways: dict[str, Way], peak: float) -> None:
     print_header("way", ["real tokens/s", "flexbert is", "padding", "mfu"])
-    speeds = {n: statistics.median(m.tokens for m in way.measured) for n, way in ways.items()}
+    time = {name: sum(m.seconds for m in way.measured) for name, way in ways.items()}
     for name, way in ways.items():
-        mfu = statistics.median(m.flops for m in way.measured) / peak
+        tokens = sum(m.tokens for m in way.measured)
         print_row(
             name,
             [
-                f"{speeds[name]:,.0f}",
-                f"{speeds[OURS] / speeds[name]:.2f} times as fast",
-                f"{statistics.mean(m.padding for m in way.measured):.1%}",
-                f"{mfu:.1%}",
+                f"{tokens / time[name]:,.0f}",
+                f"{time[name] / time[OURS]:.2f} times as fast",
+                f"{1 - tokens / sum(m.padded for m in way.measured):.1%}",
+                f"{sum(m.flops for m in way.measured) / time[name] / peak:.1%}",
             ],
         )
 
