@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -85,11 +86,9 @@ def allocated_at_most(run: Callable[[], object], device: torch.device) -> int:
 
 
 def in_turn(ways: Iterable[Way], round_number: int) -> list[Way]:
-    """The ways in their order, each round beginning with another, so that none always comes after
-    the same one."""
+    """The ways in another order each round, so that none always comes after the same one."""
     names = list(ways)
-    first = round_number % len(names)
-    return names[first:] + names[:first]
+    return random.Random(round_number).sample(names, len(names))
 
 
 def median_seconds(

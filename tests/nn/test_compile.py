@@ -255,6 +255,21 @@ def test_the_trial_draws_no_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_compiled_code_is_kept_by_the_number_of_threads() -> None:
+    """What is in torch's config is in the key under which it keeps code; its default of -1 is not
+    the number."""
+    before = torch.get_num_threads()
+    keys = []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            compile_model(build_model(MODELS["with dropout"]), autocast=True)
+            keys.append(torch._inductor.config.save_config_portable()["cpp.threads"])
+    finally:
+        torch.set_num_threads(before)
+    assert keys == [1, 2]
+
+
 @pytest.mark.slow
 def test_compiled_by_inductor_equals_eager(microbatches: Iterator[dict[str, Any]]) -> None:
     config = small_model(vocab_size=VOCAB_SIZE, num_layers=2)
