@@ -12,7 +12,9 @@ from flexbert.errors import OneLineParser, run_command
 def main() -> int:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("recipe", type=Path, help="a YAML recipe, for instance yamls/base.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="recipe keys to change"
+    )
 
     def command() -> int:
         arguments = parser.parse_args()

@@ -35,7 +35,9 @@ def _parser() -> OneLineParser:
         "plan", allow_abbrev=False, help="check and describe a recipe without training"
     )
     plan.add_argument("recipe", type=Path, help="a YAML recipe")
-    plan.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys to change")
+    plan.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help="recipe keys to change"
+    )
     plan.add_argument("--processes", type=int, default=1, help="plan for so many (default 1)")
     plan.add_argument(
         "--mfu", type=float, default=0.4, help="model FLOPs utilisation to expect (default 0.4)"

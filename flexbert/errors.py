@@ -8,7 +8,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UserError(Exception):
@@ -18,7 +18,29 @@ class UserError(Exception):
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Reports a wrong command line as any other mistake of the user: in one line."""
+    """Takes options before, between and after the other arguments, and reports a wrong command line
+    as any other mistake of the user: in one line.
+    """
+
+    _intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Left to itself, argparse refuses ``plan RECIPE --json key=value``: it has taken the empty
+        # list of overrides before it sees the option. Commands of commands cannot be intermixed,
+        # but each of those can; and argparse calls this method again in doing so.
+        if self._subparsers is not None or self._intermixing:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True
+        try:
+            namespace, unknown = self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
+        if unknown and unknown[0].startswith("-"):
+            options = [name for name in self._option_string_actions if name.startswith("--")]
+            self.error(f"unknown option {unknown[0]}; {did_you_mean(unknown[0], options)}")
+        if unknown:
+            self.error(f"too many arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")

@@ -72,6 +72,16 @@ def test_plan_counts_the_steps_that_a_run_takes(capsys: Output, tiny: Overrides)
     assert 0.97 < stage["packing_efficiency"] <= 1
 
 
+def test_options_may_stand_anywhere(capsys: Output) -> None:
+    recipe, seed, rows = str(REPOSITORY / "yamls" / "base.yaml"), "seed=3", "evaluation.rows=64"
+    plans = [
+        plan_json(capsys, recipe, seed, rows, "--processes", "8"),
+        plan_json(capsys, recipe, seed, "--processes", "8", rows),
+        plan_json(capsys, "--processes", "8", recipe, seed, rows),
+    ]
+    assert plans[1:] == plans[:1] * 2
+
+
 def test_plan_shows_the_rows_that_processes_would_waste(capsys: Output, tiny: Overrides) -> None:
     arguments = [str(TINY_RECIPE), *tiny(), "--processes", "2"]
     (stage,) = plan_json(capsys, *arguments)["stages"]
@@ -245,6 +255,10 @@ def test_planning_imports_neither_composer_nor_transformers() -> None:
         (["seen", "corpus", "x", "--run", "run"], "argument document: invalid int value: 'x'"),
         (["seen", "corpus", "3"], "the following arguments are required: --run"),
         (["rows", "run"], "the following arguments are required: step"),
+        (["seen", "corpus", "3", "4", "--run", "run"], "too many arguments: 4"),
+        (["plan", "r.yaml", "--proceses", "8"], "unknown option --proceses; did you mean '--proc"),
+        (["plan", "--processes", "8"], "the following arguments are required: recipe (see"),
+        (["plan", "r.yaml", "--processes"], "argument --processes: expected one argument"),
         (["pan"], "invalid choice: 'pan'"),
     ],
 )

@@ -66,7 +66,11 @@ class _Decoder:
     def _optional(self, tp: Any, node: Any, path: tuple[str, ...]) -> Any:
         options = [option for option in get_args(tp) if option is not type(None)]
         assert len(options) == 1, f"only X | None is a union a recipe can hold, not {tp}"
-        return None if node is None else self.value(options[0], node, path)
+        if node is None:
+            return None
+        if options[0] in _SCALARS:
+            return _scalar(options[0], node, path, or_null=True)
+        return self.value(options[0], node, path)
 
     def _tuple(self, tp: Any, node: Any, path: tuple[str, ...]) -> tuple[Any, ...]:
         items = get_args(tp)
@@ -142,7 +146,22 @@ class _Decoder:
             return cls(**values)
 
 
-def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+# bool is an int to Python, and never one to the writer of a recipe.
+_SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda v: isinstance(v, bool)),
+    int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
+    # Compared, not converted: an integer may be too large for a float.
+    float: (
+        "a finite number",
+        lambda v: (
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= sys.float_info.max
+        ),
+    ),
+    str: ("a string", lambda v: isinstance(v, str)),
+}
+
+
+def _scalar(tp: Any, node: Any, path: tuple[str, ...], *, or_null: bool = False) -> Any:
     where = _dotted(path)
     if hasattr(tp, "parse"):
         try:
@@ -153,24 +172,10 @@ def _scalar(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
         if not isinstance(node, str) or not node:
             raise ConfigError(where, f"expected a path, got {_show(node)}")
         return Path(node).expanduser()
-    # bool is an int to Python, and never one to the writer of a recipe.
-    wanted: dict[Any, tuple[str, Callable[[Any], bool]]] = {
-        bool: ("true or false", lambda v: isinstance(v, bool)),
-        int: ("an integer", lambda v: isinstance(v, int) and not isinstance(v, bool)),
-        # Compared, not converted: an integer may be too large for a float.
-        float: (
-            "a finite number",
-            lambda v: (
-                isinstance(v, int | float)
-                and not isinstance(v, bool)
-                and abs(v) <= sys.float_info.max
-            ),
-        ),
-        str: ("a string", lambda v: isinstance(v, str)),
-    }
-    description, accepts = wanted[tp]
+    description, accepts = _SCALARS[tp]
     if not accepts(node):
-        raise ConfigError(where, f"expected {description}, got {_show(node)}")
+        wanted = f"{description} or null" if or_null else description
+        raise ConfigError(where, f"expected {wanted}, got {_show(node)}")
     if tp is int and abs(node) >= 2**63:
         raise ConfigError(where, "is an integer beyond 2^63")
     return tp(node)
