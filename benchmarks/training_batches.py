@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.data import DataConfig
+from flexbert.config.training import IGNORE
 from flexbert.data.corpora import Corpora
 from flexbert.data.loader import train_loader
 from flexbert.data.order import GlobalOrderConfig
 from flexbert.data.rows import training_builder
 from flexbert.data.stream import StreamKey, training_stream
-from flexbert.nn.loss import IGNORE
 
 Part = dict[str, Any]
 

@@ -58,10 +58,11 @@ from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
 from flexbert.config.model import ModelConfig
+from flexbert.config.training import IGNORE
 from flexbert.errors import UserError, run_command
 from flexbert.nn.compilation import compile_model
 from flexbert.nn.cost import model_cost
-from flexbert.nn.loss import IGNORE, CrossEntropyConfig
+from flexbert.nn.loss import CrossEntropyConfig
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 from flexbert.optim.stable_adamw import StableAdamW

@@ -32,12 +32,16 @@ class ScheduleConfig(Component, ABC, family="schedule"):
         """The fraction of the base value, in [0, 1], for the update that starts at ``clock``."""
 
 
+# The label of what is not to be predicted, as torch and transformers have it.
+IGNORE = -100
+
+
 class LossConfig(Component, ABC, family="loss"):
     @abstractmethod
     def __call__(self, logits: DeferredLogits, labels: Tensor) -> Tensor:
         """The mean over masked tokens of ``logits [M, V]`` against ``labels [M]``.
 
-        ``logits.computed()`` are all of them at once.
+        A label may be ``IGNORE``. ``logits.computed()`` are all of them at once.
         """
 
     def working_bytes(self, count: int, vocab_size: int, width: int, itemsize: int) -> int:

@@ -21,9 +21,9 @@ import numpy as np
 from numba import njit
 
 from flexbert.config.data import MaskSplit
+from flexbert.config.training import IGNORE
 from flexbert.data.corpus_format import CorpusMeta
 
-IGNORED = -100  # the label that losses leave out
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
 _FACTOR_2 = np.uint64(0x94D049BB133111EB)
@@ -53,7 +53,7 @@ class MaskedTokens:
 
     Attributes:
         positions: int64, flat; padding points at position 0.
-        labels: int64, the original ids; padding is ``IGNORED``.
+        labels: int64, the original ids; padding is ``IGNORE``.
         count: how many there are without padding.
     """
 
@@ -99,7 +99,7 @@ class Masker:
             rate: share to select this time; all of the masker's unless told.
         """
         positions = np.zeros(capacity, np.int64)
-        labels = np.full(capacity, IGNORED, np.int64)
+        labels = np.full(capacity, IGNORE, np.int64)
         count = _mask(
             input_ids,
             spans.begins,

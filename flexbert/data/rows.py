@@ -102,8 +102,8 @@ class MicrobatchBuilder:
         Returns:
             ``input_ids [N]`` and ``position_ids [N]`` (int64); ``cu_seqlens [S+1]`` (int32, unused
             segments are empty ones at the end) and ``max_seqlen``; ``masked_positions [M]`` and
-            ``labels [M]`` (int64, padded with 0 and -100); ``num_tokens``, padding left out, and
-            ``num_masked``.
+            ``labels [M]`` (int64, padded with 0 and ``IGNORE``); ``num_tokens``, without padding,
+            and ``num_masked``.
 
         Raises:
             CorpusError: if a document has an id that the tokenizer cannot produce.

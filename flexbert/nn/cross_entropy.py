@@ -21,9 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from flexbert.config.training import IGNORE
 from flexbert.nn.logits import DeferredLogits
-
-IGNORE = -100
 
 # Logits at hand at once, by device: a group, for the matrix products, in their dtype; and a pass
 # over some of its rows in float32, which on a CPU stays in cache. With smaller groups the gradient

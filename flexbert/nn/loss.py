@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from flexbert.config.registry import register
-from flexbert.config.training import LossConfig
+from flexbert.config.training import IGNORE, LossConfig
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_probability
-from flexbert.nn.cross_entropy import IGNORE, summed_cross_entropy, working_bytes
+from flexbert.nn.cross_entropy import summed_cross_entropy, working_bytes
 from flexbert.nn.logits import DeferredLogits
 
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexbert.config.data import MaskSplit
+from flexbert.config.training import IGNORE
 from flexbert.data.corpus_format import CorpusMeta
-from flexbert.data.masking import IGNORED, MaskedTokens, Masker, Spans, span_keys
+from flexbert.data.masking import MaskedTokens, Masker, Spans, span_keys
 from tests.data.corpora import FIRST_ORDINARY, RESERVED, SPECIAL
 
 VOCAB_SIZE = 50
@@ -125,7 +126,7 @@ def test_masking_equals_the_reference(
     assert result.positions[: result.count].tolist() == positions
     assert result.labels[: result.count].tolist() == labels
     assert not result.positions[result.count :].any()
-    assert (result.labels[result.count :] == IGNORED).all()
+    assert (result.labels[result.count :] == IGNORE).all()
 
 
 def test_span_keys_equal_the_reference() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from flexbert.config.data import DataConfig, MaskSplit
+from flexbert.config.training import IGNORE
 from flexbert.data.corpus import Corpus, Split
 from flexbert.data.corpus_format import CorpusError
-from flexbert.data.masking import IGNORED, Masker
+from flexbert.data.masking import Masker
 from flexbert.data.rows import Microbatch, MicrobatchBuilder, PieceSpans
 from flexbert.data.rows import training_builder as training_builder_of
 from flexbert.data.stream import (
@@ -124,7 +125,7 @@ def test_labels_are_the_original_ids_of_ordinary_tokens_only(
     assert len(labels) == len(positions) == 12 * (int(0.3 * small_config.row_length) + 1)
     assert (labels[:count] >= FIRST_ORDINARY).all()
     assert (np.diff(positions[:count]) > 0).all()
-    assert (labels[count:] == IGNORED).all()
+    assert (labels[count:] == IGNORE).all()
     assert not positions[count:].any()
     num_ordinary = (original_ids(microbatch) >= FIRST_ORDINARY).sum()
     assert count == pytest.approx(0.3 * num_ordinary, abs=12)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from flexbert.config.training import IGNORE
 from flexbert.nn import cross_entropy
-from flexbert.nn.cross_entropy import IGNORE, token_scores
+from flexbert.nn.cross_entropy import token_scores
 from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.loss import CrossEntropyConfig
 

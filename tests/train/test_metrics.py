@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flexbert.nn.cross_entropy import IGNORE, token_scores
+from flexbert.config.training import IGNORE
+from flexbert.nn.cross_entropy import token_scores
 from flexbert.nn.logits import DeferredLogits
 from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
 

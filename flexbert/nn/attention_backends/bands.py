@@ -26,7 +26,9 @@ from flexbert.nn.attention_backends.products import (
     softmax_gradient,
 )
 
-# Queries of a block.
+# Queries of a block. More of them see more keys in vain, fewer copy more keys and multiply smaller
+# matrices. Of 32 to 256 the fastest for windows of 128 and 256 (66 ms against 68, 76 and 104; 8,192
+# tokens, 4 heads, one core), and 5 percent behind 32 for windows of 64.
 BLOCK = 64
 
 
