@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     vocab_size = arguments.vocab_size or (50_368 if on_gpu else 32_768)
     rows, rounds = ((16,), 1) if arguments.smoke else (ROWS, arguments.rounds)
     print(f"{width} features, {vocab_size:,} logits; in brackets: how many times torch's\n")
-    print_header("rows", [f"{OURS}, ms", f"{PEER}, ms", f"{OURS}, MiB", f"{PEER}, MiB"])
+    print_header("masked tokens", [f"{OURS}, ms", f"{PEER}, ms", f"{OURS}, MiB", f"{PEER}, MiB"])
     for count in rows:
         shapes = (count, width), (vocab_size, width), (vocab_size,)
         leaves = [(torch.randn(s, device=device) * 0.05).requires_grad_() for s in shapes]

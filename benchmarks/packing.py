@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from flexbert.data.corpus import Corpus
 from flexbert.data.packing import enough_segments, pack
 from flexbert.data.pieces import Cut, Pieces
+from flexbert.errors import run_command
 
 WINDOW = 16_384
 SHAPES = ((1024, 1024), (8192, 1024), (8192, 8192), (16_384, 1024), (16_384, 8192))
@@ -53,19 +55,24 @@ def report(name: str, pieces: np.ndarray, row_length: int, max_length: int) -> N
     )
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("corpus", type=Path, nargs="?")
     arguments = parser.parse_args()
+    return run_command(lambda: measure(arguments.corpus))
+
+
+def measure(corpus: Path | None) -> int:
     for row_length, max_length in SHAPES:
         for mean in (300, 1000):
             pieces = cut(web_documents(mean, 2 * WINDOW), max_length)
             report(f"web, mean {mean}", pieces, row_length, max_length)
-        if arguments.corpus:
-            numbered = Pieces(Corpus.open(arguments.corpus).split("train"), Cut(max_length))
+        if corpus:
+            numbered = Pieces(Corpus.open(corpus).split("train"), Cut(max_length))
             pieces = numbered.lengths(np.random.default_rng(2).permutation(len(numbered)))
             report("corpus", pieces, row_length, max_length)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import gc
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def _parser() -> OneLineParser:
         "--gpu-memory",
         type=float,
         default=80.0,
-        metavar="GB",
+        metavar="GIB",
         help="of one GPU, for micro-batches that the recipe leaves open (default 80, an H100's)",
     )
     plan.add_argument("--picture", type=Path, metavar="FILE", help="draw the recipe's curves")
@@ -182,10 +183,12 @@ def _plan(arguments: argparse.Namespace) -> int:
     from flexbert.plan.picture import draw_plan
     from flexbert.plan.text import plan_text
 
-    for option in ("processes", "mfu", "peak_tflops", "gpu_memory"):
-        if getattr(arguments, option) <= 0:
-            given = getattr(arguments, option)
-            raise UserError(f"--{option.replace('_', '-')}: must be positive, got {given:g}")
+    limits = {"processes": math.inf, "mfu": 1, "peak_tflops": math.inf, "gpu_memory": math.inf}
+    for option, most in limits.items():
+        given = getattr(arguments, option)
+        if not (0 < given <= most and math.isfinite(given)):
+            wanted = "positive and finite" if most == math.inf else f"above 0 and at most {most}"
+            raise UserError(f"--{option.replace('_', '-')}: must be {wanted}, got {given:g}")
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
     hardware = Hardware(
         mfu=arguments.mfu,

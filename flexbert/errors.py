@@ -87,7 +87,8 @@ def user_errors_at(key: str) -> Iterator[None]:
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """``did you mean X? (known: ...)`` for a message about an unknown name."""
     names = sorted(known)
-    nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    begun = [name for name in names if given and name.startswith(given)]
+    nearest = begun or difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     listed = f"known: {', '.join(names) or 'none'}"
     return f"did you mean {nearest[0]!r}? ({listed})" if nearest else listed
 

@@ -116,7 +116,8 @@ def _draw_speed(axes: Axes, records: Sequence[Record]) -> None:
     utilisation = axes.twinx()
     tokens, mfu = _series(records, "train", "mfu")
     utilisation.plot(tokens, mfu, color=QUIET, linestyle=":", linewidth=1.5)
-    utilisation.set_ylim(0, 1)
+    # Above 1 only where the peak it is held against was measured too low.
+    utilisation.set_ylim(0, max([1.0, *mfu]))
     utilisation.yaxis.set_major_formatter(lambda value, position: f"{value:.0%}")
     utilisation.grid(False)
 

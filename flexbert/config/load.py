@@ -135,7 +135,8 @@ def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
     for pair in overrides:
         key, equals, text = pair.partition("=")
         if not equals or not all(key.split(".")):
-            raise UserError(f"{pair!r}: expected an override of the form key.path=value")
+            misplaced = "; the recipe comes first" if Path(pair).suffix == ".yaml" else ""
+            raise UserError(f"{pair!r}: expected an override of the form key.path=value{misplaced}")
         try:
             value = _plain(OmegaConf.from_dotlist([f"value={text}"]))["value"]
         except (OmegaConfBaseException, yaml.YAMLError) as error:
@@ -206,6 +207,9 @@ def complete_layers(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))) or "none"
+        raise UserError(f"{path}: expected a recipe, this is a folder; recipes in it: {inside}")
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else Path(".")
         nearby = did_you_mean(path.name, (p.name for p in folder.glob("*.yaml")))

@@ -33,6 +33,11 @@ class ProfilerConfig:
     memory: bool = False
     stacks: bool = False
 
+    @property
+    def before(self) -> int:
+        """Updates before the first that is recorded."""
+        return self.skip + self.wait + self.warmup
+
     def __post_init__(self) -> None:
         for key, least in (("skip", 0), ("wait", 0), ("warmup", 0), ("record", 1), ("cycles", 0)):
             if getattr(self, key) < least:

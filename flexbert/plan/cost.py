@@ -24,12 +24,17 @@ class Hardware:
     Attributes:
         mfu: share of the peak that a run reaches (model FLOPs utilisation).
         peak_tflops: of one GPU; 989 is an H100's or H200's in dense bfloat16.
-        gpu_memory: of one GPU, in GB of 1e9 bytes; 80 is an H100's.
+        gpu_memory: of one GPU, in GiB; 80 is an H100's.
     """
 
     mfu: float = 0.4
     peak_tflops: float = 989.0
     gpu_memory: float = 80.0
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Memory of one GPU."""
+        return int(self.gpu_memory * 2**30)
 
     def hours(self, flops: float) -> float:
         """GPU-hours of so many floating-point operations."""

@@ -20,7 +20,7 @@ from flexbert.nn.masked_lm import MaskedLM
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.cost import Hardware, token_cost
 from flexbert.plan.memory import Activations, activations_of, memory
-from flexbert.plan.microbatch import SHARE, fitting_rows
+from flexbert.plan.microbatch import SHARE, fitting_rows, largest_microbatch
 from flexbert.plan.packing import pack_stage
 from flexbert.recipe.flops import FORMULA
 from flexbert.recipe.stages import Stage, all_stages, changes
@@ -108,9 +108,9 @@ def _plan_stage(
     assert isinstance(model, MaskedLM), "what a recipe trains"
     with config_errors_under("optimizer"):
         parameter_groups(model, recipe.optimizer)
-    rows = recipe.batch.microbatch_rows or fitting_rows(
-        stage, model, activations, processes, int(hardware.gpu_memory * 1e9)
-    )
+    fitting = fitting_rows(stage, model, activations, processes, hardware.gpu_bytes)
+    rows = recipe.batch.microbatch_rows or fitting
+    largest = largest_microbatch(stage, processes, rows)
     planned = {
         "name": stage.name,
         "tokens": stage.nominal_tokens,
@@ -124,9 +124,10 @@ def _plan_stage(
         "changes": changes(before, stage) if before else {},
         "layers": _layers(recipe.model),
         **token_cost(recipe, model, train),
-        "microbatch_rows": rows,
+        "microbatch_rows": largest,
         "microbatch_rows_are": _whose_rows(recipe, hardware),
-        "memory": memory(recipe, model, activations, processes, rows),
+        "fitting_rows": fitting,
+        "memory": memory(recipe, model, activations, processes, largest),
         "corpora": _describe(corpora) if corpora else None,
         "packing_efficiency": None,
         "sources": None,
@@ -139,7 +140,7 @@ def _plan_stage(
 def _whose_rows(recipe: Recipe, hardware: Hardware) -> str:
     if recipe.batch.microbatch_rows is not None:
         return "the recipe's"
-    return f"as many as fit, with {SHARE:.0%} of {hardware.gpu_memory:g} GB"
+    return f"as many as suit {SHARE:.0%} of {hardware.gpu_memory:g} GiB"
 
 
 def _batches(stage: Stage, processes: int, microbatch_rows: int) -> dict[str, Any]:

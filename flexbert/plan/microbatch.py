@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from flexbert.data.loader import Share
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.memory import Activations, memory
 from flexbert.recipe.stages import Stage
@@ -14,19 +15,39 @@ SHARE = 0.8
 
 
 def fitting_rows(
-    stage: Stage, model: MaskedLM, activations: Activations, processes: int, device_bytes: int
+    stage: Stage,
+    model: MaskedLM,
+    activations: Activations,
+    processes: int,
+    device_bytes: int,
+    most: int | None = None,
 ) -> int:
-    """As many rows as a process makes of the stage's largest batch, or as fit; at least one.
+    """As many rows as fit, or up to half as many where that leaves fewer rows idle; at least one.
 
     Args:
         model: of the stage's recipe, on any device.
         processes: that share a batch.
         device_bytes: memory of one process's device.
+        most: no more than so many, if more fit.
     """
 
     def needed(rows: int) -> int:
         return memory(stage.recipe, model, activations, processes, rows)["total"]
 
-    batches = stage.batches
-    most = -(-batches.rows(batches.warmup_updates) // processes)
-    return max(1, bisect_right(range(1, most + 1), SHARE * device_bytes, key=needed))
+    def computed(rows: int) -> int:
+        num_microbatches, size = Share(0, processes, rows).split(_largest_batch(stage))
+        return num_microbatches * size
+
+    limit = largest_microbatch(stage, processes, most)
+    fits = max(1, bisect_right(range(1, limit + 1), SHARE * device_bytes, key=needed))
+    return min(range(fits, fits // 2, -1), key=computed)
+
+
+def largest_microbatch(stage: Stage, processes: int, rows: int | None) -> int:
+    """Rows of the largest micro-batch that there is when so many are allowed."""
+    share, _ = Share(0, processes, 1).split(_largest_batch(stage))
+    return share if rows is None else min(rows, share)
+
+
+def _largest_batch(stage: Stage) -> int:
+    return stage.batches.rows(stage.batches.warmup_updates)

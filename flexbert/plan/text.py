@@ -14,7 +14,8 @@ def plan_text(plan: Plan) -> str:
     for stage in plan["stages"]:
         corpora = _corpora(stage["corpora"])
         # Said once where stages share their corpora.
-        sections.append(_stage(stage) if corpora in told else f"{corpora}\n\n{_stage(stage)}")
+        text = _stage(stage, plan["hardware"])
+        sections.append(text if corpora in told else f"{corpora}\n\n{text}")
         told.add(corpora)
     sections.append(_sum(plan))
     if plan["begins_from"] and not plan["beginning_checked"]:
@@ -30,7 +31,7 @@ def _sum(plan: Plan) -> str:
     hardware = plan["hardware"]
     return (
         f"in all      {plan['tokens']:,} tokens in {plan['steps']:,} updates\n"
-        f"            {plan['gpu_hours']:,.0f} GPU-hours at an MFU of {hardware['mfu']:.0%} of "
+        f"            {_hours(plan['gpu_hours'])} GPU-hours at an MFU of {hardware['mfu']:.0%} of "
         f"{hardware['peak_tflops']:g} TFLOP/s"
     )
 
@@ -80,7 +81,7 @@ def _corpora(corpora: Plan | None) -> str:
     return "\n".join(lines)
 
 
-def _stage(stage: Plan) -> str:
+def _stage(stage: Plan, hardware: Plan) -> str:
     lines = [
         f"stage {stage['name']}",
         f"  length    {stage['tokens']:,} tokens in {stage['steps']:,} updates "
@@ -89,10 +90,9 @@ def _stage(stage: Plan) -> str:
         f"{stage['rows_per_batch']:,} rows of {stage['row_length']:,}, "
         f"{stage['batch_tokens']:,} tokens",
         *_warmup(stage["batch_warmup"]),
-        f"  processes {stage['processes']}: {stage['microbatches']} micro-batches of "
-        f"{stage['rows_per_microbatch']} rows each, {stage['idle_rows']:.1%} of the rows idle",
-        *_memory(stage),
-        f"  hours     {stage['gpu_hours']:,.0f} on GPUs, together",
+        *_processes(stage),
+        *_memory(stage, hardware),
+        f"  hours     {_hours(stage['gpu_hours'])} on GPUs, together",
         f"  lr        {stage['lr']:g} at most",
         f"  masked    {stage['mask_rate']:.0%}",
     ]
@@ -110,16 +110,40 @@ def _stage(stage: Plan) -> str:
     return "\n".join(lines)
 
 
-def _memory(stage: Plan) -> list[str]:
+def _processes(stage: Plan) -> list[str]:
+    microbatches = _count(stage["microbatches"], "micro-batch", "es")
+    size = _count(stage["rows_per_microbatch"], "row")
+    return [
+        f"  processes {stage['processes']}: {microbatches} of {size} each, "
+        f"{stage['idle_rows']:.1%} of the rows idle"
+    ]
+
+
+def _memory(stage: Plan, hardware: Plan) -> list[str]:
     parts = {name: size for name, size in stage["memory"].items() if size}
     total = parts.pop("total")
     listed = ", ".join(
         f"{name.replace('_', ' ')} {size / 2**30:.2f}" for name, size in parts.items()
     )
-    return [
+    lines = [
         f"  memory    about {total / 2**30:.1f} GiB a GPU for micro-batches of "
-        f"{stage['microbatch_rows']} rows ({stage['microbatch_rows_are']}), uncompiled: {listed}"
+        f"{_count(stage['microbatch_rows'], 'row')} ({stage['microbatch_rows_are']}), uncompiled: "
+        f"{listed}"
     ]
+    if total > hardware["gpu_memory"] * 2**30:
+        fitting = stage["fitting_rows"]
+        smaller = f"; {fitting} would" if fitting < stage["microbatch_rows"] else ""
+        gpu = f"a GPU of {hardware['gpu_memory']:g} GiB"
+        lines.append(f"            more than {gpu} has{smaller}")
+    return lines
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.1f}" if hours >= 0.1 else "under 0.1"
+
+
+def _count(number: int, thing: str, ending: str = "s") -> str:
+    return f"{number:,} {thing}{ending if number != 1 else ''}"
 
 
 def _warmup(sizes: list[Plan]) -> list[str]:

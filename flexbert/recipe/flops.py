@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FORMULA = (
-    "6 x encoder matrices + 6 x decoder matrices x mask rate "
+    "6 x encoder matrices + 6 x head matrices x mask rate "
     "+ 12 x heads' total size x mean keys attended, summed over layers (forward and backward)"
 )
 

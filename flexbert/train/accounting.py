@@ -45,19 +45,22 @@ class Accounting(Callback):
         """For the record of the updates since the last call.
 
         Returns:
-            ``tokens_per_second``, real ones of all processes; ``mfu``, model FLOPs utilisation;
-            ``time``, the share of each of :data:`~flexbert.train.step_times.PARTS`;
-            ``padding``, the share of row space without tokens; ``peak_memory``, bytes: on a GPU the
-            most that tensors took since the last record, else the most the process ever held.
+            ``tokens_per_second``, real ones of all processes; ``tflops``, 10^12 floating-point
+            operations a second of one process; ``mfu``, those over its device's peak (model FLOPs
+            utilisation); ``time``, the share of each of
+            :data:`~flexbert.train.step_times.PARTS`; ``padding``, the share of row space without
+            tokens; ``peak_memory``, bytes: on a GPU the most that tensors took since the last
+            record, else the most the process ever held.
             ``time`` and ``peak_memory`` are this process's.
         """
         tokens, rows = _tokens_and_rows(state)
         new_tokens, new_rows = tokens - self._before[0], rows - self._before[1]
         seconds = self.times.total
-        at_best = seconds * dist.get_world_size() * self.peak_flops
+        flops = self._flops / seconds / dist.get_world_size()
         taken = {
             "tokens_per_second": round(new_tokens / seconds, 1),
-            "mfu": round(self._flops / at_best, 4),
+            "tflops": float(f"{flops / 1e12:.4g}"),
+            "mfu": round(flops / self.peak_flops, 4),
             "time": {part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
             "padding": round(1 - new_tokens / (new_rows * self.run.recipe.data.row_length), 4),
             "peak_memory": self._peak_memory(),
@@ -90,7 +93,7 @@ def mfu_text(recipe: Recipe, peak: float) -> str:
         else f"measured in products of {str(product_dtype(recipe)).removeprefix('torch.')} matrices"
     )
     return (
-        f"mfu: floating-point operations a second ({FORMULA}) "
+        f"mfu: real tokens a second x operations a token ({FORMULA}) "
         f"over {peak / 1e12:.4g} TFLOP/s a process, {source}"
     )
 

@@ -8,7 +8,7 @@ from composer.utils import dist
 
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.memory import activations_of, memory
-from flexbert.plan.microbatch import fitting_rows
+from flexbert.plan.microbatch import fitting_rows, largest_microbatch
 from flexbert.recipe.stages import Stage
 from flexbert.train.cpu_memory import machine_bytes, suit_allocator
 
@@ -33,12 +33,12 @@ def suit_device(stage: Stage, device: Device) -> int:
     processes = dist.get_world_size()
     available = _cpu_bytes() if on_cpu else _gpu_bytes()
     if rows is None:
-        rows = fitting_rows(stage, model, activations, processes, available)
-        if on_cpu:
-            rows = min(rows, max(1, CPU_TOKENS // recipe.data.row_length))
+        most = max(1, CPU_TOKENS // recipe.data.row_length) if on_cpu else None
+        rows = fitting_rows(stage, model, activations, processes, available, most)
         rows = _least(rows, device)
     if on_cpu:
-        needed = memory(recipe, model, activations, processes, rows)["total"]
+        largest = largest_microbatch(stage, processes, rows)
+        needed = memory(recipe, model, activations, processes, largest)["total"]
         suit_allocator(needed, available)
     return rows
 

@@ -223,6 +223,12 @@ class _Run:
             run, model_cost(model, stage.recipe.model), next(model.parameters()).device
         )
         _say(mfu_text(stage.recipe, accounting.peak_flops))
+        tracing = stage.recipe.logging.profiler
+        if tracing and stage.nominal_updates <= tracing.before:
+            _say(
+                f"warning: logging.profiler records nothing: {tracing.before} updates come before "
+                f"the first that it records, and the stage has about {stage.nominal_updates}"
+            )
         _say(compile_as_asked(model, stage.recipe))
         trainer = stage_trainer(
             run,

@@ -45,6 +45,7 @@ class RunLog(Callback):
         self.gradients = gradients
         self.accounting = accounting
         self._losses: list[float] = []
+        self._told_of_peak = False
 
     def batch_end(self, state: State, logger: Logger) -> None:
         self._losses.append(state.total_loss_dict["loss/train/total"])
@@ -89,14 +90,25 @@ class RunLog(Callback):
                 "epochs": self._epochs(now.tokens),
             },
         )
-        waited = cost["time"]["data"]
-        if waited > TOO_LONG_WAITING and dist.get_global_rank() == 0:
+        self._warn(cost)
+        self._losses.clear()
+
+    def _warn(self, cost: dict[str, Any]) -> None:
+        if dist.get_global_rank() != 0:
+            return
+        if (waited := cost["time"]["data"]) > TOO_LONG_WAITING:
             print(
                 f"warning: {waited:.0%} of the time went by waiting for data; it may need more "
-                f"data.num_workers than {stage.recipe.data.num_workers}, or a faster disk",
+                f"data.num_workers than {self.run.recipe.data.num_workers}, or a faster disk",
                 flush=True,
             )
-        self._losses.clear()
+        if cost["mfu"] > 1 and not self._told_of_peak:
+            self._told_of_peak = True
+            print(
+                "warning: an MFU above 100% is held against too low a peak; if it was measured, "
+                "the device was busy then: state logging.peak_tflops",
+                flush=True,
+            )
 
     def _epochs(self, tokens: int) -> dict[str, float]:
         """How often each part of the mixture was seen, its share of the tokens being kept."""
@@ -135,10 +147,12 @@ class RunLog(Callback):
         if record["event"] == "eval":
             result = f"eval loss {record['eval_loss']:.4f}  accuracy {record['eval_accuracy']:.1%}"
             return f"{done} {tokens}  {result}"
+        times = [f"{part} {share:.0%}" for part, share in record["time"].items() if share >= 0.005]
         return (
             f"{done} {tokens}  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
             f"{record['tokens_per_second']:,.0f} tok/s  mfu {record['mfu']:.1%}  "
-            f"waiting {record['time']['data']:.1%}"
+            f"{' '.join(times)}  padding {record['padding']:.1%}  "
+            f"memory {record['peak_memory'] / 2**30:.1f} GiB"
         )
 
 

@@ -49,7 +49,9 @@ class Lengths(Callback):
         self.rows.append(rows)
 
 
-def test_work_is_counted_from_the_documents_as_they_are(tiny: Overrides, corpus: Path) -> None:
+def test_work_is_counted_from_the_documents_as_they_are(
+    tiny: Overrides, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = (
         f"duration={UPDATES}ba",
         "schedule={name: constant}",
@@ -73,8 +75,31 @@ def test_work_is_counted_from_the_documents_as_they_are(tiny: Overrides, corpus:
         # mfu is rounded to the fourth digit.
         expected = record["tokens_per_second"] * flops / PEAK
         assert record["mfu"] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        assert record["tflops"] == pytest.approx(expected * PEAK / 1e12, rel=1e-3)
         rows = sum(seen.rows[INTERVAL * i : INTERVAL * (i + 1)])
         assert record["padding"] == pytest.approx(1 - tokens / (128 * rows), abs=1e-4)
+    *_, line = (text for text in capsys.readouterr().out.splitlines() if " tok/s " in text)
+    last = records[-1]
+    told = f"{last['tokens_per_second']:,.0f} tok/s  mfu {last['mfu']:.1%}  "
+    told += " ".join(f"{part} {s:.0%}" for part, s in last["time"].items() if s >= 0.005)
+    told += f"  padding {last['padding']:.1%}  memory {last['peak_memory'] / 2**30:.1f} GiB"
+    assert line.endswith(told)
+
+
+def test_too_low_a_peak_and_a_profiler_that_records_nothing_are_told(
+    tiny: Overrides, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = (
+        "duration=3ba",
+        "schedule={name: constant}",
+        "logging={interval: 1ba, peak_tflops: 1.0e-6, profiler: {skip: 3}}",
+    )
+    loaded = load_recipe(TINY_RECIPE, tiny(*settings))
+    assert train(loaded, command=["test"]) == DONE
+    assert all(r["mfu"] > 1 for r in read_records(loaded.first.run_folder, "train"))
+    told = capsys.readouterr().out
+    assert told.count("state logging.peak_tflops") == 1
+    assert "4 updates come before the first that it records, and the stage has about 3" in told
 
 
 def test_shares_of_the_time_are_all_of_it(tiny: Overrides) -> None:

@@ -26,7 +26,7 @@ from tests.conftest import TINY_RECIPE, Overrides, read_records
 pytestmark = pytest.mark.slow
 
 # How fast a machine is does not belong to what a run computes.
-TIMINGS = ("tokens_per_second", "mfu", "time", "peak_memory")
+TIMINGS = ("tokens_per_second", "tflops", "mfu", "time", "peak_memory")
 
 
 def run(overrides: list[str]) -> Path:
@@ -76,6 +76,7 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
         "lr",
         "batch_size",
         "tokens_per_second",
+        "tflops",
         "mfu",
     }
     evaluations = read_records(folder, "eval")

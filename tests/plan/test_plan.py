@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +94,55 @@ def test_micro_batches_left_open_are_as_large_as_fit(capsys: Output) -> None:
 
     rows, total = first()
     given = plan(capsys, str(BASE), f"batch.microbatch_rows={rows + 1}", "--processes", "8")
-    assert total <= 0.8 * 80e9 < given["stages"][0]["memory"]["total"]
+    assert total <= 0.8 * 80 * 2**30 < given["stages"][0]["memory"]["total"]
     assert first("--gpu-memory", "1")[0] == 1
     # Never more than there are: 576 rows of 8192 tokens, on 8 processes.
     assert first("--gpu-memory", "1e6")[0] == 72
 
 
+def test_micro_batches_left_open_leave_few_rows_idle(capsys: Output) -> None:
+    """Where 5 rows fit, 15 micro-batches of them were 75 rows for 72; 18 of 4 are 72."""
+    left_open = (str(BASE), "batch.microbatch_rows=null", "--processes", "8")
+    five = plan(capsys, str(BASE), "batch.microbatch_rows=5", "--processes", "8")["stages"][0]
+    fitting = five["memory"]["total"] / 0.8 / 2**30
+    stage = plan(capsys, *left_open, "--gpu-memory", f"{fitting + 0.01}")["stages"][0]
+    assert (stage["microbatches"], stage["rows_per_microbatch"]) == (18, 4)
+    assert stage["idle_rows"] == 0
+
+
+def test_memory_is_that_of_the_micro_batches_there_are(capsys: Output) -> None:
+    """576 rows on 576 processes are one each, whatever the recipe allows."""
+    many = plan(capsys, str(BASE), "--processes", "576")["stages"][0]
+    one = plan(capsys, str(BASE), "batch.microbatch_rows=1", "--processes", "8")["stages"][0]
+    assert many["microbatch_rows"] == many["rows_per_microbatch"] == 1
+    assert many["memory"] == one["memory"]
+
+
+@pytest.mark.parametrize("rows", ["null", "12"])
+def test_a_plan_tells_what_does_not_fit(capsys: Output, rows: str) -> None:
+    arguments = ["plan", str(BASE), f"batch.microbatch_rows={rows}", "--gpu-memory"]
+    assert main([*arguments, "2"]) == 0
+    assert "more than a GPU of 2 GiB has" in capsys.readouterr().out
+    assert main([*arguments, "40"]) == 0
+    assert ("more than a GPU of 40 GiB has; 4 would" in capsys.readouterr().out) == (rows == "12")
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--mfu", "0"), ("--peak-tflops", "-1"), ("--processes", "0"), ("--gpu-memory", "0")],
+    [
+        ("--mfu", "0"),
+        ("--mfu", "40"),
+        ("--mfu", "nan"),
+        ("--peak-tflops", "-1"),
+        ("--peak-tflops", "inf"),
+        ("--processes", "0"),
+        ("--gpu-memory", "0"),
+        ("--gpu-memory", "nan"),
+    ],
 )
 def test_numbers_that_cannot_be_are_refused(capsys: Output, option: str, value: str) -> None:
     assert main(["plan", str(TINY_RECIPE), option, value]) == 2
-    assert f"error: {option}: must be positive" in capsys.readouterr().err
+    assert f"error: {option}: must be " in capsys.readouterr().err
 
 
 def test_a_group_of_no_parameter_is_refused_by_the_plan(capsys: Output) -> None:
@@ -173,6 +210,13 @@ def test_a_plan_holds_the_whole_resolved_recipe(capsys: Output, tiny: Overrides)
 
 
 README = (REPOSITORY / "README.md").read_text()
+COMMANDS = [
+    command
+    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+    for command in block.replace("\\\n", " ").splitlines()
+    if re.search(r"(main\.py|flexbert plan) \S+\.yaml", command)
+]
 
 
 @pytest.mark.parametrize("recipe", re.findall(r"```yaml\n(include: [^`]*)```", README))
@@ -184,3 +228,17 @@ def test_recipes_of_the_readme_can_be_planned(capsys: Output, tmp_path: Path, re
     if "extend: null" in recipe:
         assert [stage["name"] for stage in planned["stages"]] == ["pretrain", "decay"]
         assert all(s["lr"] == 8e-4 and s["max_length"] == 512 for s in planned["stages"])
+
+
+def test_commands_are_found_in_the_documentation() -> None:
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_documentation_can_be_planned(
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Corpora and checkpoints that the pages speak of are not at hand."""
+    monkeypatch.chdir(REPOSITORY)
+    recipe, *rest = shlex.split(re.sub(r".*(main\.py|flexbert plan) ", "", command))
+    assert plan(capsys, recipe, *(word for word in rest if not word.startswith("data.path=")))
