@@ -5,7 +5,7 @@ our own training batches, from a random corpus of web-like lengths. Ours takes t
 packed into rows. Transformers takes them padded to the longest of a batch: with the logits of every
 token, or of masked tokens alone (``sparse_prediction``), in random order or bucketed by length. An
 update is forward and backward of all its micro-batches and the optimizer's step; ways take turns,
-a micro-batch each to warm up and one update that is timed; tables tell of all updates together, of
+some seconds each to warm up and one update that is timed; tables tell of all updates together, of
 documents whose lengths are those of a large sample. Before that both compute the loss of one batch
 in float32, which must agree.
 
@@ -25,6 +25,7 @@ import copy
 import itertools
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,6 +78,9 @@ OURS = "flexbert"
 # So many times as much text is packed as is trained on.
 POOL = 20
 FASTEST_PEER = "transformers, sparse, bucketed"
+# Every way's turn begins with updates of a micro-batch for so long: a training run has thousands of
+# updates behind it, and here another way left memory as it had it.
+WARMING_SECONDS = 5.0
 # Largest difference of the two losses in float32, relative.
 TOLERANCE = 1e-5
 
@@ -287,7 +291,7 @@ def _default_size(device: torch.device) -> str:
 
 
 def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> int:
-    rounds = 1 if arguments.smoke else arguments.rounds
+    rounds, warming = (1, 0.0) if arguments.smoke else (arguments.rounds, WARMING_SECONDS)
     autocast = arguments.precision == "amp_bf16"
     config, ways = ways_to_train(size, device, autocast, arguments.compile)
     if arguments.fastest:
@@ -311,8 +315,10 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
         check_equal_losses(ways, own, documents_of(own, size.cls))
         for number, own in enumerate(updates):
             for name in in_turn(ways, number):
-                measured = measure(ways[name], own, documents_of(own, size.cls), cost, device)
-                ways[name].measured.append(measured)
+                documents = documents_of(own, size.cls)
+                ways[name].measured.append(
+                    measure(ways[name], own, documents, cost, device, warming)
+                )
     lengths = [len(d.input_ids) for own in updates for d in documents_of(own, size.cls)]
     peak = matrix_rate(device, torch.bfloat16 if autocast else torch.float32)
     parameters = sum(p.numel() for p in ours.parameters())
@@ -331,14 +337,23 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
 
 
 def measure(
-    way: Way, own: list[Part], documents: list[Document], cost: ModelCost, device: torch.device
+    way: Way,
+    own: list[Part],
+    documents: list[Document],
+    cost: ModelCost,
+    device: torch.device,
+    warming_seconds: float,
 ) -> Measured:
-    """One update, after one micro-batch that is not timed: another way left memory as it had it."""
+    """One update, after some of a micro-batch that are not timed."""
     lengths = np.array([len(d.input_ids) for d in documents])
     num_masked = sum(int((d.labels != IGNORE).sum()) for d in documents)
     parts = [to(device, part) for part in way.parts(own, documents)]
     keep_freed_blocks(way.keep_below)
-    way.update(parts[-1:], num_masked)
+    begin = time.perf_counter()
+    for part in itertools.cycle(parts):
+        way.update([part], num_masked)
+        if time.perf_counter() - begin >= warming_seconds:
+            break
     tokens = int(lengths.sum())
     return Measured(
         tokens=tokens,
