@@ -12,6 +12,7 @@ import pytest
 from composer import Callback, Logger, State
 
 from flexbert.components import load_recipe
+from flexbert.config.schema import Recipe
 from flexbert.data.corpus import Corpus
 from flexbert.nn.build import build_model
 from flexbert.nn.cost import model_cost
@@ -49,6 +50,13 @@ class Lengths(Callback):
         self.rows.append(rows)
 
 
+def trained(overrides: list[str], *callbacks: Callback) -> Recipe:
+    """The tiny recipe, after a run of it."""
+    loaded = load_recipe(TINY_RECIPE, overrides)
+    assert train(loaded, command=["test"], callbacks=callbacks) == DONE
+    return loaded.first
+
+
 def test_work_is_counted_from_the_documents_as_they_are(
     tiny: Overrides, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,10 +65,8 @@ def test_work_is_counted_from_the_documents_as_they_are(
         "schedule={name: constant}",
         f"logging={{interval: {INTERVAL}ba, peak_tflops: {PEAK / 1e12}}}",
     )
-    loaded = load_recipe(TINY_RECIPE, tiny(*settings))
-    recipe = loaded.first
     seen = Lengths(Corpus.open(corpus).split("train").meta.special_ids.cls)
-    assert train(loaded, command=["test"], callbacks=[seen]) == DONE
+    recipe = trained(tiny(*settings), seen)
     model = build_model(recipe.model, device="meta")
     assert isinstance(model, MaskedLM)
     cost = model_cost(model, recipe.model)
@@ -94,18 +100,16 @@ def test_too_low_a_peak_and_a_profiler_that_records_nothing_are_told(
         "schedule={name: constant}",
         "logging={interval: 1ba, peak_tflops: 1.0e-6, profiler: {skip: 3}}",
     )
-    loaded = load_recipe(TINY_RECIPE, tiny(*settings))
-    assert train(loaded, command=["test"]) == DONE
-    assert all(r["mfu"] > 1 for r in read_records(loaded.first.run_folder, "train"))
+    recipe = trained(tiny(*settings))
+    assert all(r["mfu"] > 1 for r in read_records(recipe.run_folder, "train"))
     told = capsys.readouterr().out
     assert told.count("state logging.peak_tflops") == 1
     assert "4 updates come before the first that it records, and the stage has about 3" in told
 
 
 def test_shares_of_the_time_are_all_of_it(tiny: Overrides) -> None:
-    loaded = load_recipe(TINY_RECIPE, tiny("duration=4ba", "schedule={name: constant}"))
-    assert train(loaded, command=["test"]) == DONE
-    for record in read_records(loaded.first.run_folder, "train"):
+    recipe = trained(tiny("duration=4ba", "schedule={name: constant}"))
+    for record in read_records(recipe.run_folder, "train"):
         shares = record["time"]
         assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
         assert shares["communication"] == 0
@@ -126,14 +130,13 @@ def test_traces_of_some_updates_are_switched_on_by_the_recipe(tiny: Overrides) -
         "schedule={name: constant}",
         "logging.profiler={skip: 1, warmup: 1, record: 2}",
     )
-    loaded = load_recipe(TINY_RECIPE, tiny(*settings))
-    assert train(loaded, command=["test"]) == DONE
-    traces = loaded.first.run_folder / "traces" / "pretrain"
+    recipe = trained(tiny(*settings))
+    traces = recipe.run_folder / "traces" / "pretrain"
     (of_torch,) = (traces / "torch").iterdir()
     names = Counter(event.get("name") for event in trace(of_torch))
     # Two updates of three rows, two at a time.
     recorded = 2 * 2
-    layers = loaded.first.model.num_layers
+    layers = recipe.model.num_layers
     assert names["_SummedCrossEntropy"] == recorded
     assert names["flexbert::sdpa_attention"] == recorded * layers
     assert list((traces / "composer").iterdir())

@@ -142,7 +142,8 @@ def test_a_plan_tells_what_does_not_fit(capsys: Output, rows: str) -> None:
 )
 def test_numbers_that_cannot_be_are_refused(capsys: Output, option: str, value: str) -> None:
     assert main(["plan", str(TINY_RECIPE), option, value]) == 2
-    assert f"error: {option}: must be " in capsys.readouterr().err
+    wanted = "above 0 and at most 1" if option == "--mfu" else "positive and finite"
+    assert f"error: {option}: must be {wanted}, got" in capsys.readouterr().err
 
 
 def test_a_group_of_no_parameter_is_refused_by_the_plan(capsys: Output) -> None:
