@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +60,7 @@ from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
 from flexbert.config.model import ModelConfig
-from flexbert.config.training import IGNORE
+from flexbert.config.training import IGNORE, LossFunction
 from flexbert.errors import UserError, run_command
 from flexbert.nn.compilation import compile_model
 from flexbert.nn.cost import model_cost
@@ -74,6 +75,7 @@ from flexbert.train.matrix_rate import matrix_rate
 MASK_RATE = 0.3
 MEAN_LENGTH = 270
 OPTIMIZER = StableAdamW(lr=1e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=1e-5)
+LOSS = CrossEntropyConfig()
 OURS = "flexbert"
 # So many times as much text is packed as is trained on.
 POOL = 20
@@ -157,13 +159,13 @@ class Way:
         self.optimizer.zero_grad()
 
 
-def our_loss(model: nn.Module, part: Part) -> Tensor:
+def our_loss(model: nn.Module, part: Part, *, function: LossFunction = LOSS) -> Tensor:
     ragged = RaggedBatch(
         part["input_ids"], part["cu_seqlens"], part["max_seqlen"], part["position_ids"]
     )
     assert isinstance(model, MaskedLM)
     logits = model.deferred_logits(ragged, part["masked_positions"])
-    return CrossEntropyConfig()(logits, part["labels"]) * part["num_masked"]
+    return function(logits, part["labels"]) * part["num_masked"]
 
 
 def their_loss(model: nn.Module, part: Part) -> Tensor:
@@ -229,7 +231,8 @@ def ways_to_train(
         model = copy.deepcopy(ours)
         left_out = compile_model(model, autocast)
         name = f"{OURS}, compiled" + (f" but for {', '.join(left_out)}" if left_out else "")
-        ways[name] = replace(ways[OURS], model=model, optimizer=OPTIMIZER.build(model), measured=[])
+        loss = under_autocast(partial(our_loss, function=LOSS.compiled()))
+        ways[name] = Way(model, ways[OURS].parts, loss, OPTIMIZER.build(model), kept)
     for name, model, order in (
         ("transformers", dense, list),
         ("transformers, bucketed", dense, by_length),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -35,6 +36,8 @@ class ScheduleConfig(Component, ABC, family="schedule"):
 # The label of what is not to be predicted, as torch and transformers have it.
 IGNORE = -100
 
+LossFunction = Callable[["DeferredLogits", "Tensor"], "Tensor"]
+
 
 class LossConfig(Component, ABC, family="loss"):
     @abstractmethod
@@ -43,6 +46,10 @@ class LossConfig(Component, ABC, family="loss"):
 
         A label may be ``IGNORE``. ``logits.computed()`` are all of them at once.
         """
+
+    def compiled(self) -> LossFunction:
+        """The same by torch.compile, for recipes that have it on; unless overridden, itself."""
+        return self
 
     def working_bytes(self, count: int, vocab_size: int, width: int, itemsize: int) -> int:
         """Bytes on a GPU that computing it takes for a while, beside what is kept to go back.

@@ -6,14 +6,18 @@ softmax of a row, L its denominator's logarithm, y its label, e the label smooth
 of the z-loss, the loss is ``L - (1 - e) logit(y) - e mean(logits) + z L^2`` and its gradient
 ``(1 + 2 z L) P - (1 - e) onehot(y) - e / V``.
 
+Between the products logits become gradients in one of two ways: by torch's operations, some rows at
+a time, or by one kernel for all rows at hand, which torch.compile makes.
+
 Shape legend: M rows, V entries of the vocabulary, E features; G rows of a group, R rows of a pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +58,7 @@ def token_scores(logits: DeferredLogits, labels: Tensor) -> TokenScores:
     features, matrix, bias = logits.cast()
     losses = features.new_empty(len(labels), dtype=torch.float32)
     hits = torch.empty_like(labels, dtype=torch.bool)
-    for rows in _slices(len(labels), _PASS, matrix):
+    for rows in _slices(_PASS, len(labels), len(matrix), matrix.device):
         some = F.linear(features[rows], matrix, bias)
         losses[rows] = F.cross_entropy(
             some.float(), labels[rows], ignore_index=IGNORE, reduction="none"
@@ -64,15 +68,24 @@ def token_scores(logits: DeferredLogits, labels: Tensor) -> TokenScores:
 
 
 def summed_cross_entropy(
-    logits: DeferredLogits, labels: Tensor, *, label_smoothing: float = 0.0, z_loss: float = 0.0
+    logits: DeferredLogits,
+    labels: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    compiled: bool = False,
 ) -> Tensor:
     """Cross-entropy in nats and z-loss, at least float32 ``[]``, summed over ``labels [M]``.
 
     Zero where every label is ``IGNORE``, with gradients of zero: a padding row must not make NaN,
     nor leave a parameter without the gradient that other processes wait for.
+
+    Args:
+        compiled: by torch.compile, which must be able to work here.
     """
+    terms = _Terms(label_smoothing, z_loss)
     total: Tensor = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        *logits, labels, label_smoothing, z_loss
+        *logits, labels, terms, compiled
     )
     return total
 
@@ -94,6 +107,11 @@ def working_bytes(count: int, vocab_size: int, width: int, itemsize: int) -> int
     return logits * (itemsize + 4) + matrix_and_part_of_its_gradient * itemsize
 
 
+class _Terms(NamedTuple):
+    label_smoothing: float
+    z_loss: float
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -103,11 +121,11 @@ class _SummedCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         dtype: torch.dtype,
         labels: Tensor,
-        label_smoothing: float,
-        z_loss: float,
+        terms: _Terms,
+        compiled: bool,
     ) -> Tensor:
         logits = DeferredLogits(features, matrix, bias, dtype)
-        total, gradients = _loss_and_gradients(logits, labels, label_smoothing, z_loss)
+        total, gradients = _loss_and_gradients(logits, labels, terms, compiled)
         ctx.save_for_backward(*gradients)
         return total
 
@@ -120,7 +138,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradients(
-    logits: DeferredLogits, labels: Tensor, label_smoothing: float, z_loss: float
+    logits: DeferredLogits, labels: Tensor, terms: _Terms, compiled: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor | None]]:
     """The sum, and its gradients by features, matrix and bias, each in its own dtype."""
     features, matrix, bias = logits.cast()
@@ -132,15 +150,14 @@ def _loss_and_gradients(
     grad_features = torch.zeros_like(features)
     grad_matrix = torch.zeros_like(matrix, dtype=sum_dtype)
     grad_bias = weights.new_zeros(len(matrix))
-    for group in _slices(len(labels), _GROUP, matrix):
-        grads = F.linear(features[group], matrix, bias)  # logits, until a pass has been over them
-        for rows in _slices(len(grads), _PASS, matrix):
-            losses, row_grads = _row_losses(
-                grads[rows], labels[group][rows], label_smoothing, z_loss
-            )
-            total += losses @ weights[group][rows]
-            grad_bias.addmv_(row_grads.T, weights[group][rows])
-            grads[rows] = row_grads
+    differentiated = _differentiated_by_one_kernel if compiled else _differentiated_in_passes
+    for group in _slices(_GROUP, len(labels), len(matrix), matrix.device):
+        group_logits = F.linear(features[group], matrix, bias)
+        losses, grads, column_sums = differentiated(
+            group_logits, labels[group], weights[group], terms
+        )
+        total += losses @ weights[group]
+        grad_bias += column_sums
         # Rows that do not count are left out at the narrow side of the products, where it is cheap.
         is_counted = counts[group, None]
         grad_features[group] = (grads @ matrix) * is_counted
@@ -152,29 +169,70 @@ def _loss_and_gradients(
     )
 
 
-def _row_losses(
-    logits: Tensor, labels: Tensor, label_smoothing: float, z_loss: float
+def _differentiated_in_passes(
+    logits: Tensor, labels: Tensor, weights: Tensor, terms: _Terms
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses ``[G]``, gradients ``[G, V]`` in place of the logits, and their weighted sum ``[V]``.
+
+    Some rows at a time: on a CPU, what lies between the operations stays in cache.
+    """
+    num_rows, vocab_size = logits.shape
+    losses, column_sums = torch.empty_like(weights), weights.new_zeros(vocab_size)
+    for rows in _slices(_PASS, num_rows, vocab_size, logits.device):
+        losses[rows], grads, at_label = _row_losses(logits[rows], labels[rows], terms)
+        grads.scatter_(1, labels[rows, None], at_label)
+        column_sums.addmv_(grads.T, weights[rows])
+        logits[rows] = grads
+    return losses, logits, column_sums
+
+
+def _differentiated_by_one_kernel(
+    logits: Tensor, labels: Tensor, weights: Tensor, terms: _Terms
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`_differentiated_in_passes`, the gradients in memory of their own."""
+    losses, grads = _compiled_kernel()(logits, labels, terms)
+    return losses, grads, weights.to(grads.dtype) @ grads
+
+
+@cache
+def _compiled_kernel() -> Callable[[Tensor, Tensor, _Terms], tuple[Tensor, Tensor]]:
+    return torch.compile(_losses_and_rounded_gradients, fullgraph=True, dynamic=False)
+
+
+def _losses_and_rounded_gradients(
+    logits: Tensor, labels: Tensor, terms: _Terms
 ) -> tuple[Tensor, Tensor]:
-    """For logits ``[R, V]`` the losses ``[R]`` and their gradients ``[R, V]``, in float32."""
+    losses, grads, at_label = _row_losses(logits, labels, terms)
+    rounded = grads.to(logits.dtype)
+    return losses, rounded.scatter_(1, labels[:, None], at_label.to(logits.dtype))
+
+
+def _row_losses(logits: Tensor, labels: Tensor, terms: _Terms) -> tuple[Tensor, Tensor, Tensor]:
+    """For logits ``[R, V]`` the losses ``[R]`` and their gradients, in at least float32.
+
+    Returns:
+        The losses, the gradients ``[R, V]`` where the label is not, and at the label ``[R, 1]``.
+    """
     probs = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     # The largest probability is the largest exponential, 1, over the denominator.
     log_denominator = logits.amax(-1).to(probs.dtype) - probs.amax(-1).log()
     at_label = labels[:, None]
-    target = (1 - label_smoothing) * logits.gather(1, at_label)[:, 0].to(probs.dtype)
+    target = (1 - terms.label_smoothing) * logits.gather(1, at_label)[:, 0].to(probs.dtype)
     losses = log_denominator - target
-    if z_loss:
-        losses = losses + z_loss * log_denominator.square()
-        probs.mul_(1 + 2 * z_loss * log_denominator[:, None])
-    if label_smoothing:
-        losses = losses - label_smoothing * logits.mean(-1, dtype=probs.dtype)
-        probs.sub_(label_smoothing / logits.shape[-1])
-    # Not scatter_add_, which is not deterministic on every GPU.
-    probs.scatter_(1, at_label, probs.gather(1, at_label) - (1 - label_smoothing))
-    return losses, probs
+    if terms.z_loss:
+        losses = losses + terms.z_loss * log_denominator.square()
+        probs = probs.mul_(1 + 2 * terms.z_loss * log_denominator[:, None])
+    if terms.label_smoothing:
+        losses = losses - terms.label_smoothing * logits.mean(-1, dtype=probs.dtype)
+        probs = probs.sub_(terms.label_smoothing / logits.shape[-1])
+    # To be put there, not added: scatter_add_ is not deterministic on every GPU.
+    return losses, probs, probs.gather(1, at_label) - (1 - terms.label_smoothing)
 
 
-def _slices(count: int, limits: dict[str, int], matrix: Tensor) -> Iterator[slice]:
+def _slices(
+    limits: dict[str, int], count: int, vocab_size: int, device: torch.device
+) -> Iterator[slice]:
     """Of so many rows, as many together as have no more logits than the device's limit."""
-    device = "cuda" if _counting_for_a_gpu.get() else matrix.device.type
-    step = max(1, limits.get(device, _ELSEWHERE) // len(matrix))
+    kind = "cuda" if _counting_for_a_gpu.get() else device.type
+    step = max(1, limits.get(kind, _ELSEWHERE) // vocab_size)
     return (slice(begin, min(begin + step, count)) for begin in range(0, count, step))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
 from flexbert.config.registry import register
-from flexbert.config.training import IGNORE, LossConfig
+from flexbert.config.training import IGNORE, LossConfig, LossFunction
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_probability
 from flexbert.nn.cross_entropy import summed_cross_entropy, working_bytes
@@ -36,8 +37,18 @@ class CrossEntropyConfig(LossConfig):
 
     def __call__(self, logits: DeferredLogits, labels: Tensor) -> Tensor:
         """Zero, with gradients of zero, where every label is ``IGNORE``."""
+        return self._mean(logits, labels, compiled=False)
+
+    def compiled(self) -> LossFunction:
+        return partial(self._mean, compiled=True)
+
+    def _mean(self, logits: DeferredLogits, labels: Tensor, *, compiled: bool) -> Tensor:
         total = summed_cross_entropy(
-            logits, labels, label_smoothing=self.label_smoothing, z_loss=self.z_loss
+            logits,
+            labels,
+            label_smoothing=self.label_smoothing,
+            z_loss=self.z_loss,
+            compiled=compiled,
         )
         return total / (labels != IGNORE).sum().clamp(min=1)
 

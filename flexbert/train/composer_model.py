@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from flexbert.checkpoint.initial import init_from
 from flexbert.config.model import ModelConfig
 from flexbert.config.schema import Precision, Recipe
-from flexbert.config.training import LossConfig
+from flexbert.config.training import LossConfig, LossFunction
 from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
 from flexbert.nn.compilation import CompileError, check_it_runs, compile_model
@@ -35,7 +35,7 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
 
     def __init__(self, config: ModelConfig, precision: Precision, loss: LossConfig) -> None:
         super().__init__(config)
-        self.loss_function = loss
+        self.loss_function: LossFunction = loss
         self.autocast_enabled = precision == "amp_bf16"
 
     def forward(self, batch: Microbatch) -> DeferredLogits:  # type: ignore[override]
@@ -82,6 +82,8 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
         left_out = compile_model(model, model.autocast_enabled)
     except CompileError as error:
         left_out = {"everything": str(error)}
+    else:
+        model.loss_function = recipe.loss.compiled()
     if not left_out:
         return "torch.compile: on"
     reasons = "; ".join(f"{name} runs uncompiled: {why}" for name, why in left_out.items())

@@ -20,6 +20,7 @@ from flexbert.checkpoint.names import list_checkpoints
 from flexbert.components import load_recipe
 from flexbert.data.corpora import Corpora
 from flexbert.errors import UserError
+from flexbert.nn import cross_entropy
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records
 
@@ -201,11 +202,18 @@ def test_bfloat16_trains_on_a_cpu_in_float32_weights(tiny: Overrides) -> None:
 
 
 def test_a_compiled_run_says_so_and_continues_bit_for_bit(
-    tiny: Overrides, capsys: pytest.CaptureFixture[str]
+    tiny: Overrides, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("compile=always", "model.num_layers=2", "model.attention.dropout=0.1")
+    kernel, rows = cross_entropy._compiled_kernel(), []
+    monkeypatch.setattr(
+        cross_entropy,
+        "_compiled_kernel",
+        lambda: lambda logits, *rest: rows.append(len(logits)) or kernel(logits, *rest),
+    )
     folder = run(tiny(*settings, "duration=8ba"))
     assert "torch.compile: on" in capsys.readouterr().out
+    assert len(rows) == 16  # a loss for each micro-batch
     weights = final_weights(folder)
     list_checkpoints(folder / "checkpoints")[-1].unlink()
     run(tiny(*settings, "duration=8ba"))

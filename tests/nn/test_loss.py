@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from flexbert.config.training import IGNORE
+from flexbert.config.training import IGNORE, LossFunction
 from flexbert.nn import cross_entropy
 from flexbert.nn.cross_entropy import token_scores
 from flexbert.nn.logits import DeferredLogits
@@ -24,6 +25,24 @@ def _few_rows_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     if request.param:
         monkeypatch.setitem(cross_entropy._GROUP, "cpu", request.param * VOCAB)
         monkeypatch.setitem(cross_entropy._PASS, "cpu", 2 * VOCAB)
+
+
+@pytest.fixture(params=["in passes", "compiled"])
+def loss_of(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[CrossEntropyConfig], LossFunction]:
+    """What computes a loss: as it is, or compiled by a backend that needs no compiler."""
+    if request.param == "in passes":
+        return lambda config: config
+    torch._dynamo.reset()
+    kernel = torch.compile(
+        cross_entropy._losses_and_rounded_gradients,
+        backend="aot_eager",
+        fullgraph=True,
+        dynamic=False,
+    )
+    monkeypatch.setattr(cross_entropy, "_compiled_kernel", lambda: kernel)
+    return CrossEntropyConfig.compiled
 
 
 def parameters(count: int, bias: bool = True) -> list[Tensor]:
@@ -61,15 +80,20 @@ def with_gradients(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 2e-2)]
 )
 def test_loss_and_gradients_are_those_of_the_mean_over_labels(
-    smoothing: float, z: float, bias: bool, dtype: torch.dtype, tolerance: float
+    loss_of: Callable[[CrossEntropyConfig], LossFunction],
+    smoothing: float,
+    z: float,
+    bias: bool,
+    dtype: torch.dtype,
+    tolerance: float,
 ) -> None:
     tensors = parameters(9, bias)
     labels = torch.randint(VOCAB, (9,))
     labels[[0, 4, 5, 8]] = IGNORE
-    config = CrossEntropyConfig(label_smoothing=smoothing, z_loss=z)
+    loss = loss_of(CrossEntropyConfig(label_smoothing=smoothing, z_loss=z))
 
     def ours(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
-        return config(DeferredLogits(features, matrix, bias, dtype), labels)
+        return loss(DeferredLogits(features, matrix, bias, dtype), labels)
 
     def exact(features: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
         logits = features @ matrix.T
@@ -80,6 +104,37 @@ def test_loss_and_gradients_are_those_of_the_mean_over_labels(
     for ours_, exact_ in zip(found, expected, strict=True):
         scale = exact_.abs().max().item()
         assert (ours_.double() - exact_).abs().max().item() <= tolerance * max(scale, 1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_of_torch_inductor_gives_what_torch_gives(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many logits that they are vectorised, and two groups of unlike numbers of rows."""
+    count, vocab = 37, 4100
+    monkeypatch.setitem(cross_entropy._GROUP, "cpu", 20 * vocab)
+    tensors = [
+        torch.randn(shape).mul_(0.3).requires_grad_()
+        for shape in ((count, 32), (vocab, 32), (vocab,))
+    ]
+    labels = torch.randint(vocab, (count,))
+    labels[::5] = IGNORE
+
+    def ours(features: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        logits = DeferredLogits(features, matrix, bias, dtype)
+        return CrossEntropyConfig(label_smoothing=0.1).compiled()(logits, labels)
+
+    def exact(features: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        logits = F.linear(features, matrix, bias)
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE, label_smoothing=0.1)
+
+    found = with_gradients(ours, tensors, torch.float32)
+    expected = with_gradients(exact, tensors, torch.float64)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    for ours_, exact_ in zip(found, expected, strict=True):
+        error = (ours_.double() - exact_).norm() / exact_.norm()
+        assert error.item() <= tolerance
 
 
 def test_under_autocast_parameters_have_float32_gradients() -> None:
@@ -100,11 +155,13 @@ def test_under_autocast_parameters_have_float32_gradients() -> None:
 
 
 @pytest.mark.parametrize("count", [4, 0])
-def test_nothing_masked_is_zero_with_zero_gradients(count: int) -> None:
+def test_nothing_masked_is_zero_with_zero_gradients(
+    loss_of: Callable[[CrossEntropyConfig], LossFunction], count: int
+) -> None:
     tensors = parameters(count)
     labels = torch.full((count,), IGNORE)
-    config = CrossEntropyConfig(label_smoothing=0.1, z_loss=0.1)
-    loss = config(DeferredLogits(*tensors, torch.float64), labels)
+    function = loss_of(CrossEntropyConfig(label_smoothing=0.1, z_loss=0.1))
+    loss = function(DeferredLogits(*tensors, torch.float64), labels)
     loss.backward()
     assert loss.item() == 0
     assert all(tensor.grad is not None and not tensor.grad.any() for tensor in tensors)
