@@ -21,6 +21,7 @@ from benchmarks.measuring import ragged_batch, seconds, this_device
 from benchmarks.packing import cut, web_documents
 from flexbert.components import load_recipe
 from flexbert.config.schema import Recipe
+from flexbert.config.training import LossFunction
 from flexbert.data.packing import enough_segments
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
@@ -51,12 +52,14 @@ def microbatches(
     return made
 
 
-def step(model: MaskedLM, batch: tuple[RaggedBatch, Tensor], recipe: Recipe) -> None:
+def step(
+    model: MaskedLM, loss: LossFunction, batch: tuple[RaggedBatch, Tensor], recipe: Recipe
+) -> None:
     ragged, masked = batch
     enabled = recipe.precision == "amp_bf16"
     with torch.autocast(ragged.tokens.device.type, torch.bfloat16, enabled=enabled):
         logits = model.deferred_logits(ragged, masked)
-    recipe.loss(logits, ragged.tokens[masked]).backward()
+    loss(logits, ragged.tokens[masked]).backward()
     model.zero_grad(set_to_none=True)
 
 
@@ -73,14 +76,15 @@ def main() -> None:
     begin = time.perf_counter()
     left_out = compile_model(compiled, recipe.precision == "amp_bf16")
     batches = microbatches(recipe, arguments.batches + 1, device)
-    for model in (eager, compiled):
-        step(model, batches[0], recipe)
+    ways = {"eager": (eager, recipe.loss), "compiled": (compiled, recipe.loss.compiled())}
+    for way in ways.values():
+        step(*way, batches[0], recipe)
     took = time.perf_counter() - begin
     print(f"compiling and the first steps: {took:.0f} s; not compiled: {left_out or 'nothing'}")
-    times: dict[str, list[float]] = {"eager": [], "compiled": []}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for batch in batches[1:]:
-        for name, model in (("eager", eager), ("compiled", compiled)):
-            times[name].append(seconds(lambda: step(model, batch, recipe), device))  # noqa: B023
+        for name, way in ways.items():
+            times[name].append(seconds(lambda: step(*way, batch, recipe), device))  # noqa: B023
     medians = {name: statistics.median(values) for name, values in times.items()}
     tokens = statistics.mean(len(ragged.tokens) for ragged, _ in batches[1:])
     for name, median in medians.items():

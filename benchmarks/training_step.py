@@ -135,41 +135,49 @@ class Measured(NamedTuple):
     seconds: float
 
 
+Loss = Callable[[nn.Module, Part, bool], Tensor]
+
+
 @dataclass
 class Way:
     """One way to train.
 
     Attributes:
         parts: an update's micro-batches, from ours and the same documents.
-        loss: of a part, summed over its labels.
+        loss: of a part, summed over its labels; with bfloat16 autocast or without.
         keep_below: see :func:`~flexbert.train.cpu_memory.keep_freed_blocks`.
     """
 
     model: nn.Module
     parts: Callable[[list[Part], list[Document]], list[Part]]
-    loss: Callable[[nn.Module, Part], Tensor]
+    loss: Loss
+    autocast: bool
     optimizer: torch.optim.Optimizer
     keep_below: int = GLIBC
     measured: list[Measured] = field(default_factory=list)
 
     def update(self, parts: Sequence[Part], num_masked: int) -> None:
         for part in parts:
-            (self.loss(self.model, part) / num_masked).backward()
+            (self.loss(self.model, part, self.autocast) / num_masked).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
-def our_loss(model: nn.Module, part: Part, *, function: LossFunction = LOSS) -> Tensor:
+def our_loss(
+    model: nn.Module, part: Part, autocast: bool, *, function: LossFunction = LOSS
+) -> Tensor:
     ragged = RaggedBatch(
         part["input_ids"], part["cu_seqlens"], part["max_seqlen"], part["position_ids"]
     )
     assert isinstance(model, MaskedLM)
-    logits = model.deferred_logits(ragged, part["masked_positions"])
+    with torch.autocast(ragged.tokens.device.type, torch.bfloat16, enabled=autocast):
+        logits = model.deferred_logits(ragged, part["masked_positions"])
     return function(logits, part["labels"]) * part["num_masked"]
 
 
-def their_loss(model: nn.Module, part: Part) -> Tensor:
-    loss: Tensor = model(**part).loss
+def their_loss(model: nn.Module, part: Part, autocast: bool) -> Tensor:
+    with torch.autocast(part["input_ids"].device.type, torch.bfloat16, enabled=autocast):
+        loss: Tensor = model(**part).loss
     return loss * (part["labels"] != IGNORE).sum()
 
 
@@ -213,34 +221,25 @@ def ways_to_train(
             for s in (False, True)
         )
 
-    def under_autocast(loss: Callable[[nn.Module, Part], Tensor]) -> Any:
-        def run(model: nn.Module, part: Part) -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                return loss(model, part)
-
-        return run
-
     def in_batches(order: Callable[[Sequence[Document]], Sequence[Document]]) -> Any:
         return lambda own, documents: padded(order(documents), size.padded_batch, size.pad)
 
     # As the trainer has it; peers have what their users have, and the fastest of them ours as well.
     kept = KEEP_ALL if device.type == "cpu" else GLIBC
-    loss = under_autocast(our_loss)
-    ways = {OURS: Way(ours, lambda own, _: own, loss, OPTIMIZER.build(ours), kept)}
+    ways = {OURS: Way(ours, lambda own, _: own, our_loss, autocast, OPTIMIZER.build(ours), kept)}
     if compiled:
         model = copy.deepcopy(ours)
         left_out = compile_model(model, autocast)
         name = f"{OURS}, compiled" + (f" but for {', '.join(left_out)}" if left_out else "")
-        loss = under_autocast(partial(our_loss, function=LOSS.compiled()))
-        ways[name] = Way(model, ways[OURS].parts, loss, OPTIMIZER.build(model), kept)
+        loss = partial(our_loss, function=LOSS.compiled())
+        ways[name] = Way(model, ways[OURS].parts, loss, autocast, OPTIMIZER.build(model), kept)
     for name, model, order in (
         ("transformers", dense, list),
         ("transformers, bucketed", dense, by_length),
         ("transformers, sparse", sparse, list),
         (FASTEST_PEER, sparse, by_length),
     ):
-        loss = under_autocast(their_loss)
-        ways[name] = Way(model, in_batches(order), loss, OPTIMIZER.build(model))
+        ways[name] = Way(model, in_batches(order), their_loss, autocast, OPTIMIZER.build(model))
     if device.type == "cpu":
         name = f"{FASTEST_PEER}, with our memory"
         ways[name] = replace(ways[FASTEST_PEER], keep_below=KEEP_ALL, measured=[])
@@ -252,10 +251,9 @@ def check_equal_losses(ways: dict[str, Way], own: list[Part], documents: list[Do
     device = next(ways[OURS].model.parameters()).device
     found = {}
     for name, way in ways.items():
-        compute = our_loss if name.startswith(OURS) else their_loss
         parts = [to(device, part) for part in way.parts(own, documents)]
         with torch.no_grad():
-            total = sum(float(compute(way.model, part)) for part in parts)
+            total = sum(float(way.loss(way.model, part, False)) for part in parts)
         found[name] = total / sum(int((d.labels != IGNORE).sum()) for d in documents)
     difference = max(abs(loss / found[OURS] - 1) for loss in found.values())
     if difference > TOLERANCE:

@@ -36,6 +36,7 @@ class ScheduleConfig(Component, ABC, family="schedule"):
 # The label of what is not to be predicted, as torch and transformers have it.
 IGNORE = -100
 
+# As LossConfig.__call__ is.
 LossFunction = Callable[["DeferredLogits", "Tensor"], "Tensor"]
 
 
@@ -48,7 +49,7 @@ class LossConfig(Component, ABC, family="loss"):
         """
 
     def compiled(self) -> LossFunction:
-        """The same by torch.compile, for recipes that have it on; unless overridden, itself."""
+        """This loss for a model that is compiled; the loss itself unless overridden."""
         return self
 
     def working_bytes(self, count: int, vocab_size: int, width: int, itemsize: int) -> int:

@@ -17,7 +17,8 @@ from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 
 # Graphs that one piece of code may have, where torch's 8 would end the run at the ninth. There is
-# one for each kind of layer and each shape, micro-batches of training and of evaluation.
+# one for each kind of layer and each shape, micro-batches of training and of evaluation; and of the
+# loss up to two for a shape, for its groups of rows and for the rows left over.
 MAX_GRAPHS = 64
 
 
@@ -42,9 +43,7 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
     if problem is not None:
         raise CompileError(problem)
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
-    # Said, it is part of the key under which compiled code is kept. By default it is not, and a run
-    # on all cores takes code that was made for one (seen with torch 2.11).
-    torch._inductor.config.cpp.threads = torch.get_num_threads()
+    key_compiled_code_by_threads()
     classes = modules_by_class(model)
     left_out: dict[str, str] = {}
     if _trial(model, [module for modules in classes.values() for module in modules], autocast):
@@ -66,6 +65,15 @@ def check_it_runs(model: MaskedLM, autocast: bool) -> None:
         ConfigError: if an attention backend that the recipe names cannot serve here.
     """
     _run_tiny_batch(model, autocast)
+
+
+def key_compiled_code_by_threads() -> None:
+    """Have torch keep compiled code by the number of threads that it is made for.
+
+    Said, the number is part of the key. By default it is not, and a run on all cores takes code
+    that was made for one (seen with torch 2.11).
+    """
+    torch._inductor.config.cpp.threads = torch.get_num_threads()
 
 
 def toolchain_problem(device: torch.device) -> str | None:

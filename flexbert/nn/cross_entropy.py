@@ -7,7 +7,7 @@ of the z-loss, the loss is ``L - (1 - e) logit(y) - e mean(logits) + z L^2`` and
 ``(1 + 2 z L) P - (1 - e) onehot(y) - e / V``.
 
 Between the products logits become gradients in one of two ways: by torch's operations, some rows at
-a time, or by one kernel for all rows at hand, which torch.compile makes.
+a time, or by code that torch.compile makes, all rows of a group at once.
 
 Shape legend: M rows, V entries of the vocabulary, E features; G rows of a group, R rows of a pass.
 """
@@ -81,11 +81,12 @@ def summed_cross_entropy(
     nor leave a parameter without the gradient that other processes wait for.
 
     Args:
-        compiled: by torch.compile, which must be able to work here.
+        compiled: by torch.compile, which must be able to work here (see
+            :func:`~flexbert.nn.compilation.toolchain_problem`).
     """
-    terms = _Terms(label_smoothing, z_loss)
+    factors = _Factors(label_smoothing, z_loss)
     total: Tensor = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        *logits, labels, terms, compiled
+        *logits, labels, factors, compiled
     )
     return total
 
@@ -107,7 +108,7 @@ def working_bytes(count: int, vocab_size: int, width: int, itemsize: int) -> int
     return logits * (itemsize + 4) + matrix_and_part_of_its_gradient * itemsize
 
 
-class _Terms(NamedTuple):
+class _Factors(NamedTuple):
     label_smoothing: float
     z_loss: float
 
@@ -121,11 +122,11 @@ class _SummedCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         dtype: torch.dtype,
         labels: Tensor,
-        terms: _Terms,
+        factors: _Factors,
         compiled: bool,
     ) -> Tensor:
         logits = DeferredLogits(features, matrix, bias, dtype)
-        total, gradients = _loss_and_gradients(logits, labels, terms, compiled)
+        total, gradients = _loss_and_gradients(logits, labels, factors, compiled)
         ctx.save_for_backward(*gradients)
         return total
 
@@ -138,7 +139,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
 
 def _loss_and_gradients(
-    logits: DeferredLogits, labels: Tensor, terms: _Terms, compiled: bool
+    logits: DeferredLogits, labels: Tensor, factors: _Factors, compiled: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor | None]]:
     """The sum, and its gradients by features, matrix and bias, each in its own dtype."""
     features, matrix, bias = logits.cast()
@@ -150,18 +151,17 @@ def _loss_and_gradients(
     grad_features = torch.zeros_like(features)
     grad_matrix = torch.zeros_like(matrix, dtype=sum_dtype)
     grad_bias = weights.new_zeros(len(matrix))
-    differentiated = _differentiated_by_one_kernel if compiled else _differentiated_in_passes
     for group in _slices(_GROUP, len(labels), len(matrix), matrix.device):
-        group_logits = F.linear(features[group], matrix, bias)
-        losses, grads, column_sums = differentiated(
-            group_logits, labels[group], weights[group], terms
-        )
+        some = features[group]
+        losses, grads = _logit_gradients(some, matrix, bias, labels[group], factors, compiled)
         total += losses @ weights[group]
-        grad_bias += column_sums
         # Rows that do not count are left out at the narrow side of the products, where it is cheap.
         is_counted = counts[group, None]
         grad_features[group] = (grads @ matrix) * is_counted
-        grad_matrix += grads.T @ (features[group] * is_counted)
+        grad_matrix += grads.T @ (some * is_counted)
+        if bias is not None:
+            grad_bias += weights[group].to(grads.dtype) @ grads
+        del grads  # before there are the next group's logits
     return total, (
         grad_features.to(logits.features.dtype),
         grad_matrix.to(logits.matrix.dtype),
@@ -169,64 +169,61 @@ def _loss_and_gradients(
     )
 
 
-def _differentiated_in_passes(
-    logits: Tensor, labels: Tensor, weights: Tensor, terms: _Terms
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Losses ``[G]``, gradients ``[G, V]`` in place of the logits, and their weighted sum ``[V]``.
-
-    Some rows at a time: on a CPU, what lies between the operations stays in cache.
-    """
+def _logit_gradients(
+    features: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    factors: _Factors,
+    compiled: bool,
+) -> tuple[Tensor, Tensor]:
+    """Losses ``[G]``, and their gradients by the logits ``[G, V]`` in the logits' dtype."""
+    logits = F.linear(features, matrix, bias)
+    if compiled:
+        losses, grads = _compiled_pass()(logits, labels, factors)
+        return losses, grads
+    # In place of the logits, some rows at a time: what lies between the operations stays in cache.
     num_rows, vocab_size = logits.shape
-    losses, column_sums = torch.empty_like(weights), weights.new_zeros(vocab_size)
+    losses = logits.new_empty(num_rows, dtype=torch.promote_types(logits.dtype, torch.float32))
     for rows in _slices(_PASS, num_rows, vocab_size, logits.device):
-        losses[rows], grads, at_label = _row_losses(logits[rows], labels[rows], terms)
-        grads.scatter_(1, labels[rows, None], at_label)
-        column_sums.addmv_(grads.T, weights[rows])
-        logits[rows] = grads
-    return losses, logits, column_sums
-
-
-def _differentiated_by_one_kernel(
-    logits: Tensor, labels: Tensor, weights: Tensor, terms: _Terms
-) -> tuple[Tensor, Tensor, Tensor]:
-    """As :func:`_differentiated_in_passes`, the gradients in memory of their own."""
-    losses, grads = _compiled_kernel()(logits, labels, terms)
-    return losses, grads, weights.to(grads.dtype) @ grads
+        losses[rows], grads, at_label = _row_losses(logits[rows], labels[rows], factors)
+        logits[rows] = grads.scatter_(1, labels[rows, None], at_label)
+    return losses, logits
 
 
 @cache
-def _compiled_kernel() -> Callable[[Tensor, Tensor, _Terms], tuple[Tensor, Tensor]]:
-    return torch.compile(_losses_and_rounded_gradients, fullgraph=True, dynamic=False)
+def _compiled_pass() -> Callable[[Tensor, Tensor, _Factors], tuple[Tensor, Tensor]]:
+    return torch.compile(_pass, fullgraph=True, dynamic=False)
 
 
-def _losses_and_rounded_gradients(
-    logits: Tensor, labels: Tensor, terms: _Terms
-) -> tuple[Tensor, Tensor]:
-    losses, grads, at_label = _row_losses(logits, labels, terms)
+def _pass(logits: Tensor, labels: Tensor, factors: _Factors) -> tuple[Tensor, Tensor]:
+    """As :func:`_logit_gradients`, for torch.compile to fuse."""
+    losses, grads, at_label = _row_losses(logits, labels, factors)
+    # Rounded first: put into wider ones, what is at the label would have all of them written.
     rounded = grads.to(logits.dtype)
     return losses, rounded.scatter_(1, labels[:, None], at_label.to(logits.dtype))
 
 
-def _row_losses(logits: Tensor, labels: Tensor, terms: _Terms) -> tuple[Tensor, Tensor, Tensor]:
-    """For logits ``[R, V]`` the losses ``[R]`` and their gradients, in at least float32.
+def _row_losses(logits: Tensor, labels: Tensor, factors: _Factors) -> tuple[Tensor, Tensor, Tensor]:
+    """For logits ``[R, V]`` the losses ``[R]`` and what their gradients are, in at least float32.
 
     Returns:
-        The losses, the gradients ``[R, V]`` where the label is not, and at the label ``[R, 1]``.
+        The losses; the gradients ``[R, V]``, but at the labels; those at the labels ``[R, 1]``.
     """
     probs = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     # The largest probability is the largest exponential, 1, over the denominator.
     log_denominator = logits.amax(-1).to(probs.dtype) - probs.amax(-1).log()
     at_label = labels[:, None]
-    target = (1 - terms.label_smoothing) * logits.gather(1, at_label)[:, 0].to(probs.dtype)
+    target = (1 - factors.label_smoothing) * logits.gather(1, at_label)[:, 0].to(probs.dtype)
     losses = log_denominator - target
-    if terms.z_loss:
-        losses = losses + terms.z_loss * log_denominator.square()
-        probs = probs.mul_(1 + 2 * terms.z_loss * log_denominator[:, None])
-    if terms.label_smoothing:
-        losses = losses - terms.label_smoothing * logits.mean(-1, dtype=probs.dtype)
-        probs = probs.sub_(terms.label_smoothing / logits.shape[-1])
-    # To be put there, not added: scatter_add_ is not deterministic on every GPU.
-    return losses, probs, probs.gather(1, at_label) - (1 - terms.label_smoothing)
+    if factors.z_loss:
+        losses = losses + factors.z_loss * log_denominator.square()
+        probs.mul_(1 + 2 * factors.z_loss * log_denominator[:, None])
+    if factors.label_smoothing:
+        losses = losses - factors.label_smoothing * logits.mean(-1, dtype=probs.dtype)
+        probs.sub_(factors.label_smoothing / logits.shape[-1])
+    # To be written there, not added: scatter_add_ is not deterministic on every GPU.
+    return losses, probs, probs.gather(1, at_label) - (1 - factors.label_smoothing)
 
 
 def _slices(

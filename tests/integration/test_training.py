@@ -205,15 +205,13 @@ def test_a_compiled_run_says_so_and_continues_bit_for_bit(
     tiny: Overrides, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("compile=always", "model.num_layers=2", "model.attention.dropout=0.1")
-    kernel, rows = cross_entropy._compiled_kernel(), []
+    compiled, calls = cross_entropy._compiled_pass(), []
     monkeypatch.setattr(
-        cross_entropy,
-        "_compiled_kernel",
-        lambda: lambda logits, *rest: rows.append(len(logits)) or kernel(logits, *rest),
+        cross_entropy, "_compiled_pass", lambda: lambda *given: calls.append(1) or compiled(*given)
     )
     folder = run(tiny(*settings, "duration=8ba"))
     assert "torch.compile: on" in capsys.readouterr().out
-    assert len(rows) == 16  # a loss for each micro-batch
+    assert len(calls) == 16  # a loss for each micro-batch
     weights = final_weights(folder)
     list_checkpoints(folder / "checkpoints")[-1].unlink()
     run(tiny(*settings, "duration=8ba"))

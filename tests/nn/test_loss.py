@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -27,21 +27,23 @@ def _few_rows_at_a_time(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         monkeypatch.setitem(cross_entropy._PASS, "cpu", 2 * VOCAB)
 
 
+@pytest.fixture
+def _fresh_dynamo() -> Iterator[None]:
+    """So that the graphs of many cases do not add up to torch's limit."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 @pytest.fixture(params=["in passes", "compiled"])
 def loss_of(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, _fresh_dynamo: None
 ) -> Callable[[CrossEntropyConfig], LossFunction]:
     """What computes a loss: as it is, or compiled by a backend that needs no compiler."""
     if request.param == "in passes":
         return lambda config: config
-    torch._dynamo.reset()
-    kernel = torch.compile(
-        cross_entropy._losses_and_rounded_gradients,
-        backend="aot_eager",
-        fullgraph=True,
-        dynamic=False,
-    )
-    monkeypatch.setattr(cross_entropy, "_compiled_kernel", lambda: kernel)
+    traced = torch.compile(cross_entropy._pass, backend="aot_eager", fullgraph=True, dynamic=False)
+    monkeypatch.setattr(cross_entropy, "_compiled_pass", lambda: traced)
     return CrossEntropyConfig.compiled
 
 
@@ -107,27 +109,37 @@ def test_loss_and_gradients_are_those_of_the_mean_over_labels(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_kernel_of_torch_inductor_gives_what_torch_gives(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("_fresh_dynamo")
+@pytest.mark.parametrize(
+    ("smoothing", "z", "dtype"),
+    [
+        (0.0, 0.0, torch.bfloat16),
+        (0.1, 0.0, torch.float32),
+        (0.0, 1e-2, torch.bfloat16),
+        (0.2, 0.3, torch.float32),
+    ],
+)
+def test_what_inductor_compiles_gives_what_torch_gives(
+    smoothing: float, z: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many logits that they are vectorised, and two groups of unlike numbers of rows."""
     count, vocab = 37, 4100
     monkeypatch.setitem(cross_entropy._GROUP, "cpu", 20 * vocab)
     tensors = [
-        torch.randn(shape).mul_(0.3).requires_grad_()
-        for shape in ((count, 32), (vocab, 32), (vocab,))
+        torch.randn(shape).requires_grad_() for shape in ((count, 32), (vocab, 32), (vocab,))
     ]
     labels = torch.randint(vocab, (count,))
     labels[::5] = IGNORE
 
     def ours(features: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
         logits = DeferredLogits(features, matrix, bias, dtype)
-        return CrossEntropyConfig(label_smoothing=0.1).compiled()(logits, labels)
+        config = CrossEntropyConfig(label_smoothing=smoothing, z_loss=z)
+        return config.compiled()(logits, labels)
 
     def exact(features: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
         logits = F.linear(features, matrix, bias)
-        return F.cross_entropy(logits, labels, ignore_index=IGNORE, label_smoothing=0.1)
+        entropy = F.cross_entropy(logits, labels, ignore_index=IGNORE, label_smoothing=smoothing)
+        return entropy + z * logits[labels != IGNORE].logsumexp(-1).square().mean()
 
     found = with_gradients(ours, tensors, torch.float32)
     expected = with_gradients(exact, tensors, torch.float64)

@@ -96,7 +96,10 @@ def test_bfloat16_rounds_little_more_than_torchs_own(window: int | None) -> None
 
 @pytest.mark.parametrize("lengths", [(4096,), (2000, 2060, 36), (128,) * 32])
 @pytest.mark.parametrize("window", [None, 128])
-def test_scores_are_built_a_tile_at_a_time(window: int | None, lengths: Sequence[int]) -> None:
+def test_scores_are_built_a_tile_at_a_time(
+    window: int | None, lengths: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matmul, "TILE", 1 << 18)
     call = call_of(lengths, window)
     num_heads = 2
     q, k, v = (x.detach() for x in random_qkv(4096, torch.bfloat16, num_heads=2, num_kv_heads=2))
