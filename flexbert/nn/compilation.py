@@ -13,6 +13,8 @@ import shutil
 import torch
 from torch import Tensor, nn
 
+from flexbert.config.training import IGNORE, LossFunction
+from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.ragged import RaggedBatch
 
@@ -124,6 +126,20 @@ def _trial(model: MaskedLM, modules: list[nn.Module], autocast: bool) -> str | N
             module._compiled_call_impl = None
         model.zero_grad(set_to_none=True)
         torch._dynamo.reset()
+    return None
+
+
+def loss_problem(loss: LossFunction, device: torch.device, autocast: bool) -> str | None:
+    """Why a compiled loss cannot run here, found by running a tiny one; None if it can."""
+    features, matrix, bias = (
+        torch.ones(shape, device=device, requires_grad=True) for shape in ((2, 8), (16, 8), (16,))
+    )
+    dtype = torch.bfloat16 if autocast else torch.float32
+    logits = DeferredLogits(features, matrix, bias, dtype)
+    try:
+        loss(logits, torch.tensor([1, IGNORE], device=device)).backward()
+    except Exception as error:  # whatever the compiler does, or a loss of anyone's
+        return f"{type(error).__name__}: {_first_line(error)}"
     return None
 
 

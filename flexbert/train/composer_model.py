@@ -15,7 +15,7 @@ from flexbert.config.schema import Precision, Recipe
 from flexbert.config.training import LossConfig, LossFunction
 from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
-from flexbert.nn.compilation import CompileError, check_it_runs, compile_model
+from flexbert.nn.compilation import CompileError, check_it_runs, compile_model, loss_problem
 from flexbert.nn.cross_entropy import TokenScores, token_scores
 from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.masked_lm import MaskedLM
@@ -83,7 +83,12 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
     except CompileError as error:
         left_out = {"everything": str(error)}
     else:
-        model.loss_function = recipe.loss.compiled()
+        loss = recipe.loss.compiled()
+        reason = loss_problem(loss, device, model.autocast_enabled)
+        if reason is None:
+            model.loss_function = loss
+        else:
+            left_out["loss"] = reason
     if not left_out:
         return "torch.compile: on"
     reasons = "; ".join(f"{name} runs uncompiled: {why}" for name, why in left_out.items())

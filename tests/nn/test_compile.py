@@ -22,9 +22,11 @@ from flexbert.errors import ConfigError
 from flexbert.nn import compilation
 from flexbert.nn.block import ParallelConfig, PostNormConfig, SandwichConfig
 from flexbert.nn.build import build_model
-from flexbert.nn.compilation import CompileError, check_it_runs, compile_model
+from flexbert.nn.compilation import CompileError, check_it_runs, compile_model, loss_problem
 from flexbert.nn.embedding import TokenEmbeddingConfig
 from flexbert.nn.head import MLMHeadConfig
+from flexbert.nn.logits import DeferredLogits
+from flexbert.nn.loss import CrossEntropyConfig
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.mlp import PlainMLPConfig
 from flexbert.nn.norm import LayerNormConfig, RMSNormConfig
@@ -240,6 +242,18 @@ def test_without_a_compiler_nothing_is_compiled_and_the_reason_is_told(
     with pytest.raises(CompileError, match=r"no C\+\+ compiler"):
         compile_model(model, autocast=False)
     assert model.head._compiled_call_impl is None
+
+
+def test_a_loss_that_cannot_be_compiled_has_its_reason_told() -> None:
+    def breaking(logits: DeferredLogits, labels: Tensor) -> Tensor:
+        raise RuntimeError("no kernel for this device\nand more")
+
+    def loss(logits: DeferredLogits, labels: Tensor) -> Tensor:
+        return CrossEntropyConfig()(logits, labels)
+
+    cpu = torch.device("cpu")
+    assert loss_problem(breaking, cpu, True) == "RuntimeError: no kernel for this device"
+    assert loss_problem(loss, cpu, True) is None
 
 
 def test_a_backend_that_cannot_serve_is_an_error_before_anything_is_trained() -> None:
