@@ -1,7 +1,7 @@
 """What does the loss take, computed some rows at a time, against torch's on all logits?
 
 Forward and backward from the head's features to their gradients and the matrix's, in bfloat16
-products as autocast has them. The two run in turn, in rounds; memory is the most that torch's
+products as autocast has them. The ways run in turn, in rounds; memory is the most that torch's
 allocator held beyond the inputs. On the machine's GPU where there is one, else on its CPU.
 
     python -m benchmarks.cross_entropy [--smoke] [--compile] [--width N]

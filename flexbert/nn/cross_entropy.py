@@ -180,7 +180,7 @@ def _logit_gradients(
     """Losses ``[G]``, and their gradients by the logits ``[G, V]`` in the logits' dtype."""
     logits = F.linear(features, matrix, bias)
     if compiled:
-        losses, grads = _compiled_pass()(logits, labels, factors)
+        losses, grads = _compiled_gradients()(logits, labels, factors)
         return losses, grads
     # In place of the logits, some rows at a time: what lies between the operations stays in cache.
     num_rows, vocab_size = logits.shape
@@ -192,14 +192,14 @@ def _logit_gradients(
 
 
 @cache
-def _compiled_pass() -> Callable[[Tensor, Tensor, _Factors], tuple[Tensor, Tensor]]:
-    return torch.compile(_pass, fullgraph=True, dynamic=False)
+def _compiled_gradients() -> Callable[[Tensor, Tensor, _Factors], tuple[Tensor, Tensor]]:
+    return torch.compile(_gradients_at_once, fullgraph=True, dynamic=False)
 
 
-def _pass(logits: Tensor, labels: Tensor, factors: _Factors) -> tuple[Tensor, Tensor]:
+def _gradients_at_once(logits: Tensor, labels: Tensor, factors: _Factors) -> tuple[Tensor, Tensor]:
     """As :func:`_logit_gradients`, for torch.compile to fuse."""
     losses, grads, at_label = _row_losses(logits, labels, factors)
-    # Rounded first: put into wider ones, what is at the label would have all of them written.
+    # Rounded before the labels' are put in: a scatter needs its target in memory, the smaller one.
     rounded = grads.to(logits.dtype)
     return losses, rounded.scatter_(1, labels[:, None], at_label.to(logits.dtype))
 

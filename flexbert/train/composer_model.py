@@ -84,7 +84,9 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
         left_out = {"everything": str(error)}
     else:
         loss = recipe.loss.compiled()
-        reason = loss_problem(loss, device, model.autocast_enabled)
+        # One that is as it was has nothing to be tried.
+        is_new = loss is not recipe.loss
+        reason = loss_problem(loss, device, model.autocast_enabled) if is_new else None
         if reason is None:
             model.loss_function = loss
         else:

@@ -205,9 +205,11 @@ def test_a_compiled_run_says_so_and_continues_bit_for_bit(
     tiny: Overrides, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ("compile=always", "model.num_layers=2", "model.attention.dropout=0.1")
-    compiled, calls = cross_entropy._compiled_pass(), []
+    compiled, calls = cross_entropy._compiled_gradients(), []
     monkeypatch.setattr(
-        cross_entropy, "_compiled_pass", lambda: lambda *given: calls.append(1) or compiled(*given)
+        cross_entropy,
+        "_compiled_gradients",
+        lambda: lambda *given: calls.append(1) or compiled(*given),
     )
     folder = run(tiny(*settings, "duration=8ba"))
     assert "torch.compile: on" in capsys.readouterr().out

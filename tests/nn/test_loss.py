@@ -42,8 +42,10 @@ def loss_of(
     """What computes a loss: as it is, or compiled by a backend that needs no compiler."""
     if request.param == "in passes":
         return lambda config: config
-    traced = torch.compile(cross_entropy._pass, backend="aot_eager", fullgraph=True, dynamic=False)
-    monkeypatch.setattr(cross_entropy, "_compiled_pass", lambda: traced)
+    traced = torch.compile(
+        cross_entropy._gradients_at_once, backend="aot_eager", fullgraph=True, dynamic=False
+    )
+    monkeypatch.setattr(cross_entropy, "_compiled_gradients", lambda: traced)
     return CrossEntropyConfig.compiled
 
 
