@@ -55,13 +55,13 @@ from benchmarks.training_batches import (
     padded,
     representative,
 )
-from flexbert.checkpoint.huggingface.importing import read_folder
-from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
 from flexbert.config.model import ModelConfig
 from flexbert.config.training import IGNORE, LossFunction
 from flexbert.errors import UserError, run_command
+from flexbert.huggingface.importing import read_folder
+from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.compilation import compile_model
 from flexbert.nn.cost import model_cost
 from flexbert.nn.loss import CrossEntropyConfig

@@ -208,7 +208,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from flexbert.checkpoint.huggingface.export import export_checkpoint
+    from flexbert.huggingface.export import export_checkpoint
 
     pooling = arguments.sentence_transformers
     print(*export_checkpoint(arguments.checkpoint, arguments.folder, pooling), sep="\n")
@@ -216,7 +216,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from flexbert.checkpoint.huggingface.importing import import_folder
+    from flexbert.huggingface.importing import import_folder
 
     print(*import_folder(arguments.folder, arguments.checkpoint), sep="\n")
     return 0

@@ -96,8 +96,8 @@ def read_model(path: Path, *, needs_head: bool = True) -> ReadModel:
 
 
 def _from_folder(folder: Path, needs_head: bool) -> ReadModel:
-    from flexbert.checkpoint.huggingface.importing import read_folder
-    from flexbert.checkpoint.huggingface.tokenizer import has_tokenizer, read_tokenizer
+    from flexbert.huggingface.importing import read_folder
+    from flexbert.huggingface.tokenizer import has_tokenizer, read_tokenizer
 
     read = read_folder(folder)
     if needs_head and not read.has_head:

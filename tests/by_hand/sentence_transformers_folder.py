@@ -26,10 +26,10 @@ import torch
 import transformers
 
 import flexbert
-from flexbert.checkpoint.huggingface.export import export_checkpoint
+from flexbert.huggingface.export import export_checkpoint
 from flexbert.nn.pooling import Pooling, pool
 from flexbert.nn.ragged import unpad
-from tests.checkpoint.huggingface_cases import SAVED, tokenizer_files, write_model
+from tests.huggingface.cases import SAVED, tokenizer_files, write_model
 
 SENTENCES = ["w20 w30 w40", "w50", " ".join(["w60", "w70"] * 40), "w80 w90"]
 

@@ -33,10 +33,10 @@ import transformers
 
 import flexbert
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.huggingface.export import export_checkpoint
-from flexbert.checkpoint.huggingface.importing import import_folder
+from flexbert.huggingface.export import export_checkpoint
+from flexbert.huggingface.importing import import_folder
 from flexbert.nn.rope import RopeConfig
-from tests.checkpoint.huggingface_cases import MODELS, padded_batch, tokenizer_files, write_model
+from tests.huggingface.cases import MODELS, padded_batch, tokenizer_files, write_model
 from tests.nn.cases import attention_config, small_model
 
 TOLERANCE = 1e-4

@@ -18,17 +18,17 @@ from torch import Tensor
 import flexbert
 from flexbert.checkpoint import averaging
 from flexbert.checkpoint.file import read_checkpoint, write_checkpoint
-from flexbert.checkpoint.huggingface.export import export_checkpoint
 from flexbert.checkpoint.names import checkpoint_name, checkpoint_step
 from flexbert.cli import main
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
+from flexbert.huggingface.export import export_checkpoint
 from flexbert.nn.init import NormalConfig
 from flexbert.nn.mlp import GLUConfig
 from flexbert.nn.norm import RMSNormConfig
 from flexbert.nn.padded import PaddedModel
 from flexbert.nn.rope import RopeConfig
-from tests.checkpoint.huggingface_cases import padded_batch, random_model
+from tests.huggingface.cases import padded_batch, random_model
 from tests.nn.cases import attention_config, small_model
 
 Output = pytest.CaptureFixture[str]

@@ -8,8 +8,8 @@ import torch
 from flexbert.config.model import ModelConfig
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.mlp import PlainMLPConfig
-from tests.checkpoint.huggingface_cases import MODELS as ALL
-from tests.checkpoint.huggingface_cases import NORM, check_logits_and_gradients, roberta
+from tests.huggingface.cases import MODELS as ALL
+from tests.huggingface.cases import NORM, check_logits_and_gradients, roberta
 
 MODELS = {
     "one layer": roberta(num_layers=1),

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flexbert.checkpoint.huggingface.folder import read_json
-from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.errors import UserError, did_you_mean
+from flexbert.huggingface.folder import read_json
+from flexbert.huggingface.quiet import quiet_transformers
 
 CONFIG = "tokenizer_config.json"
 # What a tokenizer may be kept in; all are text.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from flexbert.checkpoint.huggingface.bert import Bert, encoder_names
-from flexbert.checkpoint.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN
-from flexbert.checkpoint.huggingface.keys import Leaves, Tables
-from flexbert.checkpoint.huggingface.names import NameTable
+from flexbert.huggingface.bert import Bert, encoder_names
+from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN
+from flexbert.huggingface.keys import Leaves, Tables
+from flexbert.huggingface.names import NameTable
 
 LENGTH, OFFSET = "embedding.positions.length", "embedding.positions.offset"
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from flexbert.checkpoint.huggingface.bert import Bert
-from flexbert.checkpoint.huggingface.family import MASKED_LM, Facts, Family
-from flexbert.checkpoint.huggingface.keys import Expressed
-from flexbert.checkpoint.huggingface.modernbert import ModernBert
-from flexbert.checkpoint.huggingface.roberta import Roberta
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError, did_you_mean
+from flexbert.huggingface.bert import Bert
+from flexbert.huggingface.family import MASKED_LM, Facts, Family
+from flexbert.huggingface.keys import Expressed
+from flexbert.huggingface.modernbert import ModernBert
+from flexbert.huggingface.roberta import Roberta
 
 FAMILIES: tuple[Family, ...] = (ModernBert(), Bert(), Roberta())
 

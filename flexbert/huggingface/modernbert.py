@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flexbert.checkpoint.huggingface import activations
-from flexbert.checkpoint.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Facts, Family
-from flexbert.checkpoint.huggingface.keys import Key, Leaves, Tables
-from flexbert.checkpoint.huggingface.names import NameTable
+from flexbert.huggingface import activations
+from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Facts, Family
+from flexbert.huggingface.keys import Key, Leaves, Tables
+from flexbert.huggingface.names import NameTable
 
 # One eps and one bias for all of them.
 NORMS = ("embedding.norm", "block.norm", "final_norm", "head.norm")

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flexbert.checkpoint.huggingface.family import CHOICE, Family
-from flexbert.checkpoint.huggingface.quiet import quiet_transformers
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
+from flexbert.huggingface.family import CHOICE, Family
+from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.layer_plan import layer_plan
 from flexbert.nn.padded import PaddedModel
 

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import flexbert
 from flexbert.checkpoint.file import read_checkpoint, write_checkpoint
-from flexbert.checkpoint.huggingface.export import export_checkpoint
-from flexbert.checkpoint.huggingface.importing import import_folder
 from flexbert.cli import main
 from flexbert.errors import UserError
-from tests.checkpoint.huggingface_cases import MODELS, change_json, write_model
+from flexbert.huggingface.export import export_checkpoint
+from flexbert.huggingface.importing import import_folder
+from tests.huggingface.cases import MODELS, change_json, write_model
 from tests.nn.cases import small_model
 
 WEIGHTS = "model.safetensors"
@@ -331,7 +331,7 @@ def test_an_export_that_is_interrupted_leaves_nothing(
         raise KeyboardInterrupt
 
     write_model(tmp_path / "a.pt", small_model(), word_tokenizer)
-    monkeypatch.setattr("flexbert.checkpoint.huggingface.export.load_theirs", killed)
+    monkeypatch.setattr("flexbert.huggingface.export.load_theirs", killed)
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]

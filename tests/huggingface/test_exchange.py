@@ -19,16 +19,17 @@ from torch import Tensor
 
 import flexbert
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.huggingface import export as exporting
-from flexbert.checkpoint.huggingface.export import export_checkpoint
-from flexbert.checkpoint.huggingface.importing import import_folder, read_folder
 from flexbert.cli import main
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
+from flexbert.huggingface import export as exporting
+from flexbert.huggingface.export import export_checkpoint
+from flexbert.huggingface.importing import import_folder, read_folder
 from flexbert.nn.rope import RopeConfig
-from tests.checkpoint.huggingface_cases import (
+from tests.conftest import REPOSITORY
+from tests.huggingface.cases import (
     MODELS,
     SAVED,
     change_json,
@@ -39,7 +40,6 @@ from tests.checkpoint.huggingface_cases import (
     their_model,
     write_model,
 )
-from tests.conftest import REPOSITORY
 from tests.nn.cases import attention_config, small_model
 from tests.nn.tolerances import assert_same
 

@@ -14,11 +14,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
 from flexbert.checkpoint.file import write_checkpoint
-from flexbert.checkpoint.huggingface.families import family_for
-from flexbert.checkpoint.huggingface.family import Facts
-from flexbert.checkpoint.huggingface.names import their_names, to_theirs
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
+from flexbert.huggingface.families import family_for
+from flexbert.huggingface.family import Facts
+from flexbert.huggingface.names import their_names, to_theirs
 from flexbert.nn.attention import MultiHeadConfig
 from flexbert.nn.block import PostNormConfig
 from flexbert.nn.build import build_model

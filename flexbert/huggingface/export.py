@@ -14,20 +14,20 @@ import torch
 
 from flexbert.checkpoint.contents import model_config
 from flexbert.checkpoint.file import checkpoint_file, read_checkpoint
-from flexbert.checkpoint.huggingface.compare import compare_logits, load_theirs, sample
-from flexbert.checkpoint.huggingface.families import family_for, transformers_version
-from flexbert.checkpoint.huggingface.family import Facts
-from flexbert.checkpoint.huggingface.names import to_theirs
-from flexbert.checkpoint.huggingface.sentence_transformers import write_sentence_transformers
-from flexbert.checkpoint.huggingface.tokenizer import (
+from flexbert.checkpoint.load import model_of
+from flexbert.config.model import ModelConfig
+from flexbert.errors import UserError
+from flexbert.huggingface.compare import compare_logits, load_theirs, sample
+from flexbert.huggingface.families import family_for, transformers_version
+from flexbert.huggingface.family import Facts
+from flexbert.huggingface.names import to_theirs
+from flexbert.huggingface.sentence_transformers import write_sentence_transformers
+from flexbert.huggingface.tokenizer import (
     longest,
     special_ids,
     without_token_types,
     write_tokenizer,
 )
-from flexbert.checkpoint.load import model_of
-from flexbert.config.model import ModelConfig
-from flexbert.errors import UserError
 from flexbert.nn.padded import PaddedModel
 from flexbert.nn.pooling import Pooling
 

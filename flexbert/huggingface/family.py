@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from flexbert.checkpoint.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
-from flexbert.checkpoint.huggingface.names import NameTable
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
+from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
+from flexbert.huggingface.names import NameTable
 
 MASKED_LM = "masked_lm"
 SEQUENCE = "sequence_classification"

@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from flexbert.checkpoint.huggingface import activations
-from flexbert.checkpoint.huggingface.families import family_for
-from flexbert.checkpoint.huggingface.importing import import_folder
 from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.load import complete_layers, interpolate, read_tree
 from flexbert.config.model import LayerConfig, ModelConfig
 from flexbert.errors import UserError
+from flexbert.huggingface import activations
+from flexbert.huggingface.families import family_for
+from flexbert.huggingface.importing import import_folder
 from flexbert.nn.activations import ACTIVATIONS
 from flexbert.nn.attention import MultiHeadConfig
 from flexbert.nn.block import PreNormConfig, SandwichConfig
@@ -28,7 +28,8 @@ from flexbert.nn.mlp import GLUConfig, PlainMLPConfig
 from flexbert.nn.norm import LayerNormConfig, RMSNormConfig
 from flexbert.nn.positions import LearnedPositionsConfig
 from flexbert.nn.rope import RopeConfig
-from tests.checkpoint.huggingface_cases import (
+from tests.conftest import REPOSITORY
+from tests.huggingface.cases import (
     FACTS,
     HEADS,
     NORM,
@@ -38,7 +39,6 @@ from tests.checkpoint.huggingface_cases import (
     roberta,
     save_theirs,
 )
-from tests.conftest import REPOSITORY
 from tests.nn.cases import attention_config, small_model
 
 

@@ -15,17 +15,17 @@ from torch import Tensor
 
 from flexbert.checkpoint.contents import expected_shapes
 from flexbert.checkpoint.file import write_checkpoint
-from flexbert.checkpoint.huggingface.compare import compare_logits, load_theirs, sample
-from flexbert.checkpoint.huggingface.families import family_of, task_of, transformers_version
-from flexbert.checkpoint.huggingface.family import MASKED_LM, Family
-from flexbert.checkpoint.huggingface.folder import Weights, read_config, read_weights
-from flexbert.checkpoint.huggingface.names import their_names, to_ours
-from flexbert.checkpoint.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
+from flexbert.huggingface.compare import compare_logits, load_theirs, sample
+from flexbert.huggingface.families import family_of, task_of, transformers_version
+from flexbert.huggingface.family import MASKED_LM, Family
+from flexbert.huggingface.folder import Weights, read_config, read_weights
+from flexbert.huggingface.names import their_names, to_ours
+from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

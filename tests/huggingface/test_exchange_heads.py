@@ -11,12 +11,13 @@ import torch
 import transformers
 
 import flexbert
-from flexbert.checkpoint.huggingface.export import export_checkpoint
 from flexbert.cli import main
 from flexbert.config.encode import encode
 from flexbert.errors import UserError
+from flexbert.huggingface.export import export_checkpoint
 from flexbert.nn.ragged import unpad
-from tests.checkpoint.huggingface_cases import (
+from tests.conftest import REPOSITORY
+from tests.huggingface.cases import (
     HEADS,
     SAVED,
     padded_batch,
@@ -24,7 +25,6 @@ from tests.checkpoint.huggingface_cases import (
     tokenizer_files,
     write_model,
 )
-from tests.conftest import REPOSITORY
 from tests.nn.cases import small_model
 from tests.nn.tolerances import assert_same
 
