@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from flexbert.config.model import AttentionKind, LayerParts, ModelConfig
+from flexbert.config.model import LayerParts, ModelConfig
+
+AttentionKind = Literal["global", "local"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,13 @@ def layer_plan(model: ModelConfig) -> tuple[LayerPlan, ...]:
 
 def _plan_layer(model: ModelConfig, index: int) -> LayerPlan:
     parts = model.layer(index)
-    kind = parts.attention.kind(index)
+    window = parts.attention.windows.of(index, model.num_layers)
     return LayerPlan(
         index=index,
         parts=parts,
-        attention=kind,
-        window=parts.attention.window if kind == "local" else None,
-        theta=parts.attention.rope.layer_theta(kind) if parts.attention.rope else None,
+        attention="global" if window is None else "local",
+        window=window,
+        theta=parts.attention.rope.layer_theta(window) if parts.attention.rope else None,
         head_dim=parts.attention.size_of_head(model.hidden_size),
         skip_attention_norm=parts.block.skips_attention_norm(index),
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from flexbert.config.layer_range import LayerRange
+from flexbert.config.layer_windows import LayerWindows, Window
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError, config_errors_under
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from flexbert.config.layer_plan import LayerPlan
-
-AttentionKind = Literal["global", "local"]
 
 
 class NormConfig(Component, ABC, family="norm"):
@@ -75,12 +74,12 @@ class PositionConfig(Component, ABC, family="position"):
     """How attention learns of relative position by turning queries and keys."""
 
     @abstractmethod
-    def layer_theta(self, kind: AttentionKind) -> float:
-        """The rotary base of layers of this attention kind."""
+    def layer_theta(self, window: Window) -> float:
+        """The rotary base of layers with this window; None is the whole document."""
 
     @abstractmethod
-    def check(self, head_dim: int, kinds: frozenset[AttentionKind]) -> None:
-        """Raises: ConfigError if it cannot serve heads of this size in layers of these kinds."""
+    def check(self, head_dim: int, windows: frozenset[Window]) -> None:
+        """Raises: ConfigError if it cannot serve heads of this size in layers of these windows."""
 
     @abstractmethod
     def build(self, head_dim: int, theta: float) -> nn.Module:
@@ -93,43 +92,25 @@ class AttentionConfig(Component, ABC, family="attention"):
 
     Args:
         head_dim: size of a head; ``hidden_size / num_heads`` when None.
-        window: total width seen by the other, local layers; None when all are global.
-        global_every: layer i is global when ``i % global_every == 0``.
+        windows: which layers are global, and the windows of the others.
         rope: rotary embeddings, if any.
     """
 
     num_heads: int
     head_dim: int | None = None
-    window: int | None = None
-    global_every: int = 1
+    windows: LayerWindows = LayerWindows()
     rope: PositionConfig | None = None
 
     def __post_init__(self) -> None:
-        for key in ("num_heads", "global_every"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
+        if self.num_heads <= 0:
+            raise ConfigError("num_heads", f"must be positive, got {self.num_heads}")
         if self.head_dim is not None and self.head_dim <= 0:
             raise ConfigError("head_dim", f"must be positive, got {self.head_dim}")
-        if self.window is not None and (self.window <= 0 or self.window % 2):
-            raise ConfigError("window", f"must be positive and even, got {self.window}")
-        if self.window is None and self.global_every > 1:
-            raise ConfigError("window", f"local layers (global_every {self.global_every}) need one")
-        if self.window is not None and self.global_every == 1:
-            raise ConfigError("window", "has no use: with global_every 1 no layer is local")
 
     @property
     def knows_positions(self) -> bool:
         """Whether the order of tokens enters here."""
         return self.rope is not None
-
-    @property
-    def kinds(self) -> frozenset[AttentionKind]:
-        """The kinds of layers there can be, however few layers the model has."""
-        return frozenset(("global",) if self.window is None else ("global", "local"))
-
-    def kind(self, index: int) -> AttentionKind:
-        """Whether layer ``index`` sees whole documents or a window."""
-        return "global" if index % self.global_every == 0 else "local"
 
     def size_of_head(self, hidden_size: int) -> int:
         """Raises: ConfigError if ``hidden_size`` does not divide into heads."""
@@ -141,12 +122,14 @@ class AttentionConfig(Component, ABC, family="attention"):
             )
         return hidden_size // self.num_heads
 
-    def check(self, hidden_size: int) -> None:
-        """Raises: ConfigError if it cannot serve a model of this width."""
+    def check(self, hidden_size: int, num_layers: int) -> None:
+        """Raises: ConfigError if it cannot serve a model of this width and depth."""
         head_dim = self.size_of_head(hidden_size)
+        with config_errors_under("windows"):
+            self.windows.check(num_layers)
         if self.rope is not None:
             with config_errors_under("rope"):
-                self.rope.check(head_dim, self.kinds)
+                self.rope.check(head_dim, self.windows.distinct)
 
     @abstractmethod
     def build(self, hidden_size: int, layer: LayerPlan) -> nn.Module:
@@ -304,7 +287,7 @@ class ModelConfig:
         }
         for where, attention in nodes.items():
             with config_errors_under(where):
-                attention.check(self.hidden_size)
+                attention.check(self.hidden_size, self.num_layers)
         knows_positions = self.embedding.knows_positions or any(
             self.layer(index).attention.knows_positions for index in range(self.num_layers)
         )

@@ -82,6 +82,7 @@ def import_folder(source: str, target: Path) -> list[str]:
     ids = special_ids(tokenizer, read.config.vocab_size)
     ours = PaddedModel(filled_model(read.config, read.state), read.config)
     documents = sample(read.config, read.max_length, read.raw.get("pad_token_id"))
+    read.family.check_installed(read.raw)
     theirs = load_theirs(folder, read.family, read.task, _their_config(read))
     difference = compare_logits(ours, theirs, documents)
     recipe: dict[str, Any] = {"model": encode(read.config)}

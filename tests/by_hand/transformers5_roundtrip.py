@@ -37,7 +37,7 @@ from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder
 from flexbert.nn.rope import RopeConfig
 from tests.huggingface.cases import MODELS, padded_batch, tokenizer_files, write_model
-from tests.nn.cases import attention_config, small_model
+from tests.nn.cases import attention_config, global_every, small_model
 
 TOLERANCE = 1e-4
 TEXT = "w20 w30 [MASK] w99"
@@ -49,12 +49,10 @@ AUTO = {
 }
 CASES = MODELS | {
     "modernbert window 16 every 2": small_model(
-        attention=attention_config(window=16, global_every=2), num_layers=5
+        attention=attention_config(windows=global_every(2, 16)), num_layers=5
     ),
     "modernbert all global": small_model(
-        attention=attention_config(
-            window=None, global_every=1, rope=RopeConfig(theta={"global": 500.0})
-        )
+        attention=attention_config(windows="global", rope=RopeConfig(theta={"global": 500.0}))
     ),
 }
 

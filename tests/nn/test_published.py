@@ -1,4 +1,4 @@
-"""The YAMLs of encoders that the locked transformers lacks give the logits of their papers."""
+"""The YAMLs of encoders that the locked transformers lacks give the logits of plain formulas."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ SMALL = (
     f"model.attention.num_heads={HEADS}",
     "model.mlp.intermediate_size=24",
 )
+# The window and the rotary base of each layer of windows.yaml.
+SIX, WHOLE = (6, 10_000.0), (None, 250_000.0)
+WINDOWED = [SIX, SIX, WHOLE, SIX, SIX, WHOLE, (2, 500.0)]
 Logits = Callable[[Tensor, Weights], Tensor]
 CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
     "mosaicbert-base": ((), lambda t, w: published.mosaicbert(t, w, HEADS)),
@@ -40,20 +43,25 @@ CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
         lambda t, w: published.eurobert(t, w, HEADS, KV_HEADS, 250_000.0),
     ),
     "neobert": ((), lambda t, w: published.neobert(t, w, HEADS)),
+    "windows": (
+        (f"model.attention.num_kv_heads={KV_HEADS}", "model.num_layers=7"),
+        lambda t, w: published.windowed(t, w, HEADS, KV_HEADS, WINDOWED),
+    ),
     "crammingbert": ((), lambda t, w: published.crammingbert(t, w, HEADS)),
 }
 
 
 def small(name: str, overrides: tuple[str, ...]) -> ModelConfig:
     register_all()
-    path = Path(REPOSITORY / "yamls" / "models" / f"{name}.yaml")
+    folder = "tests/nn" if name == "windows" else "yamls/models"
+    path = Path(REPOSITORY / folder / f"{name}.yaml")
     tree = merge(read_tree(path), overrides_tree([*SMALL, *overrides]))
     return decode(ModelConfig, interpolate(tree)["model"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", CASES)
-def test_a_published_encoder_is_what_its_paper_says(name: str, dtype: torch.dtype) -> None:
+def test_an_encoder_written_in_yaml_is_what_its_formula_says(name: str, dtype: torch.dtype) -> None:
     overrides, reference = CASES[name]
     config = small(name, overrides)
     model = build_model(config).eval()
