@@ -56,10 +56,13 @@ def sample(model: ModelConfig, max_length: int, pad_id: int | None) -> Sample:
     return Sample(ids, mask, types)
 
 
-def load_theirs(folder: Path, family: Family, task: str, config: Any = None) -> nn.Module:
+def load_theirs(
+    folder: Path, family: Family, task: str, *, tied: bool, config: Any = None
+) -> nn.Module:
     """A folder's model as transformers loads it, in float32 with its ``sdpa`` attention.
 
     Args:
+        tied: whether the decoder is the embedding.
         config: instead of the folder's own, where this transformers would misread that.
 
     Raises:
@@ -83,8 +86,12 @@ def load_theirs(folder: Path, family: Family, task: str, config: Any = None) -> 
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder}: transformers cannot load it ({reason})") from None
-    if missing := sorted(info["missing_keys"]):
+    # transformers 4.57 wrote a tensor once that 5 has twice where nothing is tied.
+    repeated = family.repeated(task, tied)
+    if missing := sorted(set(info["missing_keys"]) - repeated.keys()):
         raise UserError(f"{folder}: transformers misses {', '.join(missing[:5])}")
+    for again in info["missing_keys"]:
+        model.get_parameter(again).data = model.get_parameter(repeated[again]).data
     loaded: nn.Module = model.eval()
     return loaded
 

@@ -33,7 +33,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json")
     if "auto_map" in config:
         raise UserError(f"{folder}: config.json names code of its own (auto_map), which is not run")
-    for key in ("quantization_config", "pruned_heads"):
+    for key in ("quantization_config", "pruned_heads", "per_layer_config"):
         if config.get(key):
             raise UserError(f"{folder}: config.json has {key}, and that is not supported")
     if (folder / "adapter_config.json").exists():

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
-from flexbert.huggingface.family import MASKED_LM, Family
+from flexbert.huggingface.family import MASKED_LM, Family, is_tied
 from flexbert.huggingface.folder import Weights, read_config, read_weights
 from flexbert.huggingface.names import their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
@@ -82,7 +81,8 @@ def import_folder(source: str, target: Path) -> list[str]:
     ids = special_ids(tokenizer, read.config.vocab_size)
     ours = PaddedModel(filled_model(read.config, read.state), read.config)
     documents = sample(read.config, read.max_length, read.raw.get("pad_token_id"))
-    theirs = load_theirs(folder, read.family, read.task, _their_config(read))
+    tied = is_tied(read.config)
+    theirs = load_theirs(folder, read.family, read.task, tied=tied, config=_their_config(read))
     difference = compare_logits(ours, theirs, documents)
     recipe: dict[str, Any] = {"model": encode(read.config)}
     if read.config.embedding.max_length is None:
@@ -162,7 +162,7 @@ def _defaults(family: Family) -> dict[str, Any]:
     from transformers import AutoConfig
 
     defaults: dict[str, Any] = AutoConfig.for_model(family.model_type).to_dict()
-    return {"tie_word_embeddings": True, **defaults}
+    return {**defaults, **family.older_defaults}
 
 
 def _with_labels(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,15 +179,17 @@ def _max_length(raw: Mapping[str, Any]) -> int:
 
 
 def _their_config(read: FolderModel) -> Any:
-    """The folder's config with the keys that the installed transformers reads, and no others."""
-    from transformers import AutoConfig
+    """The folder's config with the keys of its architecture, and none that every config has."""
+    from transformers import AutoConfig, PreTrainedConfig
 
     cls = type(AutoConfig.for_model(read.family.model_type))
-    keys = inspect.signature(cls.__init__).parameters.keys() & read.raw.keys()
-    config = {key: read.raw[key] for key in keys}
+    complete = dict(read.raw)
+    read.family.add_newer_keys(complete)
+    common = {key.name for key in fields(PreTrainedConfig)} - {"tie_word_embeddings"}
+    config = {key.name: complete[key.name] for key in fields(cls) if key.name not in common}
     if (labels := getattr(read.config.head, "num_labels", None)) is not None:
         config["num_labels"] = labels
-    return cls(**config, tie_word_embeddings=read.raw["tie_word_embeddings"])
+    return cls(**config)
 
 
 def _other_ids(read: FolderModel, ids: Mapping[str, int | None]) -> list[str]:
@@ -213,16 +215,17 @@ def _state(
             ours: tuple(row.removeprefix(family.prefix) for row in rows)
             for ours, rows in table.items()
         }
-    tied = getattr(model.head, "tied", False)
+    tied = is_tied(model)
     repeated = family.repeated(task, tied) if task else {}
     wanted: dict[str, tuple[int, ...]] = {}
     for name, rows in their_names(shapes, table).items():
         first, *rest = shapes[name]
         wanted |= dict.fromkeys(rows, (first // len(rows), *rest))
+    # Where nothing is tied, transformers 5 computes with the repeated tensor.
     stand_ins = {
         original: again
         for again, original in repeated.items()
-        if original not in weights.shapes and again in weights.shapes
+        if again in weights.shapes and not (tied and original in weights.shapes)
     }
     left_out = _check(wanted, repeated, stand_ins, weights, family, task)
     if left_out:
@@ -235,7 +238,9 @@ def _state(
         if {again, original} <= weights.shapes.keys() and not torch.equal(
             weights.load(again), weights.load(original)
         ):
-            raise UserError(f"{again} is to be {original} again, and has other values")
+            if tied:
+                raise UserError(f"{again} is to be {original} again, and has other values")
+            notes.append(f"left out: {original}; without a tied decoder, {again} has its place")
     state = to_ours(shapes, table, load)
     others = sorted(str(dtype) for dtype in weights.dtypes - {torch.float32})
     if others:

@@ -112,6 +112,13 @@ class ModernBert(Family):
         "init.cutoff": 2.0,
         "init.small_embedding": False,
     }
+    older_defaults: ClassVar[Mapping[str, Any]] = {
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0,
+        "local_rope_theta": 10_000.0,
+        "layer_types": None,
+        "rope_parameters": None,
+    }
 
     def tables(self, task: str, pad_id: int | None) -> Tables:
         fixed = {**FIXED, "head.name": "mlm" if task == MASKED_LM else task}
@@ -140,9 +147,10 @@ class ModernBert(Family):
             leaves[f"{theta}.local"] = leaves[f"{theta}.global"]
 
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:
-        every = config["global_attn_every_n_layers"]
         config["max_position_embeddings"] = facts.max_length
-        # What transformers 5 reads instead of the keys that the tables write.
+
+    def add_newer_keys(self, config: dict[str, Any]) -> None:
+        every = config["global_attn_every_n_layers"]
         config["layer_types"] = _layer_types(config["num_hidden_layers"], every)
         config["rope_parameters"] = {
             GLOBAL: {"rope_type": "default", "rope_theta": config["global_rope_theta"]},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 import transformers
@@ -17,8 +20,9 @@ from flexbert.checkpoint.file import write_checkpoint
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface.families import family_for
-from flexbert.huggingface.family import Facts
-from flexbert.huggingface.names import their_names, to_theirs
+from flexbert.huggingface.family import Facts, is_tied
+from flexbert.huggingface.names import their_names
+from flexbert.huggingface.tokenizer import of_older_transformers
 from flexbert.nn.attention import MultiHeadConfig
 from flexbert.nn.block import PostNormConfig
 from flexbert.nn.build import build_model
@@ -128,7 +132,8 @@ def tokenizer_files(folder: Path) -> dict[str, str]:
         model_input_names=["input_ids", "attention_mask"],
         **roles,
     ).save_pretrained(folder)
-    return {path.name: path.read_text() for path in sorted(folder.iterdir())}
+    texts = {path.name: path.read_text() for path in sorted(folder.iterdir())}
+    return of_older_transformers(texts)
 
 
 def write_model(
@@ -162,10 +167,10 @@ def their_model(ours: nn.Module, config: ModelConfig) -> tuple[nn.Module, Any]:
     cls = getattr(transformers, family.classes[config.head.task])
     their_config = cls.config_class(**expressed.config)
     theirs = cls._from_config(their_config, attn_implementation="sdpa").eval()
-    weights = to_theirs(ours.state_dict(), family.names(config.head.task))
+    weights = family.weights(ours.state_dict(), config)
     missing, unexpected = theirs.load_state_dict(weights, strict=False)
     assert unexpected == []
-    assert set(missing) <= set(family.repeated(config.head.task, tied=True))
+    assert set(missing) <= set(family.repeated(config.head.task, is_tied(config)))
     theirs.tie_weights()
     return theirs, family
 
@@ -222,7 +227,8 @@ def check_logits_and_gradients(config: ModelConfig, dtype: torch.dtype) -> None:
     theirs.to(dtype)
     batch = padded_batch(config)
     is_real = batch["attention_mask"].bool()
-    their_logits = theirs(**batch).logits
+    with angles_applied_in(dtype, theirs):
+        their_logits = theirs(**batch).logits
     our_logits = PaddedModel(ours.eval(), config)(**batch)  # type: ignore[arg-type]
     if not config.head.per_token:
         assert_same(our_logits, their_logits)
@@ -241,10 +247,32 @@ def check_logits_and_gradients(config: ModelConfig, dtype: torch.dtype) -> None:
     for loss in losses:
         loss.backward()
     expected = {name: p.grad for name, p in theirs.named_parameters()}
+    if not is_tied(config):
+        for again, name in family.repeated(config.head.task, tied=False).items():
+            expected[name] = expected.pop(again)
     gradients = dict(_gradients(ours))
     for name, rows in their_names(gradients, family.names(config.head.task)).items():
         parts = [expected[row] for row in rows]
         assert_same(gradients[name], torch.cat(parts) if len(parts) > 1 else parts[0])
+
+
+@contextmanager
+def angles_applied_in(dtype: torch.dtype, theirs: nn.Module) -> Iterator[None]:
+    """transformers turns some queries and keys in float32 whatever their dtype; here in theirs."""
+    module = sys.modules[type(theirs).__module__]
+    turn = getattr(module, "apply_rotary_pos_emb", None)
+    if turn is None or dtype != torch.float64:
+        yield
+        return
+
+    def in_float64(*args: Any, **kwargs: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Tensor, "float", Tensor.double)
+            return turn(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "apply_rotary_pos_emb", in_float64)
+        yield
 
 
 def _gradients(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
-from flexbert.huggingface import export as exporting
+from flexbert.huggingface import family
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder, read_folder
 from flexbert.nn.rope import RopeConfig
@@ -129,7 +130,6 @@ def test_a_tokenizer_of_transformers_5_is_read(
         tokenizer_class="TokenizersBackend",
         extra_special_tokens=["w33"],
     )
-    (tmp_path / "folder" / "special_tokens_map.json").unlink()
     import_folder(str(tmp_path / "folder"), tmp_path / "a.pt")
     export_checkpoint(tmp_path / "a.pt", tmp_path / "back")
     back = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
@@ -246,6 +246,7 @@ def test_thetas_that_nobody_set_stay_so(tmp_path: Path, word_tokenizer: dict[str
     read = read_folder(tmp_path / "folder").config
     assert encode(read.attention)["rope"]["theta"] == {"global": 500.0, "local": None}
 
+    assert read_json(path)["rope_parameters"]["sliding_attention"]["rope_theta"] == 500.0
     new = {"rope_parameters": ..., "layer_types": ...}
     change_json(path, global_attn_every_n_layers=3, local_rope_theta=None, **new)
     read = read_folder(tmp_path / "folder").config
@@ -260,13 +261,13 @@ def test_nothing_is_kept_of_a_folder_that_computes_something_else(
 ) -> None:
     write_model(tmp_path / "a.pt", small_model(), word_tokenizer)
 
-    def swapped(state: dict[str, Tensor], table: Any) -> dict[str, Tensor]:
+    def swapped(state: Mapping[str, Tensor], table: Any) -> dict[str, Tensor]:
         written = real(state, table)
         first, second = written["model.layers.0.mlp.Wi.weight"].chunk(2)
         return {**written, "model.layers.0.mlp.Wi.weight": torch.cat((second, first))}
 
-    real = exporting.to_theirs
-    monkeypatch.setattr(exporting, "to_theirs", swapped)
+    real = family.to_theirs
+    monkeypatch.setattr(family, "to_theirs", swapped)
     with pytest.raises(UserError, match=r"differ by .* the two do not mean the same model"):
         export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
@@ -312,7 +313,7 @@ def test_commands_print_what_they_did(
     assert main(["export", str(tmp_path / "run"), folder]) == 0
     output = capsys.readouterr().out
     assert "note: model.attention.dropout 0.0 and model.attention.output_dropout 0.1" in output
-    assert "ModernBertForMaskedLM, logits as those of transformers 4" in output
+    assert "ModernBertForMaskedLM, logits as those of transformers 5" in output
     assert read_json(tmp_path / "folder" / "config.json")["max_position_embeddings"] == 30
     assert main(["import", folder, checkpoint]) == 0
     assert "b.pt: ModernBertForMaskedLM" in capsys.readouterr().out
