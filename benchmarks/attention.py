@@ -20,15 +20,15 @@ import torch
 
 from benchmarks.measuring import (
     median_seconds,
+    packed_batch,
     print_environment,
     print_header,
     print_row,
-    ragged_batch,
     this_device,
     web_lengths,
 )
 from flexbert.nn.attention_backends import BACKENDS, Request, attend
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 NUM_HEADS, HEAD_DIM = 12, 64
 WINDOW = 128
@@ -42,9 +42,9 @@ def documents(kind: int | str, tokens: int) -> np.ndarray:
 
 
 def forward_and_backward(
-    name: str, qkv: Sequence[torch.Tensor], ragged: RaggedBatch, window: int | None
+    name: str, qkv: Sequence[torch.Tensor], packed: PackedBatch, window: int | None
 ) -> None:
-    out = attend(*qkv, ragged, window=window, scale=HEAD_DIM**-0.5, backend=name)
+    out = attend(*qkv, packed, window=window, scale=HEAD_DIM**-0.5, backend=name)
     torch.autograd.grad(out, qkv, torch.ones_like(out))
 
 
@@ -67,10 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     header = [f"{name}, {kind}" for kind in ("local", "global") for name in names]
     print_header("documents of", header)
     for kind in (*(n for n in (128, 512, 2048, 8192) if n <= tokens), WEB):
-        ragged = ragged_batch(documents(kind, tokens), 1, device)
+        packed = packed_batch(documents(kind, tokens), 1, device)
         cells = []
         for window in (WINDOW, None):
-            ways = {n: partial(forward_and_backward, n, qkv, ragged, window) for n in names}
+            ways = {n: partial(forward_and_backward, n, qkv, packed, window) for n in names}
             medians = median_seconds(ways, rounds, device)
             cells += [
                 f"{1e3 * m:.1f}" + ("" if name == PEER else f" ({medians[PEER] / m:.2f} times)")

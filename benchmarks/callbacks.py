@@ -29,15 +29,15 @@ from benchmarks.miniatures import make_corpus, write_some_documents
 from data_prep.demo import write_demo
 from flexbert.components import load_recipe
 from flexbert.errors import run_command
-from flexbert.train.accounting import Accounting
 from flexbert.train.run import train
+from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.step_times import StepTimes
 
 RECIPE = Path(__file__).parent.parent / "yamls" / "quickstart.yaml"
 VOCAB_SIZE = 8192
 # Not counted: first calls of everything.
 WARMUP = 5
-ACCOUNTING = (Accounting.__name__, StepTimes.__name__)
+ACCOUNTING = (SpeedMonitor.__name__, StepTimes.__name__)
 # Of stages and evaluations, not of updates.
 OUTSIDE = {Event.INIT, Event.BEFORE_LOAD, Event.AFTER_LOAD, Event.FIT_START, Event.FIT_END}
 
@@ -121,8 +121,8 @@ def measure(arguments: argparse.Namespace) -> int:
     print_header("callback", ["ms an update", "share"])
     for name, seconds in sorted(stopwatch.seconds.items(), key=lambda item: -item[1]):
         print_row(name, [f"{1e3 * seconds / counted:.3f}", f"{seconds / total:.3%}"])
-    accounting = sum(stopwatch.seconds[name] for name in ACCOUNTING)
-    print(f"\naccounting costs {accounting / total:.2%} of an update")
+    speed_monitor = sum(stopwatch.seconds[name] for name in ACCOUNTING)
+    print(f"\naccounting costs {speed_monitor / total:.2%} of an update")
     print_environment()
     return 0
 

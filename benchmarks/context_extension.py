@@ -33,10 +33,10 @@ from benchmarks.verify_run import Example, examples
 from data_prep.demo import write_demo
 from flexbert import load_model
 from flexbert.components import load_recipe
-from flexbert.config.schema import Recipe
-from flexbert.data.corpora import Corpora
+from flexbert.config.recipe import Recipe
+from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import run_command
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 BASE = Path(__file__).parent.parent / "yamls" / "base.yaml"
 LENGTH, EXTENDED_LENGTH = 64, 512
@@ -119,10 +119,10 @@ def write_facts(folder: Path, num_documents: int) -> None:
 
 
 def held_out(recipe: Recipe) -> list[Example]:
-    """Pieces of the full length from the validation split, with the masks of evaluation."""
+    """Chunks of the full length from the validation split, with the masks of evaluation."""
     whole_split = replace(recipe.evaluation, rows=None)
-    pieces = examples(Corpora.open(recipe.data).first, recipe.data, whole_split)
-    return [piece for piece in pieces if len(piece.input_ids) == EXTENDED_LENGTH]
+    chunks = examples(Corpora.open(recipe.data).first, recipe.data, whole_split)
+    return [chunk for chunk in chunks if len(chunk.input_ids) == EXTENDED_LENGTH]
 
 
 def losses_of_seed(settings: Sequence[str], documents: Sequence[Example]) -> Losses:
@@ -133,7 +133,7 @@ def losses_of_seed(settings: Sequence[str], documents: Sequence[Example]) -> Los
         run = trained(BASE, [*settings, f"run_name={name}", start, *overrides])
         losses[name] = loss_by_position(run, documents, EXTENDED_LENGTH)
         if name == "unextended":
-            losses["unextended, in pieces"] = loss_by_position(run, documents, LENGTH)
+            losses["unextended, in chunks"] = loss_by_position(run, documents, LENGTH)
     return losses
 
 
@@ -142,14 +142,14 @@ def loss_by_position(run: Path, documents: Sequence[Example], length: int) -> np
     model = load_model(run).model
     total, count = np.zeros(len(BUCKETS)), np.zeros(len(BUCKETS))
     for document in documents:
-        ragged = RaggedBatch(
+        packed = PackedBatch(
             tokens=torch.from_numpy(document.input_ids),
             cu_seqlens=torch.arange(0, EXTENDED_LENGTH + 1, length, dtype=torch.int32),
             max_seqlen=length,
             position_ids=torch.arange(EXTENDED_LENGTH) % length,
         )
         with torch.inference_mode():
-            logits = model(ragged, torch.from_numpy(document.positions))
+            logits = model(packed, torch.from_numpy(document.positions))
         losses = F.cross_entropy(logits, torch.from_numpy(document.labels), reduction="none")
         bucket = np.digitize(document.positions, BORDERS[1:-1])
         total += np.bincount(bucket, losses.numpy(), minlength=len(BUCKETS))

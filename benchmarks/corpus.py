@@ -33,7 +33,7 @@ from data_prep.demo import demo_documents
 from data_prep.encoding import BATCH_CHARACTERS, CorpusTokenizer
 from data_prep.rows import Fields
 from data_prep.sources import find_inputs
-from data_prep.tokenizer import save_tokenizer, train_tokenizer
+from data_prep.tokenizer_training import save_tokenizer, train_tokenizer
 
 VOCAB_SIZE = 50_368
 PEER_BYTES = 64_000_000

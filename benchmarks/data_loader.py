@@ -23,13 +23,13 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFas
 
 from benchmarks.random_corpus import make_random_corpus
 from flexbert.config.data import DataConfig
-from flexbert.data.corpora import Corpora
-from flexbert.data.corpus import Split
-from flexbert.data.corpus_format import TOKENIZER_FOLDER
-from flexbert.data.loader import train_loader
-from flexbert.data.order import GlobalOrderConfig
-from flexbert.data.rows import training_builder
-from flexbert.data.stream import StreamKey, training_stream
+from flexbert.data.format.corpus_format import TOKENIZER_FOLDER
+from flexbert.data.packing.loader import train_loader
+from flexbert.data.packing.microbatches import training_builder
+from flexbert.data.packing.row_stream import StreamKey, training_stream
+from flexbert.data.reading.corpora import Corpora
+from flexbert.data.reading.corpus import Split
+from flexbert.data.sampling.samplers import PermutationConfig
 
 VOCAB_SIZE = 50_368
 CLS, SEP = VOCAB_SIZE - 4, VOCAB_SIZE - 3  # as the random corpus has them
@@ -102,7 +102,7 @@ def main() -> None:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / TOKENIZER_FOLDER)
         config = DataConfig(
             path=folder,
-            order=GlobalOrderConfig(),
+            sampler=PermutationConfig(),
             mask_rate=0.3,
             max_length=MAX_LENGTH,
             row_length=ROW_LENGTH,

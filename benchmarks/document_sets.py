@@ -1,4 +1,4 @@
-"""Sets of documents of random tokens, and batches of them, padded or ragged."""
+"""Sets of documents of random tokens, and batches of them, padded or packed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.measuring import ragged_batch
-from flexbert.nn.ragged import RaggedBatch
+from benchmarks.measuring import packed_batch
+from flexbert.nn.packed_batch import PackedBatch
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ def padded_batches(
     return [batch(some) for some in torch.from_numpy(lengths).split(size)]
 
 
-def ragged_batches(
+def packed_batches(
     lengths: np.ndarray, size: int, vocab_size: int, device: torch.device
-) -> list[tuple[RaggedBatch]]:
+) -> list[tuple[PackedBatch]]:
     """Documents end to end, :func:`token_budget` of ``size`` documents in a batch."""
     groups = filled(lengths, token_budget(lengths, size))
-    return [(ragged_batch(group, vocab_size, device),) for group in groups]
+    return [(packed_batch(group, vocab_size, device),) for group in groups]
 
 
 def token_budget(lengths: np.ndarray, size: int) -> int:
-    """The most tokens of a ragged batch: what ``size`` documents of the mean length have."""
+    """The most tokens of a packed batch: what ``size`` documents of the mean length have."""
     return round(size * float(lengths.mean()))
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from benchmarks.peers import GTE, NOMICBERT, PaddedEncoder, PaddedEncoderConfig
 from flexbert.components import register_all
 from flexbert.config.decode import decode
-from flexbert.config.load import interpolate, overrides_tree, read_tree
 from flexbert.config.model import ModelConfig
+from flexbert.config.recipe_files import interpolate, overrides_tree, read_tree
 from flexbert.config.tree import merge
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.build import build_model

@@ -24,22 +24,22 @@ from torch import Tensor, nn
 from benchmarks.measuring import (
     line,
     median_seconds,
+    packed_batch,
     print_environment,
     print_header,
     print_row,
-    ragged_batch,
     this_device,
 )
 from flexbert.components import load_recipe
+from flexbert.config.layer_plan import layer_plan
 from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
-from flexbert.nn.layer_plan import layer_plan
+from flexbert.nn.flops import ModelCost
 from flexbert.pictures import BLUE, GREY, RED
 from flexbert.pictures import picture as drawn
 from flexbert.plan.memory import kept_for_backward
-from flexbert.recipe.flops import ModelCost
 from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
-from flexbert.train.matrix_rate import matrix_rate
+from flexbert.train.peak_flops import measured_peak_flops
 
 RECIPE = Path(__file__).parent.parent / "yamls" / "quickstart.yaml"
 VOCAB_SIZE = 1024
@@ -143,13 +143,13 @@ class Pass:
     def __init__(self, model: Model, length: int, tokens: int, device: torch.device) -> None:
         self.model = model
         self.tokens = tokens
-        self.ragged = ragged_batch(np.full(tokens // length, length), VOCAB_SIZE, device)
+        self.packed = packed_batch(np.full(tokens // length, length), VOCAB_SIZE, device)
         # The same for every token: one for each would be held for every pass.
         self.gradient = torch.randn(model.hidden_size, device=device)
 
     def forward(self) -> Tensor:
-        with torch.autocast(self.ragged.tokens.device.type, DTYPE):
-            return self.model.encoder(self.ragged)
+        with torch.autocast(self.packed.tokens.device.type, DTYPE):
+            return self.model.encoder(self.packed)
 
     def __call__(self) -> None:
         hidden = self.forward()
@@ -226,7 +226,7 @@ def by_size(scale: Scale, rounds: int, device: torch.device) -> list[str]:
         for size, depth in scale.sizes
     }
     medians = median_seconds(passes, rounds, device)
-    peak = matrix_rate(device, DTYPE, scale.matrix)
+    peak = measured_peak_flops(device, DTYPE, scale.matrix)
     print(f"\n{scale.size_tokens:,} tokens in documents of {scale.length}\n")
     header = ["layers", "MFLOP a token", "us a token", "GFLOP/s", "of matrix products'"]
     print_header("hidden size", header)

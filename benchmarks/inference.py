@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.document_sets import SETS, padded_batches, ragged_batches, token_budget
+from benchmarks.document_sets import SETS, packed_batches, padded_batches, token_budget
 from benchmarks.encoders import SCALES, Scale, flexbert_encoder, peers
 from benchmarks.measuring import (
     median_seconds,
@@ -91,7 +91,7 @@ def entrants(
     head_dim = scale.modernbert.hidden_size // scale.modernbert.num_heads
     backend = resolve_backend("auto", Request(device, dtype, head_dim, windowed=True)).name
     ours = flexbert_encoder("modernbert-base", scale).to(device, dtype).eval()
-    found = {OURS: Entrant(ours, partial(ragged_batches, **batch), backend, None)}
+    found = {OURS: Entrant(ours, partial(packed_batches, **batch), backend, None)}
     for name, peer in peers(device).items():
         if name in names:
             theirs = peer.build(scale).to(device, dtype).eval()

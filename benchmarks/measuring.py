@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.packing import cut, web_documents
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 MEAN_LENGTH = 270
 
@@ -38,19 +38,19 @@ def web_lengths(tokens: int, max_length: int, seed: int = 0) -> np.ndarray:
     return np.diff(ends, prepend=0)
 
 
-def ragged_batch(
+def packed_batch(
     lengths: Sequence[int] | np.ndarray,
     vocab_size: int,
     device: torch.device,
     max_seqlen: int | None = None,
-) -> RaggedBatch:
+) -> PackedBatch:
     """Documents of these lengths, of random tokens; some may be empty.
 
     Args:
         max_seqlen: what the batch says of its longest document; its length when None.
     """
     sizes = torch.as_tensor(np.asarray(lengths))
-    return RaggedBatch(
+    return PackedBatch(
         tokens=torch.randint(vocab_size, (int(sizes.sum()),), device=device),
         cu_seqlens=torch.nn.functional.pad(sizes.cumsum(0), (1, 0)).to(device, torch.int32),
         max_seqlen=max_seqlen or int(sizes.max()),

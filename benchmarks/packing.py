@@ -1,6 +1,6 @@
-"""How full are packed rows, against best-fit decreasing without a limit of segments?
+"""How full are packed rows, against best-fit decreasing without a limit of sequences?
 
-Web-like lengths are lognormal, at least 4 tokens, cut to pieces of at most ``max_length``. With a
+Web-like lengths are lognormal, at least 4 tokens, cut to chunks of at most ``max_length``. With a
 corpus, its own training split is packed as well.
 
     python benchmarks/packing.py [CORPUS]
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flexbert.data.corpus import Corpus
-from flexbert.data.packing import enough_segments, pack
-from flexbert.data.pieces import Cut, Pieces
+from flexbert.data.packing.best_fit import enough_sequences, pack
+from flexbert.data.reading.corpus import Corpus
+from flexbert.data.sampling.chunks import Chunks, Cut
 from flexbert.errors import run_command
 
 WINDOW = 16_384
@@ -32,25 +32,25 @@ def web_documents(mean: int, count: int, seed: int = 0) -> np.ndarray:
 
 
 def cut(documents: np.ndarray, max_length: int) -> np.ndarray:
-    """Lengths of their pieces, special tokens included, in random order."""
+    """Lengths of their chunks, special tokens included, in random order."""
     content = max_length - 2
     parts = -(-documents // content)
-    pieces = np.full(parts.sum(), max_length)
-    pieces[np.cumsum(parts) - 1] = documents - (parts - 1) * content + 2
-    np.random.default_rng(1).shuffle(pieces)
-    return pieces
+    chunks = np.full(parts.sum(), max_length)
+    chunks[np.cumsum(parts) - 1] = documents - (parts - 1) * content + 2
+    np.random.default_rng(1).shuffle(chunks)
+    return chunks
 
 
-def report(name: str, pieces: np.ndarray, row_length: int, max_length: int) -> None:
+def report(name: str, chunks: np.ndarray, row_length: int, max_length: int) -> None:
     """One line: the share of tokens that are not padding, by our rule and by the textbook's."""
-    limit = enough_segments(pieces[:WINDOW], row_length)
-    windows = [pieces[begin : begin + WINDOW] for begin in range(0, len(pieces), WINDOW)]
+    limit = enough_sequences(chunks[:WINDOW], row_length)
+    windows = [chunks[begin : begin + WINDOW] for begin in range(0, len(chunks), WINDOW)]
     ours = sum(pack(window, row_length, limit).num_rows for window in windows)
     unlimited = sum(pack(window, row_length, len(window)).num_rows for window in windows)
-    tokens = pieces.sum() / row_length
+    tokens = chunks.sum() / row_length
     print(
         f"{name:<16} rows of {row_length:>6}, sequences of {max_length:>4}: "
-        f"{tokens / ours:.4f} full with at most {limit} pieces a row, "
+        f"{tokens / ours:.4f} full with at most {limit} chunks a row, "
         f"{tokens / unlimited:.4f} without a limit"
     )
 
@@ -65,12 +65,12 @@ def main() -> int:
 def measure(corpus: Path | None) -> int:
     for row_length, max_length in SHAPES:
         for mean in (300, 1000):
-            pieces = cut(web_documents(mean, 2 * WINDOW), max_length)
-            report(f"web, mean {mean}", pieces, row_length, max_length)
+            chunks = cut(web_documents(mean, 2 * WINDOW), max_length)
+            report(f"web, mean {mean}", chunks, row_length, max_length)
         if corpus:
-            numbered = Pieces(Corpus.open(corpus).split("train"), Cut(max_length))
-            pieces = numbered.lengths(np.random.default_rng(2).permutation(len(numbered)))
-            report("corpus", pieces, row_length, max_length)
+            numbered = Chunks(Corpus.open(corpus).split("train"), Cut(max_length))
+            chunks = numbered.lengths(np.random.default_rng(2).permutation(len(numbered)))
+            report("corpus", chunks, row_length, max_length)
     return 0
 
 

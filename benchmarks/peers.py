@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flexbert.config.backend_choice import AUTO
 from flexbert.nn.attention_backends import attend
-from flexbert.nn.ragged import pad, unpad
+from flexbert.nn.packed_batch import pad, unpad
 
 # What queries, keys and values are mixed by.
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -82,8 +82,8 @@ class PaddedEncoder(nn.Module):
                 hidden = layer(hidden, turn, mix)
             return hidden
 
-        ragged, indices = unpad(input_ids, attention_mask)
-        turn = self._turn(ragged.position_ids)
+        packed, indices = unpad(input_ids, attention_mask)
+        turn = self._turn(packed.position_ids)
 
         def padded(x: Tensor) -> Tensor:
             return pad(x, indices, *input_ids.shape)
@@ -93,7 +93,7 @@ class PaddedEncoder(nn.Module):
 
         if self.config.unpadding == "in_layers":
             scale, backend = self._head_dim**-0.5, self.config.backend
-            mix = partial(attend, ragged=ragged, window=None, scale=scale, backend=backend)
+            mix = partial(attend, packed=packed, window=None, scale=scale, backend=backend)
             for layer in self.layers:
                 hidden = padded(layer(unpadded(hidden), turn, mix))
             return hidden

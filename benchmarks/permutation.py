@@ -6,7 +6,7 @@ depend on the block's place. Two numbers tell how far an order is from that: the
 block means over what chance allows (1 is right, with a standard deviation of 0.045), and the
 correlation of a block's mean with its place (0 is right, with 0.032).
 
-The packed streams are the piece numbers in the order in which training meets them, row by row: of a
+The packed streams are the chunk numbers in the order in which training meets them, row by row: of a
 corpus whose documents come in no order, and of one that is sorted by length, where a biased order
 or a biased packing would both show.
 
@@ -25,12 +25,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from flexbert.data.mixture import Mixture, Part
-from flexbert.data.order import GlobalOrder, OrderKey
-from flexbert.data.packing import enough_segments
-from flexbert.data.permutation import permutation
-from flexbert.data.pieces import Cut, Pieces
-from flexbert.data.stream import RowLayout, RowStream, ShuffledRows
+from flexbert.data.packing.best_fit import enough_sequences
+from flexbert.data.packing.row_stream import RowLayout, RowStream, ShuffledRows
+from flexbert.data.sampling.chunks import Chunks, Cut
+from flexbert.data.sampling.mixture import Bucket, Mixture
+from flexbert.data.sampling.permutation import permutation
+from flexbert.data.sampling.samplers import PermutationSampler, SamplerKey
 
 NUM_BLOCKS = 1000
 MAX_LENGTH, ROW_LENGTH, WINDOW = 1024, 8192, 16_384
@@ -60,7 +60,7 @@ def our_order(num_items: int, seed: int) -> np.ndarray:
 
 
 def packed_order(num_items: int, seed: int, *, by_length: bool) -> np.ndarray:
-    """One epoch's piece numbers, row by row."""
+    """One epoch's chunk numbers, row by row."""
     drawn = np.random.default_rng(seed).lognormal(np.log(300) - 0.5, 1.0, num_items)
     lengths = np.clip(drawn, 4, MAX_LENGTH - 2).astype(np.uint32)
     if by_length:
@@ -71,14 +71,14 @@ def packed_order(num_items: int, seed: int, *, by_length: bool) -> np.ndarray:
         num_tokens=int(lengths.sum()),
         require_documents=lambda: None,
     )
-    pieces = Pieces(split, Cut(MAX_LENGTH))  # type: ignore[arg-type]
+    chunks = Chunks(split, Cut(MAX_LENGTH))  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
-        order = GlobalOrder(pieces, OrderKey(seed, "benchmark", ()), Path(folder))
-        mixture = Mixture([Part("", "", pieces, order, 1.0)], {"": 1.0})
-        segments = enough_segments(mixture.sample_lengths(WINDOW), ROW_LENGTH)
-        layout = RowLayout(ROW_LENGTH, MAX_LENGTH, segments)
+        order = PermutationSampler(chunks, SamplerKey(seed, "benchmark", ()), Path(folder))
+        mixture = Mixture([Bucket("", "", chunks, order, 1.0)], {"": 1.0})
+        sequences = enough_sequences(mixture.sample_lengths(WINDOW), ROW_LENGTH)
+        layout = RowLayout(ROW_LENGTH, MAX_LENGTH, sequences)
         stream = RowStream(mixture, layout, WINDOW, ShuffledRows((seed,)))
-        windows = itertools.islice(stream.windows(), stream.windows_per_epoch)
+        windows = itertools.islice(stream.packing_windows(), stream.packing_windows_per_epoch)
         return np.concatenate(
             [w.row(index).drawn.numbers for w in windows for index in range(w.num_rows)]
         )

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.packing import web_documents
-from flexbert.data.corpus_format import (
+from flexbert.data.format.corpus_format import (
     COLUMN,
     LENGTHS_FILE,
     SHARD_HASH,

@@ -17,26 +17,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.measuring import ragged_batch, seconds, this_device
+from benchmarks.measuring import packed_batch, seconds, this_device
 from benchmarks.packing import cut, web_documents
 from flexbert.components import load_recipe
-from flexbert.config.schema import Recipe
+from flexbert.config.recipe import Recipe
 from flexbert.config.training import LossFunction
-from flexbert.data.packing import enough_segments
+from flexbert.data.packing.best_fit import enough_sequences
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 
 def microbatches(
     recipe: Recipe, count: int, device: torch.device
-) -> list[tuple[RaggedBatch, Tensor]]:
-    """Rows filled one piece after the other, the last piece of each cut to fit."""
+) -> list[tuple[PackedBatch, Tensor]]:
+    """Rows filled one chunk after the other, the last chunk of each cut to fit."""
     data = recipe.data
-    pieces = cut(web_documents(270, 20_000), data.max_length)
-    capacity = enough_segments(pieces, data.row_length) * recipe.batch.microbatch_rows
-    made, taken = [], iter(pieces.tolist())
+    chunks = cut(web_documents(270, 20_000), data.max_length)
+    capacity = enough_sequences(chunks, data.row_length) * recipe.batch.microbatch_rows
+    made, taken = [], iter(chunks.tolist())
     for _ in range(count):
         lengths: list[int] = []
         for _ in range(recipe.batch.microbatch_rows):
@@ -46,20 +46,20 @@ def microbatches(
                 room -= lengths[-1]
         lengths = lengths[:capacity] + [0] * (capacity - len(lengths))
         num_tokens = sum(lengths)
-        ragged = ragged_batch(lengths, recipe.model.vocab_size, device, data.max_length)
+        packed = packed_batch(lengths, recipe.model.vocab_size, device, data.max_length)
         masked = torch.randperm(num_tokens)[: int(num_tokens * data.mask_rate)]
-        made.append((ragged, masked.sort().values.to(device)))
+        made.append((packed, masked.sort().values.to(device)))
     return made
 
 
 def step(
-    model: MaskedLM, loss: LossFunction, batch: tuple[RaggedBatch, Tensor], recipe: Recipe
+    model: MaskedLM, loss: LossFunction, batch: tuple[PackedBatch, Tensor], recipe: Recipe
 ) -> None:
-    ragged, masked = batch
+    packed, masked = batch
     enabled = recipe.precision == "amp_bf16"
-    with torch.autocast(ragged.tokens.device.type, torch.bfloat16, enabled=enabled):
-        logits = model.deferred_logits(ragged, masked)
-    loss(logits, ragged.tokens[masked]).backward()
+    with torch.autocast(packed.tokens.device.type, torch.bfloat16, enabled=enabled):
+        logits = model.deferred_logits(packed, masked)
+    loss(logits, packed.tokens[masked]).backward()
     model.zero_grad(set_to_none=True)
 
 
@@ -86,7 +86,7 @@ def main() -> None:
         for name, way in ways.items():
             times[name].append(seconds(lambda: step(*way, batch, recipe), device))  # noqa: B023
     medians = {name: statistics.median(values) for name, values in times.items()}
-    tokens = statistics.mean(len(ragged.tokens) for ragged, _ in batches[1:])
+    tokens = statistics.mean(len(packed.tokens) for packed, _ in batches[1:])
     for name, median in medians.items():
         print(f"{name:<9} {median * 1e3:9.1f} ms a micro-batch, {tokens / median:12,.0f} tokens/s")
     print(f"compiled is {medians['eager'] / medians['compiled']:.2f} times as fast")

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from flexbert.config.data import DataConfig
 from flexbert.config.training import IGNORE
-from flexbert.data.corpora import Corpora
-from flexbert.data.loader import train_loader
-from flexbert.data.order import GlobalOrderConfig
-from flexbert.data.rows import training_builder
-from flexbert.data.stream import StreamKey, training_stream
+from flexbert.data.packing.loader import train_loader
+from flexbert.data.packing.microbatches import training_builder
+from flexbert.data.packing.row_stream import StreamKey, training_stream
+from flexbert.data.reading.corpora import Corpora
+from flexbert.data.sampling.samplers import PermutationConfig
 
 Part = dict[str, Any]
 
@@ -48,7 +48,7 @@ def our_updates(
     """
     config = DataConfig(
         path=folder,
-        order=GlobalOrderConfig(),
+        sampler=PermutationConfig(),
         mask_rate=mask_rate,
         max_length=max_length,
         row_length=row_length,

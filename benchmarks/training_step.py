@@ -63,14 +63,13 @@ from flexbert.errors import UserError, run_command
 from flexbert.huggingface.importing import read_folder
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.compilation import compile_model
-from flexbert.nn.cost import model_cost
+from flexbert.nn.flops import FORMULA, ModelCost, model_cost
 from flexbert.nn.loss import CrossEntropyConfig
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.optim.stable_adamw import StableAdamW
-from flexbert.recipe.flops import FORMULA, ModelCost
 from flexbert.train.cpu_memory import GLIBC, KEEP_ALL, keep_freed_blocks
-from flexbert.train.matrix_rate import matrix_rate
+from flexbert.train.peak_flops import measured_peak_flops
 
 MASK_RATE = 0.3
 MEAN_LENGTH = 270
@@ -166,12 +165,12 @@ class Way:
 def our_loss(
     model: nn.Module, part: Part, autocast: bool, *, function: LossFunction = LOSS
 ) -> Tensor:
-    ragged = RaggedBatch(
+    packed = PackedBatch(
         part["input_ids"], part["cu_seqlens"], part["max_seqlen"], part["position_ids"]
     )
     assert isinstance(model, MaskedLM)
-    with torch.autocast(ragged.tokens.device.type, torch.bfloat16, enabled=autocast):
-        logits = model.deferred_logits(ragged, part["masked_positions"])
+    with torch.autocast(packed.tokens.device.type, torch.bfloat16, enabled=autocast):
+        logits = model.deferred_logits(packed, part["masked_positions"])
     return function(logits, part["labels"]) * part["num_masked"]
 
 
@@ -321,7 +320,7 @@ def compare(size: Size, device: torch.device, arguments: argparse.Namespace) -> 
                     measure(ways[name], own, documents, cost, device, warming)
                 )
     lengths = [len(d.input_ids) for own in updates for d in documents_of(own, size.cls)]
-    peak = matrix_rate(device, torch.bfloat16 if autocast else torch.float32)
+    peak = measured_peak_flops(device, torch.bfloat16 if autocast else torch.float32)
     parameters = sum(p.numel() for p in ours.parameters())
     print(
         f"{parameters / 1e6:.1f}M parameters, documents of at most {size.max_length} tokens, "

@@ -41,7 +41,7 @@ from flexbert.config.backend_choice import AUTO
 from flexbert.errors import UserError, run_command
 from flexbert.nn.attention_backends import Request, resolve_backend
 from flexbert.nn.encoder import Encoder
-from flexbert.nn.ragged import pad, unpad
+from flexbert.nn.packed_batch import pad, unpad
 from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 
 ONCE, IN_LAYERS, PADDED = "unpadded once", "unpadded in each layer", "padded"
@@ -66,8 +66,8 @@ class UnpaddedOnce(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Hidden states ``[B, T, C]``, zero at padding."""
-        ragged, indices = unpad(input_ids, attention_mask)
-        return pad(self.encoder(ragged), indices, *input_ids.shape)
+        packed, indices = unpad(input_ids, attention_mask)
+        return pad(self.encoder(packed), indices, *input_ids.shape)
 
 
 class UnpaddedInLayers(nn.Module):
@@ -80,7 +80,7 @@ class UnpaddedInLayers(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Hidden states ``[B, T, C]``, zero at padding."""
         encoder = self.encoder
-        ragged, indices = unpad(input_ids, attention_mask)
+        packed, indices = unpad(input_ids, attention_mask)
 
         def padded(hidden: Tensor) -> Tensor:
             return pad(hidden, indices, *input_ids.shape)
@@ -88,11 +88,11 @@ class UnpaddedInLayers(nn.Module):
         def unpadded(hidden: Tensor) -> Tensor:
             return hidden.flatten(0, 1).index_select(0, indices)
 
-        rotations = [rope(ragged) for rope in encoder.ropes]
-        hidden = padded(encoder.embedding(ragged))
+        rotations = [rope(packed) for rope in encoder.ropes]
+        hidden = padded(encoder.embedding(packed))
         for layer, rope in zip(encoder.layers, encoder.layer_ropes, strict=True):
             rotation = None if rope is None else rotations[rope]
-            hidden = padded(layer(unpadded(hidden), ragged, rotation))
+            hidden = padded(layer(unpadded(hidden), packed, rotation))
         return padded(encoder.final_norm(unpadded(hidden)))
 
 

@@ -25,14 +25,14 @@ import torch
 
 from data_prep.baseline import neighbour_model, with_borders
 from flexbert import load_model
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.names import list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.training import EvaluationConfig
-from flexbert.data.corpora import Corpora
-from flexbert.data.corpus import Corpus
-from flexbert.data.loader import eval_loader
+from flexbert.data.packing.loader import eval_loader
+from flexbert.data.reading.corpora import Corpora
+from flexbert.data.reading.corpus import Corpus
 from flexbert.errors import UserError, run_command
 from flexbert.metrics_file import read_metrics
 
@@ -43,7 +43,7 @@ SEQUENCES_PER_FORWARD = 16
 
 @dataclass(frozen=True)
 class Example:
-    """One document piece as evaluation sees it: ids [T], masked positions and labels [M]."""
+    """One document chunk as evaluation sees it: ids [T], masked positions and labels [M]."""
 
     input_ids: np.ndarray
     positions: np.ndarray
@@ -51,7 +51,7 @@ class Example:
 
 
 def examples(corpus: Corpus, data: DataConfig, evaluation: EvaluationConfig) -> Iterator[Example]:
-    """Every piece of the validation split with the masks of evaluation."""
+    """Every chunk of the validation split with the masks of evaluation."""
     loader = eval_loader(
         corpus.split("validation"),
         data,

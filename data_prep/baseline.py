@@ -12,7 +12,7 @@ import numpy as np
 from data_prep.neighbours import NeighbourModel, neighbour_model
 from data_prep.reading import read_blocks, read_documents
 from data_prep.unigram import unigram_counts, unigram_entropy
-from flexbert.data.corpus import Corpus
+from flexbert.data.reading.corpus import Corpus
 from flexbert.errors import UserError
 
 __all__ = ["evaluate_baseline", "masked_loss", "neighbour_model", "with_borders"]

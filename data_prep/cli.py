@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.huggingface import SYNTAX
+from data_prep.hub_datasets import SYNTAX
 from data_prep.rows import MAX_CHARACTERS, Fields
 from data_prep.sources import FORMATS, Inputs, default_part_bytes, find_inputs
 from data_prep.values import num_cores, positive, shard, share, size, whole_number
@@ -130,19 +130,19 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
         raise UserError("--adapt takes no INPUT: the tokenizer is not trained")
     if not arguments.adapt and not arguments.inputs:
         raise UserError("give INPUT to train on, or --adapt NAME_OR_FOLDER")
-    from data_prep import tokenizer
+    from data_prep import tokenizer_training
 
-    tokenizer.check_free(arguments.out)
+    tokenizer_training.check_free(arguments.out)
     if arguments.adapt:
-        made = tokenizer.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
+        made = tokenizer_training.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
     else:
-        made = tokenizer.train_tokenizer(
+        made = tokenizer_training.train_tokenizer(
             _find_inputs(arguments),
             vocab_size=arguments.vocab_size,
             unused=arguments.unused,
             fields=_fields(arguments),
         )
-    tokenizer.save_tokenizer(made, arguments.out)
+    tokenizer_training.save_tokenizer(made, arguments.out)
     print(f"{arguments.out}: {len(made):,} ids, mask {made.mask_token} {made.mask_token_id}")
 
 
@@ -207,7 +207,7 @@ def _work_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_corpus(arguments: argparse.Namespace) -> None:
-    from data_prep.corpus import make_corpus
+    from data_prep.build_corpus import make_corpus
     from data_prep.shards import MAX_SHARD_BYTES
 
     if arguments.shard_size > MAX_SHARD_BYTES:

@@ -12,7 +12,7 @@ import xxhash
 from tokenizers import Tokenizer
 
 from data_prep.readers import Document, Reject, Row
-from flexbert.data.corpus_format import SpecialIds, token_dtype, tokenizer_sha256
+from flexbert.data.format.corpus_format import SpecialIds, token_dtype, tokenizer_sha256
 from flexbert.errors import UserError
 
 # One call into the tokenizer takes about this much text, so that memory stays bounded. (A

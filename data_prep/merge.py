@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from data_prep.corpus import (
+from data_prep.build_corpus import (
     PARTS_FOLDER,
     SHARD_FILE,
     ShardRecord,
@@ -18,11 +18,11 @@ from data_prep.corpus import (
     only_writer,
     write_corpus,
 )
+from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, Manifest, describe_difference
 from data_prep.encoding import CorpusTokenizer
-from data_prep.manifest import MANIFEST_FILE, WHOLE, Manifest, describe_difference
 from data_prep.parts import Part
 from data_prep.tokenization import part_folder
-from flexbert.data.corpus_format import TOKENIZER_FOLDER
+from flexbert.data.format.corpus_format import TOKENIZER_FOLDER
 from flexbert.errors import UserError
 
 # Copies of one file on several machines may well have different times.

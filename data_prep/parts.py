@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.reading import BLOCK_DOCUMENTS, block_bounds
-from flexbert.data.corpus_format import LABELS_FILE, LENGTHS_FILE
+from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
 
 TOKENS_FILE = "tokens.bin"
 HASHES_FILE = "hashes.u64"

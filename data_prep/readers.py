@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from data_prep.columns import arrow_rows, parquet_rows
 from data_prep.comma_separated import csv_rows
 from data_prep.compression import BUFFER_BYTES, TruncatedFileError, is_compressed, open_input
-from data_prep.huggingface import dataset_rows
+from data_prep.hub_datasets import dataset_rows
 from data_prep.rows import (
     UTF8_BYTES,
     Document,

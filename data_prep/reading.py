@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from flexbert.data.corpus import Split
+from flexbert.data.reading.corpus import Split
 
 # What is in memory at a time: the lengths (and hashes) of this many documents, and this many
 # tokens, or one document that is longer.

@@ -19,8 +19,8 @@ import numpy as np
 import xxhash
 from numba import njit
 
-from flexbert.data.corpus_format import COLUMN, SHARD_HASH
-from flexbert.data.mds import INDEX_FILE, hash_file, sample_sizes
+from flexbert.data.format.corpus_format import COLUMN, SHARD_HASH
+from flexbert.data.format.mds import INDEX_FILE, hash_file, sample_sizes
 from flexbert.errors import UserError
 
 # Room for a shard's own header; a shard is at least as large as the longest document.

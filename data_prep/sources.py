@@ -12,7 +12,7 @@ from typing import Any
 from data_prep.columns import arrow_batches, open_parquet
 from data_prep.compression import SUFFIXES as COMPRESSED_SUFFIXES
 from data_prep.compression import is_compressed
-from data_prep.huggingface import (
+from data_prep.hub_datasets import (
     PREFIX,
     SAVED_DICT,
     SAVED_FILES,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data_prep.selection import Selection
 from data_prep.shards import ShardFormat, ShardLayout, write_index
-from flexbert.data.corpus_format import LABELS_FILE, LENGTHS_FILE
+from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
 
 
 def write_split(

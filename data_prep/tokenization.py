@@ -29,9 +29,9 @@ from data_prep.parts import HASHES_FILE, TOKENS_FILE, Part
 from data_prep.readers import read_piece
 from data_prep.rows import Fields, Reject
 from data_prep.sources import Piece
-from flexbert.data.corpus_format import LABELS_FILE, LENGTHS_FILE, MAX_LABELS
-from flexbert.data.file_lock import file_lock
+from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE, MAX_LABELS
 from flexbert.errors import UserError
+from flexbert.files.file_lock import file_lock
 
 WORKERS_LOCK = ".workers"
 

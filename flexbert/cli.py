@@ -178,10 +178,10 @@ def _without_collecting() -> Iterator[None]:
 
 @_without_collecting()
 def _plan(arguments: argparse.Namespace) -> int:
-    from flexbert.plan.cost import Hardware
-    from flexbert.plan.make import make_plan
-    from flexbert.plan.picture import draw_plan
-    from flexbert.plan.text import plan_text
+    from flexbert.plan.make_plan import make_plan
+    from flexbert.plan.plan_picture import draw_plan
+    from flexbert.plan.plan_text import plan_text
+    from flexbert.plan.stage_cost import Hardware
 
     limits = {"processes": math.inf, "mfu": 1, "peak_tflops": math.inf, "gpu_memory": math.inf}
     for option, most in limits.items():
@@ -242,14 +242,14 @@ def _average(arguments: argparse.Namespace) -> int:
 
 
 def _seen(arguments: argparse.Namespace) -> int:
-    from flexbert.ledger.seen import seen, seen_text
+    from flexbert.provenance.seen import seen, seen_text
 
     found = seen(arguments.run_folder, arguments.corpus, arguments.document)
     return _print(arguments, found, seen_text)
 
 
 def _rows(arguments: argparse.Namespace) -> int:
-    from flexbert.ledger.step_rows import step_rows, step_rows_text
+    from flexbert.provenance.step_rows import step_rows, step_rows_text
 
     result = step_rows(arguments.run_folder, arguments.step)
     return _print(arguments, result, lambda found: step_rows_text(found, arguments.characters))

@@ -30,7 +30,7 @@ import sys, torch
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
-from tests.nn.cases import ragged_batch
+from tests.nn.cases import packed_batch
 
 recipe = load_recipe(sys.argv[1], sys.argv[2:], planning=True).first
 torch.manual_seed(0)
@@ -38,7 +38,7 @@ model = build_model(recipe.model)
 assert compile_model(model, autocast=False) == {}
 for module in model.modules():
     module._compiled_call_impl = None
-batch = ragged_batch((30, 7, 50))
+batch = packed_batch((30, 7, 50))
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 losses = []
 for _ in range(20):

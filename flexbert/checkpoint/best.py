@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flexbert.checkpoint.names import checkpoint_step, list_checkpoints
+from flexbert.checkpoint.checkpoint_names import checkpoint_step, list_checkpoints
 from flexbert.config.tree import flatten
 from flexbert.errors import UserError, did_you_mean
 from flexbert.metrics_file import Record, read_metrics

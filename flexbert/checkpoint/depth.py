@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from flexbert.config.init_from import DepthMapping
+from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError
-from flexbert.nn.layer_plan import layer_plan
 
 
 def layer_sources(new: ModelConfig, old: ModelConfig, depth: DepthMapping) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from flexbert.checkpoint.names import list_checkpoints
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.errors import UserError
 
 FORMAT_VERSION = 1

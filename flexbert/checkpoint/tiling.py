@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.checkpoint.depth import layer_sources
-from flexbert.checkpoint.parts import Part, check_parts, check_sizes, pair_parts, part_of
+from flexbert.checkpoint.model_parts import Part, check_parts, check_sizes, pair_parts, part_of
 from flexbert.config.init_from import DepthMapping, InitMethod
+from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError
 from flexbert.nn.build import Model, build_model
-from flexbert.nn.layer_plan import layer_plan
 from flexbert.nn.projection import Decoder
 from flexbert.nn.units import Units
 

@@ -15,8 +15,8 @@ from flexbert.config.registry import Component
 from flexbert.errors import ConfigError
 
 if TYPE_CHECKING:
-    from flexbert.data.order import Order, OrderKey
-    from flexbert.data.pieces import Pieces
+    from flexbert.data.sampling.chunks import Chunks
+    from flexbert.data.sampling.samplers import Sampler, SamplerKey
 
 ONLY_SOURCE = "corpus"  # the name of the source that ``data.path`` stands for
 
@@ -38,8 +38,8 @@ class MaskSplit:
             raise ConfigError("", f"mask, random and keep must sum to 1, got {total:g}")
 
 
-class OrderConfig(Component, ABC, family="order"):
-    """In which order the pieces of a source are seen.
+class SamplerConfig(Component, ABC, family="sampler"):
+    """In which order the chunks of a source are seen.
 
     Attributes:
         shards_at_hand: how many shards have to be at hand at any time; ``None`` is all of them.
@@ -50,8 +50,8 @@ class OrderConfig(Component, ABC, family="order"):
     def shards_at_hand(self) -> int | None: ...
 
     @abstractmethod
-    def build(self, pieces: Pieces, key: OrderKey, cache: Path) -> Order:
-        """The order of these pieces that ``key`` decides; large ones keep files in ``cache``."""
+    def build(self, chunks: Chunks, key: SamplerKey, cache: Path) -> Sampler:
+        """The order of these chunks that ``key`` decides; large ones keep files in ``cache``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,20 +119,21 @@ class DataConfig:
         size_exponent: where sources have no weights, each one's part of the tokens is in proportion
             to its number of tokens to this power: 1 draws from all alike, 0 gives each the same
             part. It is 1/T of temperature sampling, mT5's alpha and mmBERT's tau.
-        order: in which order the pieces of a source are seen.
+        sampler: in which order the chunks of a source are seen.
         max_length: tokens per sequence at most, [CLS] and [SEP] included.
-        merge_below: where a document's last piece has fewer tokens than this, it and the piece
+        merge_below: where a document's last chunk has fewer tokens than this, it and the chunk
             before it are cut in two halves instead; 0 keeps every cut at ``max_length``.
         row_length: capacity of one packed row, in tokens.
         mask_rate: share of the ordinary tokens that training selects for prediction.
         mask_split: what becomes of the selected ones.
-        window: pieces that are packed together; more of them fill rows better, and start slower.
+        packing_window: chunks that are packed together; more of them fill rows better and start
+            slower.
         num_workers: processes that prepare batches ahead; 0 prepares them in the training process.
         tokenizer: when given, every corpus must have been made with this tokenizer.
         verify_hashes: compare every shard with its hash on opening; unless told, splits up to
             1 GiB are compared.
         cache: folder for what a node's processes share about large corpora: orders (4 bytes a
-            piece) and where long documents are cut; unless told, one in the system's folder for
+            chunk) and where long documents are cut; unless told, one in the system's folder for
             temporary files.
         cache_limit: bytes of shards that a node keeps of each remote split; none keeps all.
         accept_changed_order: continue a run although its data has changed since: a new order
@@ -143,13 +144,13 @@ class DataConfig:
     remote: str | None = None
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     size_exponent: float = 1.0
-    order: OrderConfig
+    sampler: SamplerConfig
     max_length: int
     merge_below: int = 0
     row_length: int
     mask_rate: float
     mask_split: MaskSplit = field(default_factory=MaskSplit)
-    window: int = 16_384
+    packing_window: int = 16_384
     num_workers: int = 1
     tokenizer: Path | None = None
     verify_hashes: bool | None = None
@@ -166,7 +167,7 @@ class DataConfig:
         if not 0 <= self.merge_below <= self.max_length - 2:
             raise ConfigError(
                 "merge_below",
-                f"must be at most the {self.max_length - 2} tokens of a full piece, "
+                f"must be at most the {self.max_length - 2} tokens of a full chunk, "
                 f"got {self.merge_below}",
             )
         if self.row_length < self.max_length:
@@ -176,8 +177,8 @@ class DataConfig:
             )
         if not 0 < self.mask_rate <= 1:
             raise ConfigError("mask_rate", f"must be above 0 and at most 1, got {self.mask_rate}")
-        if self.window < 1:
-            raise ConfigError("window", f"must be at least 1, got {self.window}")
+        if self.packing_window < 1:
+            raise ConfigError("packing_window", f"must be at least 1, got {self.packing_window}")
         if self.num_workers < 0:
             raise ConfigError("num_workers", f"must be 0 or more, got {self.num_workers}")
         self._check_sources()

@@ -18,7 +18,7 @@ from flexbert.errors import ConfigError, config_errors_under
 if TYPE_CHECKING:
     from torch import nn
 
-    from flexbert.nn.layer_plan import LayerPlan
+    from flexbert.config.layer_plan import LayerPlan
 
 AttentionKind = Literal["global", "local"]
 
@@ -67,7 +67,7 @@ class EmbeddingConfig(Component, ABC, family="embedding"):
 
     @abstractmethod
     def build(self, vocab_size: int, hidden_size: int) -> nn.Module:
-        """A module from a ragged batch to hidden states ``[N, C]``; its ``tokens.weight`` is the
+        """A module from a packed batch to hidden states ``[N, C]``; its ``tokens.weight`` is the
         matrix ``[V, E]`` that a decoder can be tied to."""
 
 
@@ -84,7 +84,7 @@ class PositionConfig(Component, ABC, family="position"):
 
     @abstractmethod
     def build(self, head_dim: int, theta: float) -> nn.Module:
-        """A module from a ragged batch to the rotation of its queries and keys."""
+        """A module from a packed batch to the rotation of its queries and keys."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class AttentionConfig(Component, ABC, family="attention"):
 
     @abstractmethod
     def build(self, hidden_size: int, layer: LayerPlan) -> nn.Module:
-        """A module from hidden states ``[N, C]``, a ragged batch and a rotation to ``[N, C]``."""
+        """A module from hidden states ``[N, C]``, a packed batch and a rotation to ``[N, C]``."""
 
 
 class MLPConfig(Component, ABC, family="mlp"):
@@ -171,7 +171,7 @@ class BlockConfig(Component, ABC, family="block"):
 
     @abstractmethod
     def build(self, model: ModelConfig, layer: LayerPlan) -> nn.Module:
-        """One encoder layer: a module from hidden states ``[N, C]``, a ragged batch and a rotation
+        """One encoder layer: a module from hidden states ``[N, C]``, a packed batch and a rotation
         to ``[N, C]``."""
 
 

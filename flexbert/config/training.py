@@ -17,8 +17,8 @@ from flexbert.errors import ConfigError, config_errors_under
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from flexbert.config.clock import StageClock
     from flexbert.nn.logits import DeferredLogits
-    from flexbert.recipe.clock import StageClock
 
 
 class ScheduleConfig(Component, ABC, family="schedule"):

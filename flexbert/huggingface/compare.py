@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.huggingface.family import CHOICE, Family
 from flexbert.huggingface.quiet import quiet_transformers
-from flexbert.nn.layer_plan import layer_plan
 from flexbert.nn.padded import PaddedModel
 
 # Largest difference, as a share of the largest logit: rounding in float32 through many layers.

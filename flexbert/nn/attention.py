@@ -1,4 +1,4 @@
-"""Self-attention over a ragged batch."""
+"""Self-attention over a packed batch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.layer_plan import LayerPlan
 from flexbert.config.model import AttentionConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.alibi import alibi_slopes
 from flexbert.nn.attention_backends import attend, check_backend
 from flexbert.nn.checks import check_positive, check_probability
-from flexbert.nn.layer_plan import LayerPlan
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import OutputProjection
-from flexbert.nn.ragged import RaggedBatch
 from flexbert.nn.rope import Rotation, rotate
 from flexbert.nn.units import DimensionUnits, Units
 
@@ -101,7 +101,7 @@ class MultiHeadAttention(nn.Module):
         self.probability_dropout = config.dropout
         self.dropout = nn.Dropout(config.output_dropout)
 
-    def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
+    def forward(self, hidden: Tensor, packed: PackedBatch, rotation: Rotation | None) -> Tensor:
         """``[N, C]`` to ``[N, C]``; without a rotation, queries and keys are not turned."""
         heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim))
         num_heads, num_kv_heads, _ = self.heads
@@ -117,7 +117,7 @@ class MultiHeadAttention(nn.Module):
             q,
             k,
             v,
-            ragged,
+            packed,
             window=self.window,
             scale=self.head_dim**-0.5,
             alibi_slopes=self._alibi_slopes(q.device),

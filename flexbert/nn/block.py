@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from flexbert.config.layer_plan import LayerPlan
 from flexbert.config.model import BlockConfig, ModelConfig, NormConfig
 from flexbert.config.registry import register
-from flexbert.nn.layer_plan import LayerPlan
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope import Rotation
 
 
@@ -57,8 +57,8 @@ class PreNormBlock(Block):
         self.attention_norm = config.build_attention_norm(model.hidden_size, layer)
         self.mlp_norm = config.norm.build(model.hidden_size)
 
-    def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
-        hidden = hidden + self.attention(self.attention_norm(hidden), ragged, rotation)
+    def forward(self, hidden: Tensor, packed: PackedBatch, rotation: Rotation | None) -> Tensor:
+        hidden = hidden + self.attention(self.attention_norm(hidden), packed, rotation)
         return hidden + self.mlp(self.mlp_norm(hidden))
 
 
@@ -81,8 +81,8 @@ class PostNormBlock(Block):
         self.attention_norm = config.norm.build(model.hidden_size)
         self.mlp_norm = config.norm.build(model.hidden_size)
 
-    def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
-        hidden = self.attention_norm(hidden + self.attention(hidden, ragged, rotation))
+    def forward(self, hidden: Tensor, packed: PackedBatch, rotation: Rotation | None) -> Tensor:
+        hidden = self.attention_norm(hidden + self.attention(hidden, packed, rotation))
         return self.mlp_norm(hidden + self.mlp(hidden))
 
 
@@ -103,8 +103,8 @@ class SandwichBlock(Block):
         self.mlp_norm = config.norm.build(model.hidden_size)
         self.mlp_output_norm = config.norm.build(model.hidden_size)
 
-    def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
-        attended = self.attention(self.attention_norm(hidden), ragged, rotation)
+    def forward(self, hidden: Tensor, packed: PackedBatch, rotation: Rotation | None) -> Tensor:
+        attended = self.attention(self.attention_norm(hidden), packed, rotation)
         hidden = hidden + self.attention_output_norm(attended)
         return hidden + self.mlp_output_norm(self.mlp(self.mlp_norm(hidden)))
 
@@ -131,7 +131,7 @@ class ParallelBlock(Block):
         self.norm = config.norm.build(model.hidden_size)
         self.mlp_norm = config.norm.build(model.hidden_size) if config.separate_norms else None
 
-    def forward(self, hidden: Tensor, ragged: RaggedBatch, rotation: Rotation | None) -> Tensor:
+    def forward(self, hidden: Tensor, packed: PackedBatch, rotation: Rotation | None) -> Tensor:
         normed = self.norm(hidden)
         mlp_input = normed if self.mlp_norm is None else self.mlp_norm(hidden)
-        return hidden + self.attention(normed, ragged, rotation) + self.mlp(mlp_input)
+        return hidden + self.attention(normed, packed, rotation) + self.mlp(mlp_input)

@@ -13,8 +13,8 @@ from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.head import Transform, TransformedHeadConfig
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.pooling import Pooling, pool
-from flexbert.nn.ragged import RaggedBatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Classifier(nn.Module):
         self.encoder = Encoder(model)
         self.head = model.head.build(model)
 
-    def forward(self, ragged: RaggedBatch) -> Tensor:
+    def forward(self, packed: PackedBatch) -> Tensor:
         """Logits ``[S, num_labels]`` of sequences, or ``[N, num_labels]`` of tokens."""
-        hidden = self.encoder(ragged)
-        return self.head(hidden if self.pooling is None else pool(hidden, ragged, self.pooling))
+        hidden = self.encoder(packed)
+        return self.head(hidden if self.pooling is None else pool(hidden, packed, self.pooling))

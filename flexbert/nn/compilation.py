@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from flexbert.config.training import IGNORE, LossFunction
 from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 # Graphs that one piece of code may have, where torch's 8 would end the run at the ninth. There is
 # one for each kind of layer and each shape, micro-batches of training and of evaluation; and of the
@@ -147,7 +147,7 @@ def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
     """Logits of three sequences; draws no random numbers that anyone misses."""
     device = next(model.parameters()).device
     lengths = torch.tensor([5, 3, 0])
-    ragged = RaggedBatch(
+    packed = PackedBatch(
         tokens=torch.zeros(8, dtype=torch.int64, device=device),
         cu_seqlens=torch.cat((torch.zeros(1), lengths.cumsum(0))).to(device, torch.int32),
         max_seqlen=5,
@@ -155,7 +155,7 @@ def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
     )
     with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         # Not model(...): one that Composer trains takes its batches another way.
-        return MaskedLM.forward(model, ragged, torch.tensor([1, 6], device=device))
+        return MaskedLM.forward(model, packed, torch.tensor([1, 6], device=device))
 
 
 def _first_line(error: Exception) -> str:

@@ -10,8 +10,8 @@ from flexbert.config.model import AbsolutePositionConfig, EmbeddingConfig, NormC
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, config_errors_under
 from flexbert.nn.checks import check_positive, check_probability
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import embedding_table
-from flexbert.nn.ragged import RaggedBatch
 
 
 @register("token")
@@ -21,7 +21,7 @@ class TokenEmbeddingConfig(EmbeddingConfig):
 
     Args:
         positions: absolute positions; None leaves position to attention.
-        token_types: how many segments of a document are told apart, by a learned vector each
+        token_types: how many types of tokens are told apart, by a learned vector each
             (Devlin et al. 2019). Pretraining data is all of the first.
         size: width of the embeddings, projected to hidden_size after the norm (ALBERT, Lan et al.
             2020); hidden_size when None.
@@ -73,26 +73,26 @@ class TokenEmbedding(nn.Module):
         self.projection = nn.Linear(size, hidden_size) if config.size else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, ragged: RaggedBatch) -> Tensor:
-        """A ragged batch to ``[N, C]``.
+    def forward(self, packed: PackedBatch) -> Tensor:
+        """A packed batch to ``[N, C]``.
 
         Raises:
             ValueError: if the batch may hold a document longer than there are positions, or tells
-                segments apart that have no vectors.
+                types apart that have no vectors.
         """
-        if self.max_length is not None and ragged.max_seqlen > self.max_length:
+        if self.max_length is not None and packed.max_seqlen > self.max_length:
             raise ValueError(
-                f"a document may have {ragged.max_seqlen} tokens, and there are positions for "
+                f"a document may have {packed.max_seqlen} tokens, and there are positions for "
                 f"{self.max_length}"
             )
-        hidden = self.tokens(ragged.tokens)
+        hidden = self.tokens(packed.tokens)
         if self.positions is not None:
-            hidden = hidden + self.positions(ragged.position_ids).to(hidden.dtype)
+            hidden = hidden + self.positions(packed.position_ids).to(hidden.dtype)
         if self.token_types is not None:
-            types = ragged.token_types
+            types = packed.token_types
             hidden = hidden + (
                 self.token_types.weight[0] if types is None else self.token_types(types)
             )
-        elif ragged.token_types is not None:
+        elif packed.token_types is not None:
             raise ValueError("token types given to a model that has none")
         return self.dropout(self.projection(self.norm(hidden)))

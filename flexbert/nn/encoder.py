@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
-from flexbert.nn.layer_plan import layer_plan
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 
 class Encoder(nn.Module):
-    """A ragged batch to hidden states ``[N, C]``.
+    """A packed batch to hidden states ``[N, C]``.
 
     Layers whose queries and keys turn alike share one rotation, computed once per forward.
     """
@@ -38,9 +38,9 @@ class Encoder(nn.Module):
         """The embedding matrix ``[V, E]`` that a decoder can be tied to."""
         return self.embedding.get_parameter("tokens.weight")
 
-    def forward(self, ragged: RaggedBatch) -> Tensor:
-        hidden = self.embedding(ragged)
-        rotations = [rope(ragged) for rope in self.ropes]
+    def forward(self, packed: PackedBatch) -> Tensor:
+        hidden = self.embedding(packed)
+        rotations = [rope(packed) for rope in self.ropes]
         for layer, rope in zip(self.layers, self.layer_ropes, strict=True):
-            hidden = layer(hidden, ragged, None if rope is None else rotations[rope])
+            hidden = layer(hidden, packed, None if rope is None else rotations[rope])
         return self.final_norm(hidden)

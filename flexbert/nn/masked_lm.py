@@ -10,7 +10,7 @@ from flexbert.config.model import ModelConfig
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.head import MLMHead
 from flexbert.nn.logits import DeferredLogits
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 
 class MaskedLM(nn.Module):
@@ -22,23 +22,23 @@ class MaskedLM(nn.Module):
         # Or another with its interface.
         self.head = cast(MLMHead, model.head.build(model))
 
-    def forward(self, ragged: RaggedBatch, masked_positions: Tensor | None = None) -> Tensor:
+    def forward(self, packed: PackedBatch, masked_positions: Tensor | None = None) -> Tensor:
         """Logits of the tokens at ``masked_positions``, or of all.
 
         Args:
-            ragged: N tokens.
+            packed: N tokens.
             masked_positions: indices into them ``[M]``, int64; the head runs for these alone.
 
         Returns:
             ``[M, V]``, or ``[N, V]`` without ``masked_positions``.
         """
-        return self.deferred_logits(ragged, masked_positions).computed()
+        return self.deferred_logits(packed, masked_positions).computed()
 
     def deferred_logits(
-        self, ragged: RaggedBatch, masked_positions: Tensor | None = None
+        self, packed: PackedBatch, masked_positions: Tensor | None = None
     ) -> DeferredLogits:
         """What :meth:`forward` returns, but for the decoder's product."""
-        hidden = self.encoder(ragged)
+        hidden = self.encoder(packed)
         if masked_positions is not None:
             hidden = hidden.index_select(0, masked_positions)
         return self.head.logits(hidden, self.encoder.token_matrix)

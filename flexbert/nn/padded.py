@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from flexbert.config.model import ModelConfig
 from flexbert.nn.build import Model
-from flexbert.nn.ragged import pad, unpad
+from flexbert.nn.packed_batch import pad, unpad
 
 
 class PaddedModel(nn.Module):
@@ -28,8 +28,8 @@ class PaddedModel(nn.Module):
         """
         rows = input_ids.flatten(0, -2)
         types = None if token_type_ids is None else token_type_ids.flatten(0, -2)
-        ragged, indices = unpad(rows, attention_mask.flatten(0, -2), types)
-        logits = self.model(ragged)
+        packed, indices = unpad(rows, attention_mask.flatten(0, -2), types)
+        logits = self.model(packed)
         if self.config.head.per_token:
             return pad(logits, indices, *rows.shape).unflatten(0, input_ids.shape[:-1])
         choices = self.config.head.task == "multiple_choice"

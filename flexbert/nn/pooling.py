@@ -7,22 +7,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from flexbert.nn.ragged import RaggedBatch, sequence_ids
+from flexbert.nn.packed_batch import PackedBatch, sequence_ids
 
 Pooling = Literal["cls", "mean", "max"]
 
 
-def pool(hidden: Tensor, ragged: RaggedBatch, how: Pooling) -> Tensor:
+def pool(hidden: Tensor, packed: PackedBatch, how: Pooling) -> Tensor:
     """Hidden states ``[N, C]`` to ``[S, C]``: the first token's, their mean, or their maximum.
 
     An empty sequence gives zeros. Sums are taken in at least float32.
     """
-    starts, lengths = ragged.cu_seqlens[:-1].long(), ragged.cu_seqlens.diff()
+    starts, lengths = packed.cu_seqlens[:-1].long(), packed.cu_seqlens.diff()
     is_empty = (lengths == 0)[:, None]
     if how == "cls":
         first = hidden[starts.clamp(max=len(hidden) - 1)]
         return first.masked_fill(is_empty, 0)
-    rows = sequence_ids(ragged.cu_seqlens, len(hidden))[:, None].expand_as(hidden)
+    rows = sequence_ids(packed.cu_seqlens, len(hidden))[:, None].expand_as(hidden)
     shape = (len(lengths), hidden.shape[1])
     if how == "max":
         lowest = hidden.new_full(shape, -torch.inf)

@@ -17,7 +17,7 @@ from flexbert.config.model import AttentionKind, PositionConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
 
 # So many are turned at a time on a CPU, so that what lies between the operations stays in cache:
@@ -98,16 +98,16 @@ class Rope(nn.Module):
         self.interleaved = config.interleaved
         self.scaling = config.scaling
 
-    def forward(self, ragged: RaggedBatch) -> Rotation:
+    def forward(self, packed: PackedBatch) -> Rotation:
         """The rotation of each token, in float32 whatever the model's dtype, as everyone has it."""
         if self.scaling is None:
-            frequencies = inverse_frequencies(self.theta, self.size, ragged.tokens.device)
+            frequencies = inverse_frequencies(self.theta, self.size, packed.tokens.device)
             factor = 1.0
         else:
-            frequencies = self.scaling.inverse_frequencies(self.theta, self.size, ragged)
+            frequencies = self.scaling.inverse_frequencies(self.theta, self.size, packed)
             factor = self.scaling.attention_factor()
         # An outer product by broadcasting: autocast would turn a matmul's angles into bfloat16.
-        angles = ragged.position_ids.float()[:, None, None] * frequencies
+        angles = packed.position_ids.float()[:, None, None] * frequencies
         return Rotation(angles.cos() * factor, angles.sin() * factor, self.interleaved)
 
 

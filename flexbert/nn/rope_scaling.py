@@ -12,7 +12,7 @@ from torch import Tensor
 from flexbert.config.registry import Component, register
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive
-from flexbert.nn.ragged import RaggedBatch, sequence_ids
+from flexbert.nn.packed_batch import PackedBatch, sequence_ids
 
 
 def inverse_frequencies(
@@ -32,7 +32,7 @@ class ScalingConfig(Component, ABC, family="rope_scaling"):
     """What is done to the angles of one base."""
 
     @abstractmethod
-    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
+    def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
         """As :func:`inverse_frequencies`; ``[R / 2]``, or ``[N, 1, R / 2]`` if they differ by
         token."""
 
@@ -61,8 +61,8 @@ class _FactorConfig(ScalingConfig):
 class LinearScaling(_FactorConfig):
     """Position interpolation (Chen et al. 2023): positions divided by ``factor``."""
 
-    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
-        return inverse_frequencies(theta, size, ragged.tokens.device) / self.factor
+    def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
+        return inverse_frequencies(theta, size, packed.tokens.device) / self.factor
 
 
 @register("ntk")
@@ -72,9 +72,9 @@ class NTKScaling(_FactorConfig):
     fastest not at all: ``theta * factor ** (R / (R - 2))`` (YaRN, arXiv 2309.00071, section 3.1).
     """
 
-    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
+    def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
         scaled = theta * self.factor ** (size / (size - 2))
-        return inverse_frequencies(scaled, size, ragged.tokens.device)
+        return inverse_frequencies(scaled, size, packed.tokens.device)
 
 
 @register("ntk_all_pairs")
@@ -83,8 +83,8 @@ class NTKAllPairsScaling(_FactorConfig):
     """NTK scaling as GTE's code has it (mGTE, arXiv 2407.19669): pair i slows by
     ``factor ** ((2 i + 2) / R)``, the slowest by ``factor`` and the fastest a little too."""
 
-    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
-        slower = inverse_frequencies(theta * self.factor, size, ragged.tokens.device)
+    def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
+        slower = inverse_frequencies(theta * self.factor, size, packed.tokens.device)
         return slower / self.factor ** (2 / size)
 
 
@@ -104,12 +104,12 @@ class DynamicNTKScaling(_FactorConfig):
         super().__post_init__()
         check_positive("original_length", self.original_length)
 
-    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
-        document = sequence_ids(ragged.cu_seqlens, len(ragged.tokens))
-        length = ragged.cu_seqlens.diff()[document].clamp(min=self.original_length)
-        stretch = self.factor * length / self.original_length - (self.factor - 1)
-        scaled = theta * stretch ** (size / (size - 2))
-        return inverse_frequencies(scaled[:, None, None], size, ragged.tokens.device)
+    def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
+        document = sequence_ids(packed.cu_seqlens, len(packed.tokens))
+        length = packed.cu_seqlens.diff()[document].clamp(min=self.original_length)
+        segment = self.factor * length / self.original_length - (self.factor - 1)
+        scaled = theta * segment ** (size / (size - 2))
+        return inverse_frequencies(scaled[:, None, None], size, packed.tokens.device)
 
 
 @register("yarn")
@@ -135,14 +135,14 @@ class YarnScaling(_FactorConfig):
     def attention_factor(self) -> float:
         return 0.1 * math.log(self.factor) + 1.0
 
-    def inverse_frequencies(self, theta: float, size: int, ragged: RaggedBatch) -> Tensor:
+    def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
         def pair_that_turns(times: float) -> float:
             turn = self.original_length / (times * 2 * math.pi)
             return size * math.log(turn) / (2 * math.log(theta))
 
         low = max(math.floor(pair_that_turns(self.beta_fast)), 0)
         high = min(math.ceil(pair_that_turns(self.beta_slow)), size - 1)
-        device = ragged.tokens.device
+        device = packed.tokens.device
         pair = torch.arange(size // 2, device=device).float()
         ramp = ((pair - low) / max(high - low, 0.001)).clamp(0, 1)
         kept = inverse_frequencies(theta, size, device)

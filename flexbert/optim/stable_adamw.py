@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
+from flexbert.optim.cpu_stable_adamw import InPieces
 from flexbert.optim.groups import keep_own_groups, parameter_groups
-from flexbert.optim.in_pieces import InPieces
 
 
 @register("stable_adamw")

@@ -1,5 +1,5 @@
 """What a recipe will do and cost, known before a GPU is used."""
 
-from flexbert.plan.make import make_plan
+from flexbert.plan.make_plan import make_plan
 
 __all__ = ["make_plan"]

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.layer_plan import LayerPlan, layer_plan
 from flexbert.config.model import AttentionConfig, ModelConfig
-from flexbert.config.schema import Recipe
-from flexbert.data.masking import most_masked
-from flexbert.nn.cost import decoder_matrix
+from flexbert.config.recipe import Recipe
+from flexbert.data.packing.masking import most_masked
 from flexbert.nn.cross_entropy import as_on_a_gpu
-from flexbert.nn.layer_plan import LayerPlan, layer_plan
+from flexbert.nn.flops import decoder_matrix
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 
 FLOAT32, BFLOAT16 = 4, 2
 
@@ -183,16 +183,16 @@ def _leave_two_of_each_kind(model: MaskedLM, config: ModelConfig) -> dict[nn.Mod
 def _run(recipe: Recipe, model: MaskedLM, rows: int) -> Tensor:
     """Forward and loss of a micro-batch of so many rows."""
     num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
-    num_segments = rows * -(-recipe.data.row_length // recipe.data.max_length)
+    num_sequences = rows * -(-recipe.data.row_length // recipe.data.max_length)
     integers = partial(torch.zeros, dtype=torch.int64)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"):
-        ragged = RaggedBatch(
+        packed = PackedBatch(
             tokens=integers(num_tokens),
-            cu_seqlens=torch.zeros(num_segments + 1, dtype=torch.int32),
+            cu_seqlens=torch.zeros(num_sequences + 1, dtype=torch.int32),
             max_seqlen=recipe.data.max_length,
             position_ids=integers(num_tokens),
         )
-        logits = model.deferred_logits(ragged, integers(num_masked))
+        logits = model.deferred_logits(packed, integers(num_masked))
     with as_on_a_gpu():
         return recipe.loss(logits, integers(num_masked))
 

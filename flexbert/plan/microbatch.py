@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from flexbert.data.loader import Share
+from flexbert.data.packing.loader import Share
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.memory import Activations, memory
-from flexbert.recipe.stages import Stage
+from flexbert.schedule.stages import Stage
 
 # Of a device's memory what is counted may fill; the rest is for what is not: CUDA's context, the
 # workspaces of kernels, and what lies between an allocator's blocks.

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from flexbert.config.optimizer import Multipliers
 from flexbert.config.training import MovingAverageConfig
-from flexbert.data.stream import WindowStart
-from flexbert.data.window_index import WindowIndex
+from flexbert.data.packing.row_stream import PackingWindowStart
+from flexbert.data.packing.window_index import PackingWindowIndex
 from flexbert.train.stage_data import StageData
 from flexbert.train.stage_run import StageRun, completes
 
@@ -141,7 +141,7 @@ class DataPosition(Callback):
     is the same on every process, which makes Composer's saving of rank 0's callbacks right.
     """
 
-    def __init__(self, data: StageData, index: WindowIndex) -> None:
+    def __init__(self, data: StageData, index: PackingWindowIndex) -> None:
         """
         Args:
             index: receives the beginnings of windows, from the first process.
@@ -153,7 +153,9 @@ class DataPosition(Callback):
     def batch_end(self, state: State, logger: Logger) -> None:
         self.position = state.batch["position"]
         if dist.get_global_rank() == 0:
-            self.index.write(WindowStart.read(window) for window in state.batch["windows"])
+            self.index.write(
+                PackingWindowStart.read(window) for window in state.batch["packing_windows"]
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return self.data.state(self.position)

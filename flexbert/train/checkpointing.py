@@ -9,12 +9,12 @@ from typing import Any
 from composer import Callback, Logger, State, Timestamp
 from composer.utils import dist
 
+from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
 from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
-from flexbert.checkpoint.names import checkpoint_name, list_checkpoints
 from flexbert.config.encode import encode
-from flexbert.data.corpora import Corpora
-from flexbert.data.corpus_format import TOKENIZER_FOLDER
-from flexbert.recipe.stages import Stage
+from flexbert.data.format.corpus_format import TOKENIZER_FOLDER
+from flexbert.data.reading.corpora import Corpora
+from flexbert.schedule.stages import Stage
 from flexbert.train.callbacks import DataPosition
 from flexbert.train.stage_run import StageRun
 

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from flexbert.checkpoint.initial import init_from
 from flexbert.config.model import ModelConfig
-from flexbert.config.schema import Precision, Recipe
+from flexbert.config.recipe import Precision, Recipe
 from flexbert.config.training import LossConfig, LossFunction
 from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
@@ -19,8 +19,8 @@ from flexbert.nn.compilation import CompileError, check_it_runs, compile_model, 
 from flexbert.nn.cross_entropy import TokenScores, token_scores
 from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.ragged import RaggedBatch
-from flexbert.train.metrics import MaskedAccuracy, MaskedLoss
+from flexbert.nn.packed_batch import PackedBatch
+from flexbert.train.masked_metrics import MaskedAccuracy, MaskedLoss
 
 Microbatch = dict[str, Any]
 
@@ -40,15 +40,15 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
 
     def forward(self, batch: Microbatch) -> DeferredLogits:  # type: ignore[override]
         """Logits ``[M, V]`` at the masked positions of one micro-batch, to be computed."""
-        ragged = RaggedBatch(
+        packed = PackedBatch(
             tokens=batch["input_ids"],
             cu_seqlens=batch["cu_seqlens"],
             max_seqlen=batch["max_seqlen"],
             position_ids=batch["position_ids"],
         )
-        device = ragged.tokens.device.type
+        device = packed.tokens.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.autocast_enabled):
-            return self.deferred_logits(ragged, batch["masked_positions"])
+            return self.deferred_logits(packed, batch["masked_positions"])
 
     def loss(self, outputs: DeferredLogits, batch: Microbatch) -> Tensor:
         """Mean over this micro-batch; Composer weights it by the tokens of the global batch."""

@@ -11,11 +11,11 @@ from typing import Any
 from composer.utils import dist, get_device
 
 from flexbert import __version__
-from flexbert.data.corpora import Corpora
-from flexbert.data.corpus_format import SPLITS
+from flexbert.data.format.corpus_format import SPLITS
+from flexbert.data.reading.corpora import Corpora
 from flexbert.doctor import PACKAGES, package_version
 from flexbert.nn.build import parameter_counts
-from flexbert.recipe.stages import Stage
+from flexbert.schedule.stages import Stage
 from flexbert.train.run_folder import RunFolder
 
 

@@ -13,18 +13,17 @@ from composer.utils import dist, get_device
 from composer.utils.reproducibility import configure_deterministic_mode
 
 from flexbert.checkpoint.beginnings import check_init_from, read_start
-from flexbert.checkpoint.names import checkpoint_name
-from flexbert.checks import check_transitions, open_corpora
+from flexbert.checkpoint.checkpoint_names import checkpoint_name
 from flexbert.config.encode import encode
-from flexbert.config.load import LoadedRecipe
-from flexbert.config.schema import Recipe
-from flexbert.data.corpora import Corpora
-from flexbert.data.order_log import OrderLog, Stretch
+from flexbert.config.recipe import Recipe
+from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
-from flexbert.nn.cost import model_cost
-from flexbert.recipe.stages import Stage, all_stages, transition_text
+from flexbert.nn.flops import model_cost
+from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.report import plot
-from flexbert.train.accounting import Accounting, mfu_text
+from flexbert.schedule.stages import Stage, all_stages, transition_text
+from flexbert.stage_checks import check_transitions, open_corpora
 from flexbert.train.callbacks import DataPosition, Preemption
 from flexbert.train.checkpointing import (
     load_state,
@@ -36,9 +35,10 @@ from flexbert.train.checkpointing import (
     unchanging_contents,
 )
 from flexbert.train.composer_model import compile_as_asked, make_model
+from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
-from flexbert.train.microbatch import suit_device
 from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
+from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
 from flexbert.train.stage_data import StageData, open_stage_data
 from flexbert.train.stage_run import StageRun
 from flexbert.train.trainer import DIST_TIMEOUT_SECONDS, close, stage_trainer
@@ -219,10 +219,10 @@ class _Run:
         for note in notes:
             _say(note)
         model = device.module_to_device(made)
-        accounting = Accounting(
+        speed_monitor = SpeedMonitor(
             run, model_cost(model, stage.recipe.model), next(model.parameters()).device
         )
-        _say(mfu_text(stage.recipe, accounting.peak_flops))
+        _say(mfu_text(stage.recipe, speed_monitor.peak_flops))
         tracing = stage.recipe.logging.profiler
         if tracing and stage.nominal_updates <= tracing.before:
             _say(
@@ -236,7 +236,7 @@ class _Run:
             corpora,
             data,
             self.folder,
-            accounting=accounting,
+            speed_monitor=speed_monitor,
             position=position,
             contents=unchanging_contents(stage, self.resolved, corpora),
             preemption=self.preemption,
@@ -251,21 +251,21 @@ class _Run:
     def _log_order(self, run: StageRun, data: StageData) -> DataPosition:
         """Note which order the stage's rows come in, for looking back."""
         start = data.start
-        stretch = Stretch(
+        segment = RunSegment(
             number=0,
             stage=run.stage.name,
             generation=data.key.generation,
             first_step=run.first_step + start["update"],
             first_update=start["update"],
             first_tokens=start["tokens"],
-            first_row=start["window"]["row"] + start["row"],
+            first_row=start["packing_window"]["row"] + start["row"],
             recipe=encode(run.recipe),
             order=data.order,
         )
         log = OrderLog(self.folder.orders)
         if dist.get_global_rank() == 0:
-            stretch = log.resume(stretch.first_step, stretch)
-        return DataPosition(data, log.index(stretch, len(data.stream.mixture.parts)))
+            segment = log.resume(segment.first_step, segment)
+        return DataPosition(data, log.index(segment, len(data.stream.mixture.buckets)))
 
 
 def _stage_run(

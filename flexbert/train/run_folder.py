@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flexbert.config.stages import STAGES
+from flexbert.config.stage_overrides import STAGES
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
 

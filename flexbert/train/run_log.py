@@ -11,11 +11,11 @@ from composer.utils import dist
 from torch import Tensor
 
 from flexbert.config.tree import flatten
-from flexbert.data.mixture import Mixture
-from flexbert.train.accounting import Accounting
+from flexbert.data.sampling.mixture import Mixture
 from flexbert.train.callbacks import Gradients
-from flexbert.train.metrics import MaskedMean
+from flexbert.train.masked_metrics import MaskedMean
 from flexbert.train.run_folder import RunFolder
+from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_run import StageRun
 
 # A share of the training time: what a loader that keeps up stays well below.
@@ -28,7 +28,7 @@ class RunLog(Callback):
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
     of its global batch. ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of
     what was added to the weights, are those of the last update. What the training cost is told by
-    :class:`Accounting`.
+    :class:`SpeedMonitor`.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class RunLog(Callback):
         folder: RunFolder,
         mixture: Mixture,
         gradients: Gradients,
-        accounting: Accounting,
+        speed_monitor: SpeedMonitor,
     ) -> None:
         self.run = run
         self.folder = folder
         self.mixture = mixture
         self.gradients = gradients
-        self.accounting = accounting
+        self.speed_monitor = speed_monitor
         self._losses: list[float] = []
         self._told_of_peak = False
 
@@ -75,7 +75,7 @@ class RunLog(Callback):
     def _record_training(self, state: State, logger: Logger) -> None:
         before, now = self.run.clock_before(state), self.run.clock(state.timestamp)
         stage = self.run.stage
-        cost = self.accounting.take(state)
+        cost = self.speed_monitor.take(state)
         self._write(
             logger,
             {
@@ -111,11 +111,11 @@ class RunLog(Callback):
             )
 
     def _epochs(self, tokens: int) -> dict[str, float]:
-        """How often each part of the mixture was seen, its share of the tokens being kept."""
+        """How often each bucket of the mixture was seen, its share of the tokens being kept."""
         return {
-            part.name: float(f"{tokens * share / part.pieces.num_tokens:.6g}")
-            for part, share in zip(
-                self.mixture.parts, self.mixture.shares.of_all.tolist(), strict=True
+            bucket.name: float(f"{tokens * share / bucket.chunks.num_tokens:.6g}")
+            for bucket, share in zip(
+                self.mixture.buckets, self.mixture.shares.of_all.tolist(), strict=True
             )
         }
 

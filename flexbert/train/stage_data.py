@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flexbert.data.corpora import Corpora
-from flexbert.data.corpus import Split
-from flexbert.data.fingerprint import OrderDescription, describe_order, require_same_order
-from flexbert.data.loader import Position, first_position
-from flexbert.data.stream import RowStream, StreamKey, training_stream
-from flexbert.recipe.stages import Stage
+from flexbert.data.packing.loader import Position, first_position
+from flexbert.data.packing.order_description import (
+    OrderDescription,
+    describe_order,
+    require_same_order,
+)
+from flexbert.data.packing.row_stream import RowStream, StreamKey, training_stream
+from flexbert.data.reading.corpora import Corpora
+from flexbert.data.reading.corpus import Split
+from flexbert.schedule.stages import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

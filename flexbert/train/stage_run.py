@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from composer import State, Timestamp
 
+from flexbert.config.clock import StageClock, crossed
 from flexbert.config.duration import Duration
-from flexbert.config.schema import Recipe
-from flexbert.recipe.clock import StageClock, crossed
-from flexbert.recipe.stages import Stage
+from flexbert.config.recipe import Recipe
+from flexbert.schedule.stages import Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,11 @@ from composer.core import Event, State
 from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
 from composer.utils import dist
 
-from flexbert.config.schema import Recipe
-from flexbert.data.corpora import Corpora
-from flexbert.data.loader import Loader, eval_loader, train_loader
-from flexbert.data.mixture import Mixture
-from flexbert.data.rows import training_builder
-from flexbert.train.accounting import Accounting
+from flexbert.config.recipe import Recipe
+from flexbert.data.packing.loader import Loader, eval_loader, train_loader
+from flexbert.data.packing.microbatches import training_builder
+from flexbert.data.reading.corpora import Corpora
+from flexbert.data.sampling.mixture import Mixture
 from flexbert.train.callbacks import (
     DataPosition,
     Gradients,
@@ -31,6 +30,7 @@ from flexbert.train.composer_model import ComposerMaskedLM
 from flexbert.train.profiler import profiler
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.run_log import RunLog
+from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_data import StageData
 from flexbert.train.stage_run import StageRun
 
@@ -45,7 +45,7 @@ def stage_trainer(
     data: StageData,
     folder: RunFolder,
     *,
-    accounting: Accounting,
+    speed_monitor: SpeedMonitor,
     position: DataPosition,
     contents: dict[str, Any],
     preemption: Preemption,
@@ -55,7 +55,7 @@ def stage_trainer(
 
     Args:
         model: on the device that it is trained on.
-        accounting: of this stage.
+        speed_monitor: of this stage.
         contents: what every checkpoint holds beside its state.
         more_callbacks: run after FlexBERT's own.
     """
@@ -67,9 +67,9 @@ def stage_trainer(
         callbacks.append(MovingAverage(recipe.moving_average, model))
     callbacks += [
         # Last of what belongs to an update, so that its end is the update's.
-        accounting.times,
-        accounting,
-        RunLog(run, folder, data.stream.mixture, gradients, accounting),
+        speed_monitor.times,
+        speed_monitor,
+        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor),
         Checkpointer(run, folder.checkpoints, contents),
         preemption,
         *more_callbacks,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.document_sets import SETS, padded_batches, ragged_batches, token_budget
+from benchmarks.document_sets import SETS, packed_batches, padded_batches, token_budget
 from benchmarks.inference import batch_sizes, best_size
 from flexbert.errors import UserError
 
@@ -45,11 +45,11 @@ def test_batches_hold_every_document_in_order(size: int) -> None:
     # Padding stands on the right.
     assert all(mask[:, 0].all() and (mask.int().diff() <= 0).all() for _, mask in padded)
 
-    ragged = [batch for (batch,) in ragged_batches(lengths, size, 100, CPU)]
-    assert [int(n) for batch in ragged for n in batch.cu_seqlens.diff()] == lengths.tolist()
+    packed = [batch for (batch,) in packed_batches(lengths, size, 100, CPU)]
+    assert [int(n) for batch in packed for n in batch.cu_seqlens.diff()] == lengths.tolist()
     most = token_budget(lengths, size)
-    assert all(len(b.tokens) <= most or len(b.cu_seqlens) == 2 for b in ragged)
-    assert len(padded) <= len(ragged) <= 2 * len(padded)
+    assert all(len(b.tokens) <= most or len(b.cu_seqlens) == 2 for b in packed)
+    assert len(padded) <= len(packed) <= 2 * len(padded)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.encoders import SCALES, flexbert_encoder, padded_encoder
 from benchmarks.peers import GTE, NOMICBERT, PaddedEncoder
 from flexbert.nn.encoder import Encoder
-from flexbert.nn.ragged import unpad
+from flexbert.nn.packed_batch import unpad
 
 TINY = SCALES["tiny"]
 PEERS = {"nomicbert": NOMICBERT, "gte-en-mlm-base": GTE}

@@ -27,8 +27,8 @@ import transformers
 
 import flexbert
 from flexbert.huggingface.export import export_checkpoint
+from flexbert.nn.packed_batch import unpad
 from flexbert.nn.pooling import Pooling, pool
-from flexbert.nn.ragged import unpad
 from tests.huggingface.cases import SAVED, tokenizer_files, write_model
 
 SENTENCES = ["w20 w30 w40", "w50", " ".join(["w60", "w70"] * 40), "w80 w90"]
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         batch = tokenizer(
             SENTENCES, padding=True, truncation=True, max_length=48, return_tensors="pt"
         )
-        ragged, _ = unpad(batch["input_ids"], batch["attention_mask"])
+        packed, _ = unpad(batch["input_ids"], batch["attention_mask"])
         for pooling in get_args(Pooling):
             export_checkpoint(folder / f"{name}.pt", folder / f"{name}-{pooling}", pooling)
             theirs = sentence_transformers.SentenceTransformer(
@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
             )
             expected = theirs.encode(SENTENCES, convert_to_tensor=True)
             with torch.no_grad():
-                actual = pool(ours.model.encoder(ragged), ragged, pooling)
+                actual = pool(ours.model.encoder(packed), packed, pooling)
             difference = float((actual - expected).abs().max() / expected.abs().max())
             print(f"{name}, {pooling}: embeddings differ by {difference:.1e} of their scale")
             assert theirs.max_seq_length == 48

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from flexbert.components import register_all
 from flexbert.config.decode import decode
-from flexbert.config.load import interpolate, overrides_tree, read_tree
 from flexbert.config.model import ModelConfig
+from flexbert.config.recipe_files import interpolate, overrides_tree, read_tree
 from flexbert.config.tree import merge
 from flexbert.nn.build import build_model
 from flexbert.nn.padded import PaddedModel

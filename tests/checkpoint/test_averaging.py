@@ -17,8 +17,8 @@ from torch import Tensor
 
 import flexbert
 from flexbert.checkpoint import averaging
+from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_step
 from flexbert.checkpoint.file import read_checkpoint, write_checkpoint
-from flexbert.checkpoint.names import checkpoint_name, checkpoint_step
 from flexbert.cli import main
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig

@@ -14,8 +14,8 @@ import torch
 
 from flexbert import load_model
 from flexbert.checkpoint import file as checkpoint_file
+from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_step, list_checkpoints
 from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
-from flexbert.checkpoint.names import checkpoint_name, checkpoint_step, list_checkpoints
 
 CONTENTS: dict[str, Any] = {
     "recipe": {"model": {"hidden_size": 8}},

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from flexbert.checkpoint.depth import layer_sources
 from flexbert.checkpoint.tiling import plan_tiling, tile
 from flexbert.config.init_from import DepthMapping, InitMethod
+from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.nn.build import Model, build_model
-from flexbert.nn.layer_plan import layer_plan
 from flexbert.nn.mlp import GLU, GLUConfig
 from flexbert.nn.norm import LayerNormConfig
 from flexbert.nn.projection import Decoder
@@ -28,7 +28,7 @@ from tests.checkpoint.tiling_cases import (
     modernbert,
     random_state,
 )
-from tests.nn.cases import attention_config, ragged_batch
+from tests.nn.cases import attention_config, packed_batch
 from tests.nn.tolerances import assert_same
 
 METHODS: tuple[InitMethod, ...] = get_args(InitMethod)
@@ -156,7 +156,7 @@ def test_twice_the_width_and_half_the_matrices_is_the_same_function(
             module.weight.data /= 2
     small = build_model(old)
     small.load_state_dict(state)
-    batch = ragged_batch((5, 16, 1))
+    batch = packed_batch((5, 16, 1))
     assert_same(model.eval()(batch), small.eval()(batch))
 
 

@@ -13,7 +13,7 @@ from flexbert.errors import ConfigError
 from flexbert.nn import attention
 from flexbert.nn.build import build_model
 from tests.conftest import TINY_RECIPE
-from tests.nn.cases import attention_config, ragged_batch, small_model
+from tests.nn.cases import attention_config, packed_batch, small_model
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_each_kind_of_layer_calls_its_own_backend(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(attention, "attend", record)
     backend = {"global": "reference", "local": "sdpa"}
-    build_model(small_model(attention=attention_config(backend=backend)))(ragged_batch((9, 30)))
+    build_model(small_model(attention=attention_config(backend=backend)))(packed_batch((9, 30)))
     assert called == [(True, "reference"), (False, "sdpa"), (False, "sdpa"), (True, "reference")]
 
 

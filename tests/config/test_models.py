@@ -8,8 +8,8 @@ import pytest
 
 from flexbert.components import register_all
 from flexbert.config.decode import decode
-from flexbert.config.load import complete_layers, interpolate, read_tree
 from flexbert.config.model import ModelConfig
+from flexbert.config.recipe_files import complete_layers, interpolate, read_tree
 from flexbert.nn.build import parameter_counts
 from tests.conftest import REPOSITORY
 

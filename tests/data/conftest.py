@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 
 from flexbert.config.data import DataConfig
-from flexbert.data.corpus import Corpus, Split
-from flexbert.data.order import GlobalOrderConfig
+from flexbert.data.reading.corpus import Corpus, Split
+from flexbert.data.sampling.samplers import PermutationConfig
 from tests.data.corpora import numbered_documents, write_corpus
 
 # The first example of a test may wait for numba to compile.
@@ -31,11 +31,11 @@ def small_config(small_corpus: Path, tmp_path: Path) -> DataConfig:
     """Settings that cut the documents, fill several windows and keep tests fast."""
     return DataConfig(
         path=small_corpus,
-        order=GlobalOrderConfig(),
+        sampler=PermutationConfig(),
         mask_rate=0.3,
         max_length=128,
         row_length=256,
-        window=100,
+        packing_window=100,
         num_workers=0,
         cache=tmp_path / "orders",
     )

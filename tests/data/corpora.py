@@ -11,8 +11,7 @@ import numpy as np
 from streaming import MDSWriter
 
 from flexbert.config.data import DataConfig
-from flexbert.data.corpus import Split
-from flexbert.data.corpus_format import (
+from flexbert.data.format.corpus_format import (
     COLUMN,
     LABELS_FILE,
     LENGTHS_FILE,
@@ -25,9 +24,10 @@ from flexbert.data.corpus_format import (
     token_dtype,
     tokenizer_sha256,
 )
-from flexbert.data.loader import Loader, train_loader
-from flexbert.data.rows import training_builder
-from flexbert.data.stream import StreamKey, training_stream
+from flexbert.data.packing.loader import Loader, train_loader
+from flexbert.data.packing.microbatches import training_builder
+from flexbert.data.packing.row_stream import StreamKey, training_stream
+from flexbert.data.reading.corpus import Split
 
 # Ids 0 to 4 are special and 5 to 9 unused; text has the others.
 SPECIAL = SpecialIds(cls=1, sep=2, pad=0, mask=3, unk=4)
@@ -111,7 +111,7 @@ def original_ids(microbatch: Mapping[str, Any]) -> np.ndarray:
 
 
 def sequences(microbatch: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """The unmasked tokens of every segment that is not padding, special tokens included."""
+    """The unmasked tokens of every sequence that is not padding, special tokens included."""
     ids = original_ids(microbatch)
-    segments = np.split(ids, np.unique(np.array(microbatch["cu_seqlens"]))[1:-1])
-    return [tuple(segment.tolist()) for segment in segments if segment[0] != SPECIAL.pad]
+    sequences = np.split(ids, np.unique(np.array(microbatch["cu_seqlens"]))[1:-1])
+    return [tuple(sequence.tolist()) for sequence in sequences if sequence[0] != SPECIAL.pad]

@@ -18,7 +18,7 @@ import pytest
 
 from data_prep.cli import main
 from data_prep.reading import read_documents
-from flexbert.data.corpus import Corpus
+from flexbert.data.reading.corpus import Corpus
 from tests.conftest import REPOSITORY, run_data_prep
 
 

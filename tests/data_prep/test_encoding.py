@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from data_prep import encoding
 from data_prep.encoding import CorpusTokenizer, Encoded
 from data_prep.readers import Document, Reject
-from data_prep.tokenizer import adapt_tokenizer, save_tokenizer
+from data_prep.tokenizer_training import adapt_tokenizer, save_tokenizer
 from flexbert.errors import UserError
 
 NAMES = ("[MASK]", "[CLS]", "[unused0]", " ", "a")

@@ -13,7 +13,7 @@ import zstandard
 from data_prep.cli import main
 from data_prep.encoding import CorpusTokenizer
 from data_prep.reading import read_documents
-from flexbert.data.corpus import Corpus
+from flexbert.data.reading.corpus import Corpus
 
 TEXTS = [f"document {number} of many, {number * 7919}" for number in range(60)]
 

@@ -16,7 +16,7 @@ from data_prep import duplicates, parts, reading
 from data_prep.duplicates import find_repeats
 from data_prep.parts import HASHES_FILE, TOKENS_FILE, Part
 from data_prep.selection import Selection
-from flexbert.data.corpus_format import LENGTHS_FILE
+from flexbert.data.format.corpus_format import LENGTHS_FILE
 
 UINT16 = np.dtype(np.uint16)
 Document = tuple[int, int]  # hash, length

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.build_corpus import SHARD_FILE
 from data_prep.cli import main
-from data_prep.corpus import SHARD_FILE
-from data_prep.manifest import MANIFEST_FILE
+from data_prep.corpus_manifest import MANIFEST_FILE
 from tests.conftest import REPOSITORY, run_data_prep
 
 SHARDS = 3

@@ -10,7 +10,7 @@ import pytest
 from streaming import MDSWriter, StreamingDataset
 
 from data_prep.shards import SHARD_OVERHEAD, ShardFormat, write_index
-from flexbert.data.mds import INDEX_FILE, Shard, read_index
+from flexbert.data.format.mds import INDEX_FILE, Shard, read_index
 from flexbert.errors import UserError
 
 UINT16, UINT32 = np.dtype(np.uint16), np.dtype(np.uint32)

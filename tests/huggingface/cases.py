@@ -36,9 +36,9 @@ from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.init import NormalConfig
 from flexbert.nn.mlp import PlainMLPConfig
 from flexbert.nn.norm import LayerNormConfig
+from flexbert.nn.packed_batch import PackedBatch, unpad
 from flexbert.nn.padded import PaddedModel
 from flexbert.nn.positions import LearnedPositionsConfig
-from flexbert.nn.ragged import RaggedBatch, unpad
 from tests.nn.cases import VOCAB_SIZE, small_model
 from tests.nn.tolerances import assert_same
 
@@ -199,29 +199,29 @@ def padded_batch(config: ModelConfig) -> dict[str, Tensor]:
     return batch
 
 
-def packed(ragged: RaggedBatch) -> RaggedBatch:
-    """The same documents as a row of fixed capacity: padding and empty segments at its end."""
+def with_capacity(packed: PackedBatch) -> PackedBatch:
+    """The same documents as a row of fixed capacity: padding and empty sequences at its end."""
     rest = 11
 
     def longer(values: Tensor | None) -> Tensor | None:
         return None if values is None else F.pad(values, (0, rest))
 
-    num_tokens = len(ragged.tokens)
+    num_tokens = len(packed.tokens)
     ends = torch.tensor([num_tokens + rest] * 4, dtype=torch.int32)
-    tokens, positions = longer(ragged.tokens), longer(ragged.position_ids)
+    tokens, positions = longer(packed.tokens), longer(packed.position_ids)
     assert tokens is not None
     assert positions is not None
-    return RaggedBatch(
+    return PackedBatch(
         tokens=tokens,
-        cu_seqlens=torch.cat((ragged.cu_seqlens, ends)),
+        cu_seqlens=torch.cat((packed.cu_seqlens, ends)),
         max_seqlen=48,
         position_ids=positions,
-        token_types=longer(ragged.token_types),
+        token_types=longer(packed.token_types),
     )
 
 
 def check_logits_and_gradients(config: ModelConfig, dtype: torch.dtype) -> None:
-    """Ours on padded, ragged and packed input give theirs, and the loss the same gradients."""
+    """Ours on padded, packed and packed input give theirs, and the loss the same gradients."""
     ours = random_model(config).to(dtype)
     theirs, family = their_model(ours, config)
     theirs.to(dtype)
@@ -238,9 +238,9 @@ def check_logits_and_gradients(config: ModelConfig, dtype: torch.dtype) -> None:
         our_logits, their_logits = our_logits[is_real], their_logits[is_real]
         assert_same(our_logits, their_logits)
         types = batch.get("token_type_ids")
-        ragged, _ = unpad(batch["input_ids"], batch["attention_mask"], types)
-        assert_same(ours(ragged), their_logits)
-        assert_same(ours(packed(ragged))[: len(ragged.tokens)], their_logits)
+        packed, _ = unpad(batch["input_ids"], batch["attention_mask"], types)
+        assert_same(ours(packed), their_logits)
+        assert_same(ours(with_capacity(packed))[: len(packed.tokens)], their_logits)
         labels = torch.randint(their_logits.shape[-1], (len(their_logits),))
         labels[::3] = -100
         losses = [F.cross_entropy(logits, labels) for logits in (our_logits, their_logits)]

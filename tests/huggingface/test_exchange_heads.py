@@ -15,7 +15,7 @@ from flexbert.cli import main
 from flexbert.config.encode import encode
 from flexbert.errors import UserError
 from flexbert.huggingface.export import export_checkpoint
-from flexbert.nn.ragged import unpad
+from flexbert.nn.packed_batch import unpad
 from tests.conftest import REPOSITORY
 from tests.huggingface.cases import (
     HEADS,
@@ -58,9 +58,9 @@ def test_sentence_transformers_folders(
         "mean": (hidden * mask).sum(1) / mask.sum(1),
         "max": hidden.masked_fill(~mask, -torch.inf).amax(1),
     }
-    ragged, _ = unpad(**batch) if len(batch) == 2 else unpad(*batch.values())
+    packed, _ = unpad(**batch) if len(batch) == 2 else unpad(*batch.values())
     ours = flexbert.load_model(tmp_path / "a.pt").model
-    assert_same(pool(ours.encoder(ragged), ragged, pooling), expected[pooling])
+    assert_same(pool(ours.encoder(packed), packed, pooling), expected[pooling])
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -12,8 +12,8 @@ from transformers.activations import ACT2FN
 
 from flexbert.components import register_all
 from flexbert.config.decode import decode
-from flexbert.config.load import complete_layers, interpolate, read_tree
 from flexbert.config.model import LayerConfig, ModelConfig
+from flexbert.config.recipe_files import complete_layers, interpolate, read_tree
 from flexbert.errors import UserError
 from flexbert.huggingface import activations
 from flexbert.huggingface.families import family_for

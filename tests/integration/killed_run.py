@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.names import list_checkpoints
 from tests.conftest import read_records
 from tests.integration.launcher import Launcher, read_batches
 

@@ -193,7 +193,8 @@ def _train(job: dict[str, Any]) -> int:
     from composer.utils import dist
 
     from flexbert.components import load_recipe
-    from flexbert.data import node_files, permutation
+    from flexbert.data.sampling import permutation
+    from flexbert.files import node_arrays
     from flexbert.train.run import train
     from tests.integration.recorded_runs import rows_of_batch
 
@@ -230,8 +231,8 @@ def _train(job: dict[str, Any]) -> int:
 
     os.fsync = slow_fsync
     # Every epoch's order is a file, as it is for large corpora.
-    node_files.IN_MEMORY = permutation.IN_MEMORY = 16
-    permutation.BUCKET_ITEMS = permutation._CHUNK = 64
+    node_arrays.IN_MEMORY = permutation.IN_MEMORY = 16
+    permutation.BIN_ITEMS = permutation._AT_ONCE = 64
     loaded = load_recipe(Path(job["recipe"]), job["overrides"])
     writer = BatchWriter(loaded.first.data.row_length)
     return train(loaded, command=["test"], callbacks=[writer])

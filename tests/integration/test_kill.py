@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flexbert.checkpoint.names import list_checkpoints
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from tests.conftest import TINY_RECIPE, read_records
 from tests.integration.killed_run import KilledRun, Outcome, assert_same_weights
 from tests.integration.launcher import Launcher
@@ -20,7 +20,7 @@ SETTINGS = (
     f"duration={UPDATES}ba",
     "checkpoints={interval: 10ba, keep: 2}",
     "evaluation.interval=80ba",
-    "data.window=64",  # several windows an epoch, and several epochs
+    "data.packing_window=64",  # several windows an epoch, and several epochs
 )
 NUM_KILLS = 20
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.names import list_checkpoints
 from flexbert.components import load_recipe
-from flexbert.recipe.stages import all_stages
+from flexbert.schedule.stages import all_stages
 from tests.conftest import TINY_RECIPE, read_records
 from tests.integration.killed_run import KilledRun, assert_same_weights
 from tests.integration.launcher import Launcher, read_lines

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.names import list_checkpoints
 from tests.conftest import REPOSITORY, Overrides, read_records
 
 pytestmark = pytest.mark.slow

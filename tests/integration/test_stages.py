@@ -15,14 +15,14 @@ import pytest
 import torch
 from composer import Callback, Logger, State
 
+from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
 from flexbert.checkpoint.file import read_checkpoint
 from flexbert.checkpoint.load import load_model
-from flexbert.checkpoint.names import checkpoint_name, list_checkpoints
 from flexbert.cli import main as flexbert
 from flexbert.components import load_recipe
+from flexbert.config.layer_plan import layer_plan
 from flexbert.errors import UserError
-from flexbert.nn.layer_plan import layer_plan
-from flexbert.recipe.stages import Stage, all_stages
+from flexbert.schedule.stages import Stage, all_stages
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records, run_data_prep
 from tests.integration.killed_run import KilledRun, Outcome, assert_same_weights

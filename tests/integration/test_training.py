@@ -15,10 +15,10 @@ from composer import Callback, Logger, State
 
 from benchmarks.verify_run import examples, model_loss
 from flexbert import load_model
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.names import list_checkpoints
 from flexbert.components import load_recipe
-from flexbert.data.corpora import Corpora
+from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.nn import cross_entropy
 from flexbert.train.run import DONE, train
@@ -254,7 +254,7 @@ def test_label_smoothing_and_z_loss_are_trained_on_and_not_evaluated(tiny: Overr
 def test_a_corpus_elsewhere_trains_as_the_local_one(
     tiny: Overrides, corpus: Path, tmp_path: Path
 ) -> None:
-    order = "data.order={name: shard_blocks, block_shards: 1}"
+    order = "data.sampler={name: shard_blocks, block_shards: 1}"
     local = run(tiny("run_name=local", order))
     copy = f"data.path={tmp_path / 'copy'}"
     fetched = run(

@@ -16,7 +16,7 @@ from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.init import MegatronInitConfig
 from flexbert.nn.mlp import GLUConfig
 from flexbert.nn.norm import LayerNormConfig
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope import RopeConfig
 
 VOCAB_SIZE = 100
@@ -53,10 +53,10 @@ def small_model(**changes: Any) -> ModelConfig:
     return ModelConfig(**fields | changes)
 
 
-def ragged_batch(lengths: Sequence[int], *, max_seqlen: int | None = None) -> RaggedBatch:
+def packed_batch(lengths: Sequence[int], *, max_seqlen: int | None = None) -> PackedBatch:
     """Random tokens in sequences of these lengths."""
     sizes = torch.tensor(lengths)
-    return RaggedBatch(
+    return PackedBatch(
         tokens=torch.randint(VOCAB_SIZE, (sum(lengths),)),
         cu_seqlens=torch.cat((torch.zeros(1), sizes.cumsum(0))).to(torch.int32),
         max_seqlen=max_seqlen or max(lengths),

@@ -17,8 +17,8 @@ from flexbert.nn.attention_backends import BACKENDS, Request, attend
 from flexbert.nn.attention_backends.backend import Call
 from flexbert.nn.attention_backends.sdpa import sdpa_attention
 from flexbert.nn.attention_backends.tiles import BLOCK
-from flexbert.nn.ragged import RaggedBatch
-from tests.nn.cases import ragged_batch
+from flexbert.nn.packed_batch import PackedBatch
+from tests.nn.cases import packed_batch
 from tests.nn.tolerances import assert_same
 
 # Empty, single, around a block of the sdpa backend, several of one group of lengths, and more than
@@ -52,14 +52,14 @@ def values_and_gradients(
 
 
 def assert_backends_agree(
-    names: Sequence[str], qkv: Sequence[Tensor], ragged: RaggedBatch, **options: Any
+    names: Sequence[str], qkv: Sequence[Tensor], packed: PackedBatch, **options: Any
 ) -> None:
     """The same values and gradients, in q's dtype."""
     grad = torch.randn_like(qkv[0])
     results = [
         values_and_gradients(
             lambda q, k, v, name=name: attend(
-                q, k, v, ragged, scale=SCALE, backend=name, **options
+                q, k, v, packed, scale=SCALE, backend=name, **options
             ),
             qkv,
             grad,
@@ -75,13 +75,13 @@ def document_by_document(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    ragged: RaggedBatch,
+    packed: PackedBatch,
     window: int | None,
     slopes: Tensor | None,
 ) -> Tensor:
     """Attention of each document alone, one query at a time."""
     outs = []
-    for start, end in ragged.cu_seqlens.unfold(0, 2, 1).tolist():
+    for start, end in packed.cu_seqlens.unfold(0, 2, 1).tolist():
         for query in range(start, end):
             first = start if window is None else max(start, query - window // 2)
             last = end if window is None else min(end, query + window // 2 + 1)
@@ -97,19 +97,19 @@ def document_by_document(
 @pytest.mark.parametrize("window", [None, 2, 6, 64])
 @pytest.mark.parametrize("backend", ["reference", "sdpa"])
 def test_packed_equals_each_document_alone(backend: str, window: int | None, alibi: bool) -> None:
-    ragged = ragged_batch((3, 0, 20, 1, 70))
+    batch = packed_batch((3, 0, 20, 1, 70))
     qkv = random_qkv(94, torch.float64)
     grad = torch.randn(94, 4, 8, dtype=torch.float64)
     slopes = alibi_slopes(4) if alibi else None
     packed = values_and_gradients(
         lambda q, k, v: attend(
-            q, k, v, ragged, window=window, scale=SCALE, alibi_slopes=slopes, backend=backend
+            q, k, v, batch, window=window, scale=SCALE, alibi_slopes=slopes, backend=backend
         ),
         qkv,
         grad,
     )
     alone = values_and_gradients(
-        lambda q, k, v: document_by_document(q, k, v, ragged, window, slopes), qkv, grad
+        lambda q, k, v: document_by_document(q, k, v, batch, window, slopes), qkv, grad
     )
     for actual, expected in zip(packed, alone, strict=True):
         assert_same(actual, expected)
@@ -126,7 +126,7 @@ def test_sdpa_equals_reference(
     assert_backends_agree(
         ("sdpa", "reference"),
         qkv,
-        ragged_batch(LENGTHS),
+        packed_batch(LENGTHS),
         window=window,
         alibi_slopes=alibi_slopes(4) if alibi else None,
     )
@@ -144,7 +144,7 @@ def test_sdpa_equals_reference_for_heads_of_any_size(
     assert_backends_agree(
         ("sdpa", "reference"),
         qkv,
-        ragged_batch(lengths),
+        packed_batch(lengths),
         window=window,
         alibi_slopes=alibi_slopes(3) if alibi else None,
     )
@@ -156,7 +156,7 @@ def test_the_shortest_of_batches(window: int | None, lengths: Sequence[int]) -> 
     assert_backends_agree(
         ("sdpa", "reference"),
         random_qkv(sum(lengths), torch.float64),
-        ragged_batch(lengths),
+        packed_batch(lengths),
         window=window,
         alibi_slopes=alibi_slopes(4),
     )
@@ -169,8 +169,8 @@ def test_the_shortest_of_batches(window: int | None, lengths: Sequence[int]) -> 
 def test_empty_sequences_at_the_end_change_nothing(
     backend: str, window: int | None, alibi: bool, dropout: float
 ) -> None:
-    short = ragged_batch((5, 130), max_seqlen=300)
-    long = RaggedBatch(
+    short = packed_batch((5, 130), max_seqlen=300)
+    long = PackedBatch(
         short.tokens,
         torch.cat((short.cu_seqlens, torch.full((9,), 135, dtype=torch.int32))),
         short.max_seqlen,
@@ -178,14 +178,14 @@ def test_empty_sequences_at_the_end_change_nothing(
     )
     q, k, v = random_qkv(135, torch.float32)
     outs = []
-    for ragged in (short, long):
+    for packed in (short, long):
         torch.manual_seed(1)
         outs.append(
             attend(
                 q,
                 k,
                 v,
-                ragged,
+                packed,
                 window=window,
                 scale=SCALE,
                 alibi_slopes=alibi_slopes(4) if alibi else None,
@@ -226,13 +226,13 @@ class Memory(TorchDispatchMode):
 def test_sdpa_builds_nothing_of_the_square_of_a_long_document(
     window: int | None, lengths: Sequence[int], alibi: bool, dropout: float
 ) -> None:
-    ragged = ragged_batch(lengths)
+    packed = packed_batch(lengths)
     num_heads = 2
     q, k, v = random_qkv(2048, torch.float32, num_heads=num_heads, num_kv_heads=num_heads)
     with Memory() as memory:
         # The op would hide its inside from the mode, so this is the function in it.
         slopes = alibi_slopes(num_heads) if alibi else None
-        call = Call(ragged.cu_seqlens, ragged.max_seqlen, window, SCALE, slopes, dropout)
+        call = Call(packed.cu_seqlens, packed.max_seqlen, window, SCALE, slopes, dropout)
         out = sdpa_attention(q, k, v, call, torch.tensor(3) if dropout else None)
         out.sum().backward()
     # The plain mask of a local layer, which heads share, or a tile's scores.
@@ -243,13 +243,13 @@ def test_sdpa_builds_nothing_of_the_square_of_a_long_document(
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_the_tiles_of_a_long_document_are_not_alive_at_once(dropout: float) -> None:
-    ragged = ragged_batch((4096,))
+    packed = packed_batch((4096,))
     num_heads = 2
     q, k, v = random_qkv(4096, torch.float32, num_heads=num_heads, num_kv_heads=num_heads)
     with Memory() as memory:
         seed = torch.tensor(3) if dropout else None
         slopes = alibi_slopes(num_heads)
-        call = Call(ragged.cu_seqlens, 4096, None, SCALE, slopes, dropout)
+        call = Call(packed.cu_seqlens, 4096, None, SCALE, slopes, dropout)
         out = sdpa_attention(q, k, v, call, seed)
         out.sum().backward()
     scores_of_all_tiles = num_heads * 4096 * 4096 * 4
@@ -262,7 +262,7 @@ def test_the_tiles_of_a_long_document_are_not_alive_at_once(dropout: float) -> N
 def test_custom_ops_keep_their_promises_to_the_compiler(
     name: str, window: int | None, alibi: bool, dropout: float
 ) -> None:
-    ragged = ragged_batch((5, 0, 30))
+    packed = packed_batch((5, 0, 30))
     q, k, v = random_qkv(35, torch.float32, num_kv_heads=2)
     torch.library.opcheck(
         getattr(torch.ops.flexbert, name).default,
@@ -270,10 +270,10 @@ def test_custom_ops_keep_their_promises_to_the_compiler(
             q,
             k,
             v,
-            ragged.cu_seqlens,
+            packed.cu_seqlens,
             alibi_slopes(4) if alibi else None,
             torch.tensor(3) if dropout else None,
-            ragged.max_seqlen,
+            packed.max_seqlen,
             window,
             SCALE,
             dropout,
@@ -284,12 +284,12 @@ def test_custom_ops_keep_their_promises_to_the_compiler(
 @pytest.mark.parametrize("alibi", [False, True])
 @pytest.mark.parametrize("backend", ["reference", "sdpa"])
 def test_autocast_does_not_reach_into_a_backend(backend: str, alibi: bool) -> None:
-    ragged = ragged_batch((5, 30))
+    packed = packed_batch((5, 30))
     q, k, v = random_qkv(35, torch.float32)
 
     def run() -> Tensor:
         slopes = alibi_slopes(4) if alibi else None
-        return attend(q, k, v, ragged, window=8, scale=SCALE, alibi_slopes=slopes, backend=backend)
+        return attend(q, k, v, packed, window=8, scale=SCALE, alibi_slopes=slopes, backend=backend)
 
     plain = run()
     with torch.autocast("cpu", torch.bfloat16):
@@ -316,9 +316,9 @@ def test_every_backend_of_a_gpu_equals_reference(
     problem = BACKENDS[name].why_not(request)
     if problem is not None:
         pytest.skip(f"{name} {problem}")
-    ragged = ragged_batch(LENGTHS)
-    on_gpu = RaggedBatch(
-        ragged.tokens.cuda(), ragged.cu_seqlens.cuda(), 512, ragged.position_ids.cuda()
+    packed = packed_batch(LENGTHS)
+    on_gpu = PackedBatch(
+        packed.tokens.cuda(), packed.cu_seqlens.cuda(), 512, packed.position_ids.cuda()
     )
     qkv = random_qkv(
         sum(LENGTHS), torch.bfloat16, num_kv_heads=num_kv_heads, head_dim=64, device="cuda"

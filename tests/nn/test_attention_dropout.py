@@ -8,8 +8,8 @@ from torch import Tensor
 
 from flexbert.nn.alibi import alibi_slopes
 from flexbert.nn.attention_backends import attend
-from flexbert.nn.ragged import RaggedBatch
-from tests.nn.cases import ragged_batch
+from flexbert.nn.packed_batch import PackedBatch
+from tests.nn.cases import packed_batch
 from tests.nn.tolerances import assert_same
 
 SCALE = 0.3
@@ -25,7 +25,7 @@ def attend_with_seed(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    ragged: RaggedBatch,
+    packed: PackedBatch,
     *,
     window: int | None,
     alibi: bool,
@@ -38,7 +38,7 @@ def attend_with_seed(
         q,
         k,
         v,
-        ragged,
+        packed,
         window=window,
         scale=SCALE,
         alibi_slopes=alibi_slopes(q.shape[1]) if alibi else None,
@@ -49,19 +49,19 @@ def attend_with_seed(
 
 def probabilities(length: int, **options: object) -> Tensor:
     """``[H, Q, K]``: values that are the unit vectors bring the weights to light."""
-    ragged = ragged_batch((length,))
+    packed = packed_batch((length,))
     torch.manual_seed(7)
     q, k = torch.randn(2, length, 2, length, dtype=torch.float64)
     v = torch.eye(length, dtype=torch.float64)[:, None].expand(-1, 2, -1)
-    return attend_with_seed(q, k, v, ragged, **options).transpose(0, 1)  # type: ignore[arg-type]
+    return attend_with_seed(q, k, v, packed, **options).transpose(0, 1)  # type: ignore[arg-type]
 
 
 def test_a_seed_decides_what_is_dropped(backend: str, window: int | None, alibi: bool) -> None:
-    ragged = ragged_batch((5, 0, 150, 1))
+    packed = packed_batch((5, 0, 150, 1))
     q, k, v = torch.randn(3, 156, 4, 8)
     options = {"window": window, "alibi": alibi, "backend": backend}
-    first, again = (attend_with_seed(q, k, v, ragged, seed=1, **options) for _ in range(2))
-    other = attend_with_seed(q, k, v, ragged, seed=2, **options)
+    first, again = (attend_with_seed(q, k, v, packed, seed=1, **options) for _ in range(2))
+    other = attend_with_seed(q, k, v, packed, seed=2, **options)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -87,13 +87,13 @@ def test_dropped_probabilities_are_zero_and_the_others_grow(
 def test_the_mean_over_seeds_is_attention_without_dropout(
     backend: str, window: int | None, alibi: bool
 ) -> None:
-    ragged = ragged_batch((6, 20))
+    packed = packed_batch((6, 20))
     q, k, v = torch.randn(3, 26, 2, 4, dtype=torch.float64)
     options = {"window": window, "alibi": alibi, "backend": backend}
     samples = torch.stack(
-        [attend_with_seed(q, k, v, ragged, seed=seed, **options) for seed in range(150)]
+        [attend_with_seed(q, k, v, packed, seed=seed, **options) for seed in range(150)]
     )
-    expected = attend_with_seed(q, k, v, ragged, dropout=0.0, **options)
+    expected = attend_with_seed(q, k, v, packed, dropout=0.0, **options)
     standard_error = samples.std(dim=0) / 150**0.5
     # One number in 16,000 lies beyond four standard errors; these are 208.
     assert ((samples.mean(dim=0) - expected).abs() <= 4 * standard_error).all()
@@ -102,11 +102,11 @@ def test_the_mean_over_seeds_is_attention_without_dropout(
 def test_the_backward_drops_what_the_forward_dropped(
     backend: str, window: int | None, alibi: bool
 ) -> None:
-    ragged = ragged_batch((2, 0, 5, 1))
+    packed = packed_batch((2, 0, 5, 1))
     qkv = [torch.randn(8, h, 2, dtype=torch.float64, requires_grad=True) for h in (2, 1, 1)]
     assert torch.autograd.gradcheck(
         lambda q, k, v: attend_with_seed(
-            q, k, v, ragged, window=window, alibi=alibi, backend=backend
+            q, k, v, packed, window=window, alibi=alibi, backend=backend
         ),
         qkv,
     )
@@ -115,26 +115,26 @@ def test_the_backward_drops_what_the_forward_dropped(
 def test_the_backward_of_many_tiles_drops_what_the_forward_dropped(
     backend: str, window: int | None, alibi: bool
 ) -> None:
-    ragged = ragged_batch((300, 40, 33))
+    packed = packed_batch((300, 40, 33))
     q, k, v = (torch.randn(373, 2, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    out = attend_with_seed(q, k, v, ragged, window=window, alibi=alibi, backend=backend)
+    out = attend_with_seed(q, k, v, packed, window=window, alibi=alibi, backend=backend)
     grad = torch.randn_like(out)
     (grad_v,) = torch.autograd.grad(out, v, grad)
     # Attention is linear in v, so that its derivative in a direction is its value there.
     direction = torch.randn_like(v)
     with torch.no_grad():
         along = attend_with_seed(
-            q, k, direction, ragged, window=window, alibi=alibi, backend=backend
+            q, k, direction, packed, window=window, alibi=alibi, backend=backend
         )
     assert_same((grad_v * direction).sum(), (grad * along).sum())
 
 
 def test_attention_is_linear_in_its_values(backend: str, window: int | None, alibi: bool) -> None:
-    ragged = ragged_batch((140, 5))
+    packed = packed_batch((140, 5))
     q, k, v, other = torch.randn(4, 145, 2, 8, dtype=torch.float64)
     options = {"window": window, "alibi": alibi, "backend": backend}
-    of_sum = attend_with_seed(q, k, 2 * v + other, ragged, **options)
-    parts = [attend_with_seed(q, k, x, ragged, **options) for x in (v, other)]
+    of_sum = attend_with_seed(q, k, 2 * v + other, packed, **options)
+    parts = [attend_with_seed(q, k, x, packed, **options) for x in (v, other)]
     assert_same(of_sum, 2 * parts[0] + parts[1])
 
 
@@ -145,7 +145,7 @@ def test_dropout_leaves_the_generator_where_one_seed_was_drawn(
     following = set()
     for lengths in ((20,), (5, 15)):
         options = {"window": window, "alibi": alibi, "backend": backend}
-        attend_with_seed(q, k, v, ragged_batch(lengths), **options)
+        attend_with_seed(q, k, v, packed_batch(lengths), **options)
         following.add(float(torch.rand(())))
     assert len(following) == 1
 
@@ -153,7 +153,7 @@ def test_dropout_leaves_the_generator_where_one_seed_was_drawn(
 def test_a_compiled_call_draws_anew_and_repeats_after_reseeding(
     backend: str, window: int | None, alibi: bool
 ) -> None:
-    ragged = ragged_batch((30, 10))
+    packed = packed_batch((30, 10))
     q, k, v = (torch.randn(40, 2, 8, requires_grad=True) for _ in range(3))
 
     @torch.compile(backend="aot_eager", fullgraph=True)
@@ -163,7 +163,7 @@ def test_a_compiled_call_draws_anew_and_repeats_after_reseeding(
             q,
             k,
             v,
-            ragged,
+            packed,
             window=window,
             scale=SCALE,
             alibi_slopes=slopes,

@@ -23,7 +23,7 @@ from flexbert.nn.attention_backends import (
 )
 from flexbert.nn.attention_backends.backend import FEATURES
 from flexbert.nn.attention_backends.support_table import support_table
-from tests.nn.cases import ragged_batch
+from tests.nn.cases import packed_batch
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "attention.md"
 AMPERE, ADA, HOPPER, BLACKWELL = (8, 0), (8, 9), (9, 0), (10, 0)
@@ -168,12 +168,12 @@ def test_attend_asks_for_the_features_of_its_arguments(
         "dropout": 0.1 if "dropout" in changes else 0.0,
     }
     for _ in range(3):
-        attend(q, k, k, ragged_batch((3, 4)), window=None, scale=1.0, **arguments)
+        attend(q, k, k, packed_batch((3, 4)), window=None, scale=1.0, **arguments)
     # Asked once: every layer of every step would ask the same.
     assert asked == [Request(q.device, q.dtype, 8, **changes)]
     torch.use_deterministic_algorithms(True)
     try:
-        attend(q, k, k, ragged_batch((3, 4)), window=2, scale=1.0, **arguments)
+        attend(q, k, k, packed_batch((3, 4)), window=2, scale=1.0, **arguments)
     finally:
         torch.use_deterministic_algorithms(False)
         selection._remembered.cache_clear()
@@ -183,8 +183,8 @@ def test_attend_asks_for_the_features_of_its_arguments(
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_call_that_cannot_be_served_is_refused_compiled_or_not(compiled: bool) -> None:
     def run(q: torch.Tensor) -> torch.Tensor:
-        ragged = ragged_batch((3, 4))
-        return attend(q, q, q, ragged, window=None, scale=1.0, backend="flash_attn_2")
+        packed = packed_batch((3, 4))
+        return attend(q, q, q, packed, window=None, scale=1.0, backend="flash_attn_2")
 
     run = torch.compile(run, backend="eager") if compiled else run
     with pytest.raises(ConfigError, match=r"flash_attn_2 needs a CUDA device.*sdpa can serve"):

@@ -1,4 +1,4 @@
-"""BERT is Hugging Face's, on padded, ragged and packed batches, in logits and gradients."""
+"""BERT is Hugging Face's, on padded, packed and packed batches, in logits and gradients."""
 
 from __future__ import annotations
 

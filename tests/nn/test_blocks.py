@@ -22,7 +22,7 @@ from flexbert.nn.head import MLMHead, MLMHeadConfig
 from flexbert.nn.mlp import GLUConfig, PlainMLPConfig
 from flexbert.nn.norm import LayerNormConfig, RMSNormConfig
 from flexbert.nn.positions import LearnedPositionsConfig, SinusoidalPositionsConfig
-from tests.nn.cases import VOCAB_SIZE, attention_config, ragged_batch, small_model
+from tests.nn.cases import VOCAB_SIZE, attention_config, packed_batch, small_model
 from tests.nn.tolerances import assert_same
 
 NORM = LayerNormConfig(bias=True)
@@ -143,12 +143,12 @@ def written(block: BlockConfig, hidden: Tensor, layer: Any, attend: Any) -> Tens
 def test_blocks_put_norms_and_residuals_where_they_say(block: BlockConfig) -> None:
     model = small_model(block=block, final_norm=None if block.ends_with_norm else NORM)
     encoder = randomise(build_model(model)).encoder
-    ragged = ragged_batch((5, 9))
-    rotation = encoder.ropes[encoder.layer_ropes[1]](ragged)
+    packed = packed_batch((5, 9))
+    rotation = encoder.ropes[encoder.layer_ropes[1]](packed)
     hidden = torch.randn(14, 32, dtype=torch.float64)
     layer = encoder.layers[1]
-    expected = written(block, hidden, layer, lambda x: layer.attention(x, ragged, rotation))
-    assert_same(layer(hidden, ragged, rotation), expected)
+    expected = written(block, hidden, layer, lambda x: layer.attention(x, packed, rotation))
+    assert_same(layer(hidden, packed, rotation), expected)
     assert len({id(m) for m in layer.modules() if isinstance(m, nn.LayerNorm)}) <= 4
 
 
@@ -167,8 +167,8 @@ def test_grouped_queries_are_repeated_keys_and_values() -> None:
     q, k, v = state["encoder.layers.0.attention.qkv.weight"].split([32, 16, 16])
     k, v = (x.unflatten(0, (2, 8)).repeat_interleave(2, 0).flatten(0, 1) for x in (k, v))
     full.load_state_dict({**state, "encoder.layers.0.attention.qkv.weight": torch.cat((q, k, v))})
-    ragged = ragged_batch((5, 20))
-    assert_same(grouped(ragged), full(ragged))
+    packed = packed_batch((5, 20))
+    assert_same(grouped(packed), full(packed))
 
 
 def test_qk_norm_normalises_every_head_before_it_is_turned() -> None:
@@ -185,13 +185,13 @@ def test_qk_norm_normalises_every_head_before_it_is_turned() -> None:
     slopes = 2.0 ** -torch.tensor([2, 4, 6, 8])
     scores = torch.einsum("qhd,khd->hqk", q, k) / 8**0.5 - slopes[:, None, None] * distance
     mixed = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1)
-    assert_same(layer(hidden, ragged_batch((7,)), None), mixed @ layer.out.weight.T)
+    assert_same(layer(hidden, packed_batch((7,)), None), mixed @ layer.out.weight.T)
 
 
 def test_heads_may_be_wider_than_the_model() -> None:
     model = build_model(small_model(attention=attention_config(head_dim=16)))
     assert model.encoder.layers[0].attention.qkv.weight.shape == (3 * 4 * 16, 32)
-    assert model(ragged_batch((5, 20))).shape == (25, VOCAB_SIZE)
+    assert model(packed_batch((5, 20))).shape == (25, VOCAB_SIZE)
 
 
 def test_factorised_embeddings_with_positions_and_types_are_albert_s() -> None:
@@ -220,27 +220,27 @@ def test_factorised_embeddings_with_positions_and_types_are_albert_s() -> None:
         (ours.norm, theirs.LayerNorm),
     ):
         mine.load_state_dict(yours.state_dict())
-    ragged = ragged_batch((30,))
+    packed = packed_batch((30,))
     types = torch.randint(2, (30,))
     for given in (None, types):
         expected = ours.projection(
-            theirs(ragged.tokens[None], None if given is None else given[None])[0]
+            theirs(packed.tokens[None], None if given is None else given[None])[0]
         )
-        assert_same(ours(dataclasses.replace(ragged, token_types=given)), expected)
+        assert_same(ours(dataclasses.replace(packed, token_types=given)), expected)
 
 
 def test_documents_longer_than_the_positions_are_refused() -> None:
     embedding = TokenEmbeddingConfig(positions=LearnedPositionsConfig(length=8))
     model = build_model(small_model(embedding=embedding))
-    model(ragged_batch((8, 3)))
+    model(packed_batch((8, 3)))
     with pytest.raises(ValueError, match="may have 9 tokens, and there are positions for 8"):
-        model(ragged_batch((9, 3)))
+        model(packed_batch((9, 3)))
 
 
 def test_token_types_are_refused_by_a_model_without() -> None:
     types = torch.zeros(4, dtype=torch.long)
     with pytest.raises(ValueError, match="token types given to a model that has none"):
-        build_model(small_model())(dataclasses.replace(ragged_batch((4,)), token_types=types))
+        build_model(small_model())(dataclasses.replace(packed_batch((4,)), token_types=types))
 
 
 def test_sinusoids_are_those_of_the_paper() -> None:
@@ -279,4 +279,4 @@ def test_a_head_is_any_composition(dense: bool, activation: Any, norm: Any, tied
 def test_a_tied_head_of_factorised_embeddings_ends_at_their_size() -> None:
     model = build_model(small_model(embedding=TokenEmbeddingConfig(size=12, norm=NORM)))
     assert model.head.dense.weight.shape == (12, 32)
-    assert model(ragged_batch((4, 2))).shape == (6, VOCAB_SIZE)
+    assert model(packed_batch((4, 2))).shape == (6, VOCAB_SIZE)

@@ -1,4 +1,4 @@
-"""Pooling and classification heads, padded and ragged."""
+"""Pooling and classification heads, padded and packed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from flexbert.nn.classification import (
 from flexbert.nn.norm import LayerNormConfig
 from flexbert.nn.padded import PaddedModel
 from flexbert.nn.pooling import Pooling, pool
-from tests.nn.cases import VOCAB_SIZE, ragged_batch, small_model
+from tests.nn.cases import VOCAB_SIZE, packed_batch, small_model
 from tests.nn.tolerances import assert_same
 
 
 @pytest.mark.parametrize("how", ["cls", "mean", "max"])
 def test_pooling_is_that_of_each_sequence_alone(how: Pooling) -> None:
-    ragged = ragged_batch((3, 0, 1, 6, 0))
+    packed = packed_batch((3, 0, 1, 6, 0))
     hidden = torch.randn(10, 4, dtype=torch.float64, requires_grad=True)
     alone: dict[str, Any] = {
         "cls": lambda x: x[0],
@@ -36,7 +36,7 @@ def test_pooling_is_that_of_each_sequence_alone(how: Pooling) -> None:
             for x in hidden.split([3, 0, 1, 6, 0])
         ]
     )
-    pooled = pool(hidden, ragged, how)
+    pooled = pool(hidden, packed, how)
     assert_same(pooled, expected)
     grad = torch.randn_like(expected)
     for actual, reference in zip(
@@ -62,9 +62,9 @@ def test_a_sequence_classifier_sees_real_tokens_only() -> None:
     logits = PaddedModel(model, config)(input_ids, attention_mask)
     assert logits.shape == (3, 3)
     hidden = [
-        model.encoder(ragged)
+        model.encoder(packed)
         for row, mask in zip(input_ids, attention_mask, strict=True)
-        for ragged in [single(row[mask.bool()])]
+        for packed in [single(row[mask.bool()])]
     ]
     pooled = torch.stack([x.mean(0) for x in hidden])
     transformed = model.head.norm(torch.nn.functional.gelu(pooled @ model.head.dense.weight.T))
@@ -72,8 +72,8 @@ def test_a_sequence_classifier_sees_real_tokens_only() -> None:
 
 
 def single(tokens: Tensor) -> Any:
-    ragged = ragged_batch((len(tokens),))
-    return type(ragged)(tokens, ragged.cu_seqlens, ragged.max_seqlen, ragged.position_ids)
+    packed = packed_batch((len(tokens),))
+    return type(packed)(tokens, packed.cu_seqlens, packed.max_seqlen, packed.position_ids)
 
 
 def test_token_logits_stand_where_their_tokens_stand() -> None:

@@ -15,9 +15,9 @@ from torch._dynamo.utils import counters
 
 from flexbert.config.data import DataConfig
 from flexbert.config.model import MLPConfig, ModelConfig
-from flexbert.data.corpus import Corpus
-from flexbert.data.loader import eval_loader
-from flexbert.data.order import GlobalOrderConfig
+from flexbert.data.packing.loader import eval_loader
+from flexbert.data.reading.corpus import Corpus
+from flexbert.data.sampling.samplers import PermutationConfig
 from flexbert.errors import ConfigError
 from flexbert.nn import compilation
 from flexbert.nn.block import ParallelConfig, PostNormConfig, SandwichConfig
@@ -30,8 +30,8 @@ from flexbert.nn.loss import CrossEntropyConfig
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.mlp import PlainMLPConfig
 from flexbert.nn.norm import LayerNormConfig, RMSNormConfig
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.positions import LearnedPositionsConfig
-from flexbert.nn.ragged import RaggedBatch
 from flexbert.nn.rope import RopeConfig
 from flexbert.nn.rope_scaling import DynamicNTKScaling
 from tests.conftest import VOCAB_SIZE
@@ -95,7 +95,7 @@ def microbatches(corpus: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """Micro-batches of the real loader, without end."""
     config = DataConfig(
         path=corpus,
-        order=GlobalOrderConfig(),
+        sampler=PermutationConfig(),
         window=64,  # small ones: rows in the middle of a large window resemble each other
         mask_rate=0.3,
         max_length=64,
@@ -108,9 +108,9 @@ def microbatches(corpus: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
     return (microbatch for batch in loader for microbatch in batch["microbatches"])
 
 
-def ragged(microbatch: dict[str, Any]) -> RaggedBatch:
+def batch_of(microbatch: dict[str, Any]) -> PackedBatch:
     names = ("input_ids", "cu_seqlens", "max_seqlen", "position_ids")
-    return RaggedBatch(*(microbatch[name] for name in names))
+    return PackedBatch(*(microbatch[name] for name in names))
 
 
 def traced(config: ModelConfig) -> MaskedLM:
@@ -135,7 +135,7 @@ def test_batches_of_varying_documents_need_no_second_compilation(
     document_counts, warm = set(), 0
     num_batches = 200 if name == "ModernBERT" else 40
     for step, microbatch in enumerate(itertools.islice(microbatches, num_batches)):
-        logits = model(ragged(microbatch), microbatch["masked_positions"])
+        logits = model(batch_of(microbatch), microbatch["masked_positions"])
         logits.logsumexp(-1).sum().backward()
         warm = warm or graphs()
         document_counts.add(int((microbatch["cu_seqlens"].diff() > 0).sum()))
@@ -152,7 +152,7 @@ def assert_equals_eager(
     for microbatch in itertools.islice(microbatches, 3):
         results = []
         for model in (eager, compiled):
-            logits = model(ragged(microbatch), microbatch["masked_positions"])
+            logits = model(batch_of(microbatch), microbatch["masked_positions"])
             grads = torch.autograd.grad(logits.logsumexp(-1).sum(), list(model.parameters()))
             results.append((logits, *grads))
         for expected, actual in zip(*results, strict=True):
@@ -173,7 +173,7 @@ def test_layers_that_differ_in_weights_alone_share_a_graph(
         counters.clear()
         model = traced(small_model(vocab_size=VOCAB_SIZE, num_layers=num_layers))
         counters.clear()
-        model(ragged(next(microbatches)))
+        model(batch_of(next(microbatches)))
         counts.append(graphs())
     # Two ropes, the first layer, a local one, a global one, the head.
     assert counts == [6, 6]
@@ -185,7 +185,7 @@ def test_evaluation_adds_its_own_graphs_once(
     model = traced(small_model(vocab_size=VOCAB_SIZE))
     config = DataConfig(
         path=corpus,
-        order=GlobalOrderConfig(),
+        sampler=PermutationConfig(),
         mask_rate=0.3,
         max_length=64,
         row_length=128,
@@ -197,11 +197,11 @@ def test_evaluation_adds_its_own_graphs_once(
     totals = []
     for _ in range(2):
         for microbatch in itertools.islice(microbatches, 3):
-            model(ragged(microbatch), microbatch["masked_positions"])
+            model(batch_of(microbatch), microbatch["masked_positions"])
         with torch.no_grad():
             for batch in loader:
                 (microbatch,) = batch["microbatches"]
-                model(ragged(microbatch), microbatch["masked_positions"])
+                model(batch_of(microbatch), microbatch["masked_positions"])
         totals.append(graphs())
     assert totals[0] == totals[1]
 

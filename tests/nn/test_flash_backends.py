@@ -31,7 +31,7 @@ from flexbert.nn.attention_backends import (
 )
 from flexbert.nn.attention_backends.backend import Call
 from flexbert.nn.attention_backends.reference import dense_attention
-from tests.nn.cases import ragged_batch
+from tests.nn.cases import packed_batch
 from tests.nn.tolerances import assert_same
 
 FLASH = ("flash_attn_3", "flash_attn_2", "torch_varlen")
@@ -230,9 +230,9 @@ def random_qkv(*, num_kv_heads: int = 2, head_dim: int = 8) -> list[Tensor]:
 
 
 def run(backend: str, qkv: list[Tensor], **options: Any) -> tuple[Tensor, ...]:
-    ragged = ragged_batch(LENGTHS, max_seqlen=MAX_SEQLEN)
+    packed = packed_batch(LENGTHS, max_seqlen=MAX_SEQLEN)
     arguments = {"window": None, "scale": SCALE, "backend": backend} | options
-    out = attend(*qkv, ragged, **arguments)
+    out = attend(*qkv, packed, **arguments)
     grad = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
     return (out, *torch.autograd.grad(out, qkv, grad))
 
@@ -314,14 +314,14 @@ def test_a_compiled_call_is_one_graph_with_the_gradients_of_eager(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     qkv = random_qkv(num_kv_heads=4)
-    ragged = ragged_batch(LENGTHS, max_seqlen=MAX_SEQLEN)
+    packed = packed_batch(LENGTHS, max_seqlen=MAX_SEQLEN)
     grad = torch.randn_like(qkv[0])
 
     def attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> Tensor:
-        batch = replace(ragged, cu_seqlens=cu_seqlens)
+        batch = replace(packed, cu_seqlens=cu_seqlens)
         return attend(q, k, v, batch, window=8, scale=SCALE, backend=backend)
 
-    eager = attention(*qkv, ragged.cu_seqlens)
+    eager = attention(*qkv, packed.cu_seqlens)
     expected = torch.autograd.grad(eager, qkv, grad)
     # A kernel's stand-in appends to a list, which is no op: wrapped, as the real ones are.
     if backend != "flash_attn_3":
@@ -332,7 +332,7 @@ def test_a_compiled_call_is_one_graph_with_the_gradients_of_eager(
     for deterministic in (False, True):
         torch.use_deterministic_algorithms(deterministic)
         try:
-            out = compiled(*qkv, ragged.cu_seqlens)
+            out = compiled(*qkv, packed.cu_seqlens)
             gradients = torch.autograd.grad(out, qkv, grad)
         finally:
             torch.use_deterministic_algorithms(False)
@@ -344,7 +344,7 @@ def test_a_compiled_call_is_one_graph_with_the_gradients_of_eager(
 
 @pytest.mark.parametrize("window", [None, 8])
 def test_the_op_of_flash_attn_3_keeps_its_promises_to_the_compiler(window: int | None) -> None:
-    cu_seqlens = ragged_batch(LENGTHS).cu_seqlens
+    cu_seqlens = packed_batch(LENGTHS).cu_seqlens
     torch.library.opcheck(
         torch.ops.flexbert.flash_attn_3.default,
         (*random_qkv(), cu_seqlens, MAX_SEQLEN, window, SCALE, True),

@@ -8,20 +8,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from flexbert.nn.attention_backends import attend, matmul
+from flexbert.nn.attention_backends import attend
 from flexbert.nn.attention_backends.backend import Call
-from flexbert.nn.attention_backends.global_plan import MIN_QUERIES
-from flexbert.nn.attention_backends.matmul import matmul_attention, matmul_attention_backward
+from flexbert.nn.attention_backends.cpu import matmul
+from flexbert.nn.attention_backends.cpu.global_plan import MIN_QUERIES
+from flexbert.nn.attention_backends.cpu.matmul import matmul_attention, matmul_attention_backward
 from flexbert.nn.attention_backends.reference import dense_attention
 from flexbert.nn.attention_backends.sdpa import sdpa_attention
-from tests.nn.cases import ragged_batch
+from tests.nn.cases import packed_batch
 from tests.nn.test_attention_backends import LENGTHS, SCALE, WINDOWS, Memory, random_qkv
 from tests.nn.tolerances import assert_same
 
 
 def call_of(lengths: Sequence[int], window: int | None) -> Call:
-    ragged = ragged_batch(lengths)
-    return Call(ragged.cu_seqlens, ragged.max_seqlen, window, SCALE)
+    packed = packed_batch(lengths)
+    return Call(packed.cu_seqlens, packed.max_seqlen, window, SCALE)
 
 
 def by_matmul(grad: Tensor, qkv: Sequence[Tensor], call: Call) -> tuple[Tensor, ...]:
@@ -122,10 +123,10 @@ def test_the_result_does_not_depend_on_what_stands_beside_a_document() -> None:
 
 @pytest.mark.parametrize("window", [None, 8])
 def test_two_runs_give_the_same_bits(window: int | None) -> None:
-    ragged = ragged_batch(LENGTHS)
+    packed = packed_batch(LENGTHS)
     results = []
     q, k, v = random_qkv(sum(LENGTHS), torch.bfloat16)
     for _ in range(2):
-        out = attend(q, k, v, ragged, window=window, scale=SCALE, backend="matmul")
+        out = attend(q, k, v, packed, window=window, scale=SCALE, backend="matmul")
         results.append((out, *torch.autograd.grad(out.float().square().sum(), (q, k, v))))
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))

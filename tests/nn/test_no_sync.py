@@ -21,22 +21,22 @@ from torch._subclasses.fake_tensor import (
 from flexbert.config.model import ModelConfig
 from flexbert.nn.loss import CrossEntropyConfig
 from flexbert.nn.masked_lm import MaskedLM
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from tests.nn.test_compile import MODELS
 
-TOKENS, SEGMENTS, MASKED = 256, 12, 80
+TOKENS, SEQUENCES, MASKED = 256, 12, 80
 
 
 def forward_and_backward(model: MaskedLM, loss: CrossEntropyConfig) -> None:
-    ragged = RaggedBatch(
+    packed = PackedBatch(
         tokens=torch.zeros(TOKENS, dtype=torch.int64),
-        cu_seqlens=torch.zeros(SEGMENTS + 1, dtype=torch.int32),
+        cu_seqlens=torch.zeros(SEQUENCES + 1, dtype=torch.int32),
         max_seqlen=64,
         position_ids=torch.zeros(TOKENS, dtype=torch.int64),
     )
     masked = torch.zeros(MASKED, dtype=torch.int64)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model.deferred_logits(ragged, masked)
+        logits = model.deferred_logits(packed, masked)
     loss(logits, masked).backward()
 
 

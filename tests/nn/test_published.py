@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from flexbert.components import register_all
 from flexbert.config.decode import decode
-from flexbert.config.load import interpolate, overrides_tree, read_tree
 from flexbert.config.model import ModelConfig
+from flexbert.config.recipe_files import interpolate, overrides_tree, read_tree
 from flexbert.config.tree import merge
 from flexbert.nn.build import build_model
 from flexbert.nn.padded import PaddedModel
 from tests.conftest import REPOSITORY
 from tests.nn import published
-from tests.nn.cases import VOCAB_SIZE, ragged_batch
+from tests.nn.cases import VOCAB_SIZE, packed_batch
 from tests.nn.published import Weights
 from tests.nn.tolerances import assert_same
 
@@ -63,10 +63,10 @@ def test_a_published_encoder_is_what_its_paper_says(name: str, dtype: torch.dtyp
     weights = {key: value.double().requires_grad_() for key, value in model.state_dict().items()}
 
     lengths = [9, 1, 17, 5]
-    ragged = ragged_batch(lengths)
-    documents = ragged.tokens.split(lengths)
+    batch = packed_batch(lengths)
+    documents = batch.tokens.split(lengths)
     expected = torch.cat([reference(document, weights) for document in documents])
-    packed = model(ragged)
+    packed = model(batch)
     assert_same(packed, expected)
 
     input_ids = nn.utils.rnn.pad_sequence(list(documents), batch_first=True)

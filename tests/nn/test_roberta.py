@@ -1,4 +1,4 @@
-"""RoBERTa is Hugging Face's, on padded, ragged and packed batches, in logits and gradients."""
+"""RoBERTa is Hugging Face's, on padded, packed and packed batches, in logits and gradients."""
 
 from __future__ import annotations
 

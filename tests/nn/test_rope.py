@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from flexbert.nn import rope as rope_module
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope import Rope, RopeConfig, rotate
 from flexbert.nn.rope_scaling import (
     DynamicNTKScaling,
@@ -21,7 +21,7 @@ from flexbert.nn.rope_scaling import (
     ScalingConfig,
     YarnScaling,
 )
-from tests.nn.cases import ragged_batch
+from tests.nn.cases import packed_batch
 from tests.nn.tolerances import assert_same
 
 
@@ -29,11 +29,11 @@ def rope(size: int, theta: float, **options: Any) -> Rope:
     return Rope(RopeConfig(theta={"global": theta}, **options), size, theta)
 
 
-def at(positions: list[int]) -> RaggedBatch:
+def at(positions: list[int]) -> PackedBatch:
     """One document, its tokens at these positions."""
     ids = torch.tensor(positions)
     ends = torch.tensor([0, len(ids)], dtype=torch.int32)
-    return RaggedBatch(torch.zeros_like(ids), ends, len(ids), ids)
+    return PackedBatch(torch.zeros_like(ids), ends, len(ids), ids)
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
@@ -132,10 +132,10 @@ def test_scaling_equals_transformers(
 
 
 def test_dynamic_scaling_equals_transformers_for_each_document_alone() -> None:
-    ragged = ragged_batch((100, 0, 128, 300, 1000))
+    packed = packed_batch((100, 0, 128, 300, 1000))
     ours = DynamicNTKScaling(factor=2.0, original_length=128)
-    frequencies = ours.inverse_frequencies(1000.0, 32, ragged)
-    for start, end in ragged.cu_seqlens.unfold(0, 2, 1).tolist():
+    frequencies = ours.inverse_frequencies(1000.0, 32, packed)
+    for start, end in packed.cu_seqlens.unfold(0, 2, 1).tolist():
         expected, _ = their_frequencies("dynamic", seq_len=end - start, factor=2.0)
         for token in range(start, end):
             assert_same(frequencies[token, 0], expected)

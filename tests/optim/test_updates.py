@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.optimizer import AdamFamilyConfig, GroupConfig, Multipliers
-from flexbert.optim import in_pieces
+from flexbert.optim import cpu_stable_adamw
 from flexbert.optim.adamw import AdamW
 from flexbert.optim.decoupled_adamw import DecoupledAdamW
 from flexbert.optim.groups import parameter_groups
@@ -129,7 +129,7 @@ def test_scheduled_updates_equal_the_reference(
 def test_parameters_of_several_pieces_equal_the_reference(
     piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_pieces, "PIECE", piece)
+    monkeypatch.setattr(cpu_stable_adamw, "PIECE", piece)
     config = CONFIGS["stable_adamw"]
     steps = range(NUM_STEPS["stable_adamw"])
     model = Model()

@@ -7,11 +7,11 @@ import torch
 
 from benchmarks.measuring import allocated_at_most
 from flexbert.components import load_recipe
-from flexbert.config.schema import Recipe
-from flexbert.data.masking import most_masked
+from flexbert.config.recipe import Recipe
+from flexbert.data.packing.masking import most_masked
 from flexbert.nn.build import build_model
 from flexbert.nn.cross_entropy import as_on_a_gpu
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.plan.memory import activations_of, memory
 from tests.conftest import TINY_RECIPE
 
@@ -43,7 +43,7 @@ def allocated_by_a_step(recipe: Recipe) -> int:
     rows = recipe.batch.microbatch_rows
     assert rows is not None
     num_masked = rows * most_masked(recipe.data.mask_rate, ROW, 1)
-    ragged = RaggedBatch(
+    packed = PackedBatch(
         tokens=torch.zeros(rows * ROW, dtype=torch.int64),
         cu_seqlens=torch.arange(0, rows * ROW + 1, LENGTH, dtype=torch.int32),
         max_seqlen=LENGTH,
@@ -53,7 +53,7 @@ def allocated_by_a_step(recipe: Recipe) -> int:
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"):
-            logits = model.deferred_logits(ragged, torch.arange(num_masked))
+            logits = model.deferred_logits(packed, torch.arange(num_masked))
         recipe.loss(logits, labels).backward()
 
     return allocated_at_most(step, torch.device("cpu"))

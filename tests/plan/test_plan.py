@@ -15,8 +15,8 @@ from flexbert.checkpoint.load import LoadedModel, save_model
 from flexbert.cli import main
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
-from flexbert.plan.picture import draw_plan, stage_curves
-from flexbert.recipe.stages import all_stages
+from flexbert.plan.plan_picture import draw_plan, stage_curves
+from flexbert.schedule.stages import all_stages
 from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
 
 Output = pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""Attention over ragged batches: one function, several implementations.
+"""Attention over packed batches: one function, several implementations.
 
 A backend is one file with a :class:`Backend`, and its place in the order of ``selection.py``.
 """

@@ -52,7 +52,7 @@ class Call:
     """What goes with the queries, keys and values of one call.
 
     Args:
-        cu_seqlens, max_seqlen: as in :class:`flexbert.nn.ragged.RaggedBatch`.
+        cu_seqlens, max_seqlen: as in :class:`flexbert.nn.packed_batch.PackedBatch`.
         window: total width, even: a query sees ``|q - k| <= window // 2``; None sees all.
         scale: factor on the scores before the softmax.
         alibi_slopes: ``[H]``, float32: ``-slope * |q - k|`` is added to the scaled scores.
@@ -69,7 +69,7 @@ class Call:
 
 
 class AttendFunction(Protocol):
-    """Bidirectional attention within each sequence of a ragged batch.
+    """Bidirectional attention within each sequence of a packed batch.
 
     Args:
         q: queries ``[N, H, D]``.

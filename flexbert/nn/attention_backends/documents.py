@@ -1,4 +1,4 @@
-"""Documents of a ragged batch in groups that are padded little."""
+"""Documents of a packed batch in groups that are padded little."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from flexbert.nn.attention_backends import flash
 from flexbert.nn.attention_backends.backend import Backend, Call, Limit
 
-# Arguments of fwd that ragged self-attention leaves alone. Some versions give them no defaults.
+# Arguments of fwd that packed self-attention leaves alone. Some versions give them no defaults.
 _UNUSED = dict.fromkeys(
     (
         *("k_new", "v_new", "q_v", "out", "cu_seqlens_k_new", "seqused_q", "seqused_k"),

@@ -9,7 +9,7 @@ from torch import Tensor
 from flexbert.nn.attention_backends.backend import Backend, Call
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
 from flexbert.nn.attention_backends.seeded import seeded
-from flexbert.nn.ragged import sequence_ids
+from flexbert.nn.packed_batch import sequence_ids
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None) -> Tensor:

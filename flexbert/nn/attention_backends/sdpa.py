@@ -16,7 +16,7 @@ from flexbert.nn.attention_backends.backend import Backend, Call
 from flexbert.nn.attention_backends.documents import padded_groups, sees_all
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
 from flexbert.nn.attention_backends.tiles import BLOCK, BlockAttention
-from flexbert.nn.ragged import sequence_ids
+from flexbert.nn.packed_batch import sequence_ids
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, seed: Tensor | None) -> Tensor:

@@ -13,13 +13,13 @@ from flexbert.errors import ConfigError, did_you_mean
 from flexbert.nn.attention_backends import (
     flash_attn_2,
     flash_attn_3,
-    matmul,
     reference,
     sdpa,
     torch_varlen,
 )
 from flexbert.nn.attention_backends.backend import Backend, Call, Request
-from flexbert.nn.ragged import RaggedBatch
+from flexbert.nn.attention_backends.cpu import matmul
+from flexbert.nn.packed_batch import PackedBatch
 
 # Best first: ``auto`` takes the first that can serve.
 BACKENDS: dict[str, Backend] = {
@@ -39,7 +39,7 @@ def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    ragged: RaggedBatch,
+    packed: PackedBatch,
     *,
     window: int | None,
     scale: float,
@@ -70,7 +70,7 @@ def attend(
     if problem is not None:
         _refuse(problem)
     return BACKENDS[name].attend(
-        q, k, v, Call(ragged.cu_seqlens, ragged.max_seqlen, window, scale, alibi_slopes, dropout)
+        q, k, v, Call(packed.cu_seqlens, packed.max_seqlen, window, scale, alibi_slopes, dropout)
     )
 
 

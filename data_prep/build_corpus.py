@@ -1,0 +1,279 @@
+"""``python -m data_prep corpus``: text to a corpus folder, restartable at any moment.
+
+While it is made, the folder holds ``manifest.json`` (inputs and settings), ``parts/`` (one folder
+a finished part) and, later, the splits. A restart checks the manifest, makes the parts and shards
+that are missing and counts anew. ``corpus.json`` comes last: with it, the corpus is complete.
+
+One machine of several makes only its share of the parts, and ``shard.json`` is its last word; see
+``merge``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, Manifest
+from data_prep.corpus_pictures import draw_report
+from data_prep.corpus_report import format_report, make_report, write_report
+from data_prep.duplicates import find_repeats
+from data_prep.encoding import CorpusTokenizer
+from data_prep.parts import Part
+from data_prep.rows import Fields
+from data_prep.selection import Selection
+from data_prep.shards import ShardFormat
+from data_prep.sources import Inputs, cut_pieces, group_parts
+from data_prep.splits import write_split
+from data_prep.survey import Survey, survey
+from data_prep.tokenization import tokenize_parts
+from flexbert.data.format.corpus_format import (
+    MAX_LABELS,
+    META_FILE,
+    TOKENIZER_FOLDER,
+    CorpusMeta,
+    SplitMeta,
+)
+from flexbert.errors import UserError
+from flexbert.files.file_lock import file_lock
+
+PARTS_FOLDER = "parts"
+WORK_FOLDER = ".work"
+LOCK_FILE = ".lock"
+SHARD_FILE = "shard.json"
+# Of a tokenizer's folder; whatever else lies there (model weights) is not the tokenizer.
+TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """``shard.json``: what one machine's finished share must tell the merging one.
+
+    Attributes:
+        parts: number of parts of all machines together.
+        skipped: files that lie beside the inputs, by suffix.
+    """
+
+    parts: int
+    skipped: dict[str, int]
+
+    def write(self, folder: Path) -> None:
+        temporary = folder / f".{SHARD_FILE}.tmp"
+        temporary.write_text(json.dumps(asdict(self)) + "\n")
+        temporary.replace(folder / SHARD_FILE)
+
+    @classmethod
+    def read(cls, folder: Path) -> ShardRecord:
+        record: dict[str, Any] = json.loads((folder / SHARD_FILE).read_text())
+        return cls(**record)
+
+
+def make_corpus(
+    inputs: Inputs,
+    corpus: Path,
+    *,
+    tokenizer_folder: Path,
+    fields: Fields,
+    validation: float,
+    deduplicate: bool,
+    shard_bytes: int,
+    part_bytes: int,
+    shard: str,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Make, or finish, a corpus and print what it holds.
+
+    Args:
+        validation: share of the documents that are held out, by a hash of their text.
+        deduplicate: keep only the first of the documents with the same text.
+        part_bytes: input bytes a part: what one worker does at a time and a kill may cost.
+        shard: "i/n": make only the parts i, i + n, ... (i from 0), for a merge.
+
+    Raises:
+        UserError: if inputs, tokenizer or settings cannot be used or differ from those of the
+            corpus that is already there.
+    """
+    tokenizer = CorpusTokenizer(tokenizer_folder)
+    manifest = Manifest(
+        tokenizer_sha256=tokenizer.sha256,
+        fields=fields.fingerprint(),
+        validation=validation,
+        deduplicate=deduplicate,
+        shard_bytes=shard_bytes,
+        part_bytes=part_bytes,
+        shard=shard,
+        files=[file.fingerprint() for file in inputs.files],
+    )
+    corpus.mkdir(parents=True, exist_ok=True)
+    with only_writer(corpus):
+        manifest.claim(corpus)
+        if is_complete(corpus):
+            return
+        parts_folder = corpus / PARTS_FOLDER
+        parts_folder.mkdir(exist_ok=True)
+        pieces = (piece for file in inputs.files for piece in cut_pieces(file, part_bytes))
+        numbered = dict(enumerate(group_parts(pieces, part_bytes)))
+        index, count = map(int, shard.split("/"))
+        parts = tokenize_parts(
+            {number: part for number, part in numbered.items() if number % count == index},
+            parts_folder,
+            tokenizer=tokenizer,
+            fields=fields,
+            workers=workers,
+            quiet=quiet,
+        )
+        if shard != WHOLE:
+            copy_tokenizer(tokenizer_folder, corpus)
+            ShardRecord(parts=len(numbered), skipped=dict(sorted(inputs.skipped.items()))).write(
+                corpus
+            )
+            print(
+                f"{corpus}: shard {shard} is finished, {len(parts):,} of {len(numbered):,} parts; "
+                f"with all {count} at hand: python -m data_prep merge --out CORPUS FOLDER..."
+            )
+            return
+        write_corpus(
+            corpus,
+            parts,
+            manifest=manifest,
+            tokenizer=tokenizer,
+            skipped=inputs.skipped,
+            workers=workers,
+            quiet=quiet,
+        )
+
+
+def is_complete(corpus: Path) -> bool:
+    """Whether there is nothing left to do, which is then said and tidied up."""
+    if (corpus / META_FILE).is_file():
+        for folder in (PARTS_FOLDER, WORK_FOLDER):
+            shutil.rmtree(corpus / folder, ignore_errors=True)
+    elif not (corpus / SHARD_FILE).is_file():
+        return False
+    print(f"{corpus} is complete; nothing to do")
+    return True
+
+
+@contextmanager
+def only_writer(corpus: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system releases it whatever ends this process.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    with file_lock(corpus / LOCK_FILE, wait=False) as held:
+        if not held:
+            raise UserError(f"{corpus} is being written by another process; wait for it")
+        yield
+
+
+def write_corpus(
+    corpus: Path,
+    parts: Sequence[Part],
+    *,
+    manifest: Manifest,
+    tokenizer: CorpusTokenizer,
+    skipped: Mapping[str, int],
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Write all of a corpus from its parts and print what it holds; then remove its own parts.
+
+    The parts may lie anywhere, and nothing but their content and order matters.
+
+    Raises:
+        UserError: if the parts hold too few documents, or too many labels.
+    """
+    if not any(part.documents for part in parts):
+        rejects = sum((Counter(part.rejects) for part in parts), Counter())
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
+        # What made nothing is not to stand in the way of the corrected command.
+        shutil.rmtree(corpus / PARTS_FOLDER, ignore_errors=True)
+        (corpus / MANIFEST_FILE).unlink(missing_ok=True)
+        raise UserError(
+            f"the inputs hold no usable document; rejected rows: {reasons or 'none'} (which field "
+            "holds the text is said by --text-field)"
+        )
+    work = corpus / WORK_FOLDER
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    repeats = find_repeats(parts, work)
+    selections = Selection.splits(
+        parts,
+        validation=manifest.validation,
+        repeats=repeats if manifest.deduplicate else None,
+    )
+    surveys = {name: survey(selection.all_blocks()) for name, selection in selections.items()}
+    for name, found in surveys.items():
+        if not found.documents:
+            raise UserError(
+                f"no document is left for {name}; give more documents or lower --validation"
+            )
+    labels = _all_labels(surveys.values())
+    for name, selection in selections.items():
+        form = ShardFormat(
+            tokenizer.dtype, shard_bytes=manifest.shard_bytes, longest=surveys[name].longest
+        )
+        write_split(
+            corpus / name, selection, form, labels=labels or None, workers=workers, quiet=quiet
+        )
+    report = make_report(
+        parts,
+        selections,
+        surveys,
+        repeats=repeats,
+        deduplicated=manifest.deduplicate,
+        skipped=skipped,
+        vocab_size=tokenizer.vocab_size,
+        dtype=tokenizer.dtype,
+        workers=workers,
+    )
+    write_report(corpus, report)
+    draw_report(report, corpus)
+    CorpusMeta(
+        tokenizer_sha256=tokenizer.sha256,
+        vocab_size=tokenizer.vocab_size,
+        special_ids=tokenizer.special_ids,
+        reserved_ids=tokenizer.reserved_ids,
+        splits={
+            name: SplitMeta(documents=found.documents, tokens=found.tokens)
+            for name, found in surveys.items()
+        },
+        tokenizer_files=copy_tokenizer(tokenizer.folder, corpus),
+        labels=labels,
+    ).write(corpus)
+    for folder in (PARTS_FOLDER, WORK_FOLDER):
+        shutil.rmtree(corpus / folder, ignore_errors=True)
+    print(format_report(report))
+
+
+def _all_labels(surveys: Iterable[Survey]) -> tuple[str, ...]:
+    """The labels of both splits, sorted: what the numbers in ``labels.u8`` stand for."""
+    labels = tuple(sorted({label for found in surveys for label in found.labels or ()}))
+    if len(labels) > MAX_LABELS:
+        raise UserError(
+            f"--label-field: the documents have {len(labels)} different labels, {MAX_LABELS} at "
+            "most are possible; name a field with few values"
+        )
+    return labels
+
+
+def copy_tokenizer(source: Path, corpus: Path) -> tuple[str, ...]:
+    """Copy a tokenizer's files into ``corpus/tokenizer``; return their names."""
+    target = corpus / TOKENIZER_FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    names = sorted(
+        file.name
+        for file in source.iterdir()
+        if file.is_file() and file.suffix in TOKENIZER_SUFFIXES
+    )
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    return tuple(names)

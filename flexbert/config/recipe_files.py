@@ -1,0 +1,242 @@
+"""Recipe files: YAML with ``include``, ``key.path=value`` overrides, then interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flexbert.config.decode import MISSING, decode
+from flexbert.config.recipe import Recipe
+from flexbert.config.stage_overrides import (
+    check_overrides,
+    decode_stages,
+    encode_stages,
+    settle_stages,
+    shadowed,
+)
+from flexbert.config.tree import expand_dotted, merge
+from flexbert.errors import ConfigError, UserError, did_you_mean
+
+INCLUDE = "include"
+# Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
+DEFAULTS = {"loss": {"name": "cross_entropy"}, "data": {"sampler": {"name": "pcg64dxsm"}}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRecipe:
+    """A recipe, and what is told of it.
+
+    Attributes:
+        stages: the typed recipe of each stage, by its name, in order.
+        missing: dotted paths of values that a run needs and that are yet ``???``.
+        shadowed: for each stage the overrides that change nothing from it on.
+    """
+
+    stages: Mapping[str, Recipe]
+    missing: tuple[str, ...] = ()
+    shadowed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> Recipe:
+        """The first stage's recipe; what belongs to the whole run is the same in all."""
+        return next(iter(self.stages.values()))
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Plain containers that are the same recipe, defaults written out: ``config.yaml``."""
+        return encode_stages(self.stages)
+
+    def notes(self, stage: str) -> list[str]:
+        """What to tell whoever begins with this stage."""
+        return [
+            f"note: {key} changes nothing from stage {stage} on; stages.{stage}.{key} does"
+            for key in self.shadowed.get(stage, ())
+        ]
+
+    def runs(self) -> list[LoadedRecipe]:
+        """This recipe, or one for each of several checkpoints to start from.
+
+        Raises:
+            ConfigError: if two of them would have the same name.
+        """
+        starts = self.first.start_from
+        if len(starts) <= 1:
+            return [self]
+        names = [f"{self.first.run_name}-{path.stem}" for path in starts]
+        if len(set(names)) < len(names):
+            raise ConfigError("start_from", "two checkpoints of the same name: give a run to each")
+        return [
+            replace(
+                self,
+                stages={
+                    stage: replace(recipe, run_name=name, start_from=(path,))
+                    for stage, recipe in self.stages.items()
+                },
+            )
+            for name, path in zip(names, starts, strict=True)
+        ]
+
+
+def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False) -> LoadedRecipe:
+    """Read, merge, interpolate and decode a recipe.
+
+    Args:
+        overrides: ``key.path=value`` pairs; values are YAML. They win over every file.
+        planning: accept ``???`` where only a run needs the value.
+
+    Raises:
+        UserError: if a file cannot be read or an override is no ``key=value`` pair.
+        ConfigError: if the merged tree is not a recipe.
+    """
+    given = overrides_tree(overrides)
+    beneath = merge(DEFAULTS, read_tree(path))
+    check_overrides(beneath, given)
+    tree = settle_stages(beneath, given, derive(beneath, given), reorder=False)
+    missing: list[str] | None = [] if planning else None
+
+    def decode_one(stage: Mapping[str, Any]) -> Recipe:
+        plain = sources_for_path(interpolate(stage))
+        return decode(Recipe, listed_starts(complete_layers(plain)), missing)
+
+    stages = decode_stages(tree, decode_one)
+    hidden = shadowed(tree, given)
+    first = next(iter(stages))
+    for key in hidden.get(first, ()):
+        raise ConfigError(key, f"would do nothing: give stages.{first}.{key}")
+    return LoadedRecipe(stages=stages, missing=tuple(dict.fromkeys(missing or ())), shadowed=hidden)
+
+
+def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """One file with everything it includes: includes in their order, then its own keys."""
+    path = Path(path)
+    if path.resolve() in including:
+        chain = " -> ".join(str(p) for p in (*including, path.resolve()))
+        raise UserError(f"{path}: includes itself ({chain})")
+    own = _read_yaml(path)
+    includes = own.pop(INCLUDE, [])
+    if isinstance(includes, str) or not isinstance(includes, Sequence):
+        raise UserError(f"{path}: include: expected a list of files, got {includes!r}")
+    tree: dict[str, Any] = {}
+    for name in includes:
+        tree = merge(tree, read_tree(path.parent / name, (*including, path.resolve())))
+    own = expand_dotted(own)
+    return settle_stages(tree, own, derive(tree, own), reorder=True)
+
+
+def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
+    """All ``key.path=value`` pairs as one tree."""
+    tree: dict[str, Any] = {}
+    for pair in overrides:
+        key, equals, text = pair.partition("=")
+        if not equals or not all(key.split(".")):
+            misplaced = "; the recipe comes first" if Path(pair).suffix == ".yaml" else ""
+            raise UserError(f"{pair!r}: expected an override of the form key.path=value{misplaced}")
+        try:
+            value = _plain(OmegaConf.from_dotlist([f"value={text}"]))["value"]
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise UserError(f"{pair!r}: the value is not YAML ({_first_line(error)})") from None
+        tree = merge(tree, expand_dotted({key: value}))
+    return tree
+
+
+def derive(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's own keys on top of what it includes: as :func:`merge`, but ``model.name`` renames.
+
+    A published encoder that is written as another one with changes has a name of its own, so that
+    it replaces whatever model stands in a recipe that includes it beside others.
+    """
+    model = own.get("model")
+    if not isinstance(model, Mapping) or "name" not in model:
+        return merge(base, own)
+    unnamed = {key: value for key, value in model.items() if key != "name"}
+    derived = merge(base, {**own, "model": unnamed})
+    return {**derived, "model": {**derived["model"], "name": model["name"]}}
+
+
+def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolve ``${key.path}`` through omegaconf.
+
+    Raises:
+        ConfigError: naming the key whose interpolation fails.
+    """
+    try:
+        return _plain(OmegaConf.create(dict(tree)), resolve=True)
+    except OmegaConfBaseException as error:
+        where = getattr(error, "full_key", None) or ""
+        raise ConfigError(str(where), _first_line(error)) from None
+
+
+def sources_for_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a mixture is given, the corpus that a recipe beneath still asks for is not needed."""
+    data = tree.get("data")
+    if isinstance(data, Mapping) and data.get("sources") and data.get("path") == MISSING:
+        return {**tree, "data": {**data, "path": None}}
+    return dict(tree)
+
+
+def listed_starts(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """One checkpoint to start from may be given without a list around it."""
+    start = tree.get("start_from")
+    return {**tree, "start_from": [start] if isinstance(start, str) else start or []}
+
+
+def complete_layers(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay each part of ``model.layers`` over the model's own, so that it says only what differs.
+
+    It happens last, so that whatever the model's own part became is what the layers start from.
+    """
+    model = tree.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("layers"), Mapping):
+        return dict(tree)
+    completed = {
+        key: {
+            family: merge({family: model.get(family)}, {family: node})[family]
+            for family, node in parts.items()
+        }
+        if isinstance(parts, Mapping)
+        else parts
+        for key, parts in model["layers"].items()
+    }
+    return {**tree, "model": {**model, "layers": completed}}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        inside = ", ".join(sorted(p.name for p in path.glob("*.yaml"))) or "none"
+        raise UserError(f"{path}: expected a recipe, this is a folder; recipes in it: {inside}")
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else Path(".")
+        nearby = did_you_mean(path.name, (p.name for p in folder.glob("*.yaml")))
+        raise UserError(f"{path}: no such file in {folder}; {nearby}")
+    try:
+        loaded = OmegaConf.load(path)
+    except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as YAML ({_yaml_problem(error, path)})") from None
+    if not isinstance(loaded, DictConfig):
+        raise UserError(f"{path}: expected a mapping of keys at the top, got a list")
+    return _plain(loaded)
+
+
+def _plain(config: DictConfig | ListConfig, resolve: bool = False) -> dict[str, Any]:
+    container: Any = OmegaConf.to_container(config, resolve=resolve)
+    return container
+
+
+def _yaml_problem(error: Exception, path: Path) -> str:
+    """What is wrong, and where."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return _first_line(error)
+    mark = error.problem_mark
+    line = path.read_text(encoding="utf-8").splitlines()[mark.line : mark.line + 1]
+    hint = '; inside {} write "${...}" in quotes' if "${" in "".join(line) else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{hint}"
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())

@@ -1,0 +1,288 @@
+"""Device batches for training and evaluation, the same global stream on any number of processes.
+
+Of the rows of an update, row j goes to rank j mod world size. Every rank makes the same number of
+micro-batches of the same size; rows that are missing for that are null rows: padding alone, nothing
+to predict. A batch carries the place in the stream behind it, so that batches made ahead of time do
+not move the place at which a resumed run goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from flexbert.config.data import DataConfig
+from flexbert.data.packing.masking import Masker
+from flexbert.data.packing.microbatches import ChunkSpans, MicrobatchBuilder
+from flexbert.data.packing.row_stream import (
+    NULL_ROW,
+    PackingWindowStart,
+    Row,
+    RowStream,
+    evaluation_stream,
+)
+from flexbert.data.reading.corpus import Split
+from flexbert.errors import UserError
+
+# Of an update, by the stage's tokens and updates before it.
+MaskRate: TypeAlias = Callable[[int, int], float]
+
+_PREFETCH = 2  # device batches that each worker keeps ready
+
+
+class Position(TypedDict):
+    """A place in a stage's stream: before row ``row`` of a window, where ``update`` begins.
+
+    Plain containers, for checkpoints. ``packing_window`` is where the window begins, as
+    :meth:`~flexbert.data.packing.row_stream.PackingWindowStart.plain` writes it; no earlier window
+    has to be packed again. ``tokens`` counts those of the stage's earlier updates.
+    """
+
+    packing_window: dict[str, Any]
+    row: int
+    update: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What an update reads, over all processes.
+
+    A class of its own, because torch makes an array that a batch holds into a tensor, and Composer
+    puts a tensor onto the GPU.
+
+    Attributes:
+        lengths: tokens of each chunk of a document, special ones included.
+    """
+
+    lengths: np.ndarray
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a global batch this process takes, and in which micro-batches.
+
+    Attributes:
+        microbatch_rows: rows of a micro-batch at most.
+    """
+
+    rank: int
+    world_size: int
+    microbatch_rows: int
+
+    def split(self, num_rows: int) -> tuple[int, int]:
+        """``(micro-batches, rows of each)`` that every rank makes of a global batch."""
+        rows_per_rank = -(-num_rows // self.world_size)
+        num_microbatches = -(-rows_per_rank // self.microbatch_rows)
+        return num_microbatches, -(-rows_per_rank // num_microbatches)
+
+    def take(self, rows: list[Row], num_microbatches: int, size: int) -> list[list[Row]]:
+        """This rank's micro-batches of ``size`` rows, filled up with null rows."""
+        own = rows[self.rank :: self.world_size]
+        own += [NULL_ROW] * (num_microbatches * size - len(own))
+        return [own[begin : begin + size] for begin in range(0, len(own), size)]
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """One process's bucket of a batch, before any token is read.
+
+    Attributes:
+        microbatches: the rows of each.
+        carried: what the batch has beside its micro-batches.
+        mask_rate: share of the tokens to select; the builder's where None.
+    """
+
+    microbatches: list[list[Row]]
+    carried: dict[str, Any]
+    mask_rate: float | None = None
+
+
+class DeviceBatches(IterableDataset[dict[str, Any] | UserError], ABC):
+    """One process's batches; each of n workers makes every n-th of them."""
+
+    def __init__(self, stream: RowStream, builder: MicrobatchBuilder, share: Share) -> None:
+        self._stream = stream
+        self._builder = builder
+        self._share = share
+
+    @abstractmethod
+    def _plans(self) -> Iterator[DevicePlan]:
+        """What each batch is made of."""
+
+    def __iter__(self) -> Iterator[dict[str, Any] | UserError]:
+        worker = get_worker_info()
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        try:
+            for plan in itertools.islice(self._plans(), first, None, step):
+                built = [self._build(rows, plan.mask_rate) for rows in plan.microbatches]
+                yield {"microbatches": built, **plan.carried}
+        except UserError as error:
+            # As an item: torch would bury an exception of a worker in the text of its traceback.
+            yield error
+
+    def _build(self, rows: list[Row], mask_rate: float | None) -> dict[str, torch.Tensor | int]:
+        return {
+            key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+            for key, value in self._builder.build(rows, mask_rate).items()
+        }
+
+
+class TrainingBatches(DeviceBatches):
+    """Endless; one batch an update."""
+
+    def __init__(
+        self,
+        stream: RowStream,
+        builder: MicrobatchBuilder,
+        share: Share,
+        rows_per_update: Callable[[int], int],
+        mask_rate: MaskRate | None,
+        start: Position,
+    ) -> None:
+        super().__init__(stream, builder, share)
+        self._rows_per_update = rows_per_update
+        self._mask_rate = mask_rate
+        self._start = start
+
+    def _plans(self) -> Iterator[DevicePlan]:
+        start = PackingWindowStart.read(self._start["packing_window"])
+        stream = self._stream.rows(start, self._start["row"], to_be_read=True)
+        known = start.index if self._start["row"] else -1
+        tokens = self._start["tokens"]
+        for update in itertools.count(self._start["update"]):
+            rows = list(itertools.islice(stream, self._rows_per_update(update)))
+            begun = {row.start.index: row.start for row in rows if row.start.index > known}
+            last = rows[-1]
+            known = last.start.index
+            mask_rate = self._mask_rate(tokens, update) if self._mask_rate else None
+            tokens += sum(row.num_tokens for row in rows)
+            position = Position(
+                packing_window=last.start.plain(),
+                row=last.index + 1,
+                update=update + 1,
+                tokens=tokens,
+            )
+            yield DevicePlan(
+                self._share.take(rows, *self._share.split(len(rows))),
+                {
+                    "position": position,
+                    "packing_windows": [window.plain() for window in begun.values()],
+                    "documents": Documents(np.concatenate([r.drawn.lengths for r in rows])),
+                },
+                mask_rate,
+            )
+
+
+class EvaluationBatches(DeviceBatches):
+    """One pass, one micro-batch a batch, all of them of one size."""
+
+    def __init__(
+        self, stream: RowStream, builder: MicrobatchBuilder, share: Share, rows: list[Row]
+    ) -> None:
+        super().__init__(stream, builder, share)
+        self._rows = rows
+        self._num_batches, self._size = share.split(len(rows))
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def _plans(self) -> Iterator[DevicePlan]:
+        for microbatch in self._share.take(self._rows, self._num_batches, self._size):
+            yield DevicePlan([microbatch], {})
+
+
+class Loader(DataLoader[dict[str, Any] | UserError]):
+    """A DataLoader of whole device batches that raises a user's error as it was raised."""
+
+    def __init__(self, batches: DeviceBatches, num_workers: int) -> None:
+        super().__init__(
+            batches,
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=_PREFETCH if num_workers else None,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def first_position(stream: RowStream, update: int = 0, tokens: int = 0) -> Position:
+    """The beginning of a stream, for a stage that has had so many updates and tokens."""
+    return Position(packing_window=stream.start.plain(), row=0, update=update, tokens=tokens)
+
+
+def train_loader(
+    stream: RowStream,
+    builder: MicrobatchBuilder,
+    config: DataConfig,
+    *,
+    rows_per_update: Callable[[int], int],
+    microbatch_rows: int,
+    mask_rate: MaskRate | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    start: Position | None = None,
+) -> Loader:
+    """This rank's batches of a stage, without end, from ``start`` on.
+
+    Each is ``{"microbatches": [...], "position": Position, "packing_windows": [...]}``:
+    micro-batches in tensors, as
+    :meth:`~flexbert.data.packing.microbatches.MicrobatchBuilder.build` describes them; the place to
+    start from after this batch; and where those windows begin whose first rows are in it.
+
+    Args:
+        stream, builder: see :func:`flexbert.data.packing.row_stream.training_stream` and
+            :func:`flexbert.data.packing.microbatches.training_builder`.
+        rows_per_update: the rows of the global batch, by update number; must pickle.
+        microbatch_rows: rows of a micro-batch at most.
+        mask_rate: of each update; ``config.mask_rate`` for all of them where None. Must pickle.
+    """
+    share = Share(rank, world_size, microbatch_rows)
+    start = start or first_position(stream)
+    batches = TrainingBatches(stream, builder, share, rows_per_update, mask_rate, start)
+    return Loader(batches, config.num_workers)
+
+
+def eval_loader(
+    split: Split,
+    config: DataConfig,
+    *,
+    mask_rate: float,
+    microbatch_rows: int,
+    rank: int = 0,
+    world_size: int = 1,
+    max_rows: int | None = None,
+) -> Loader:
+    """This rank's batches of one pass over a split, in a fixed order with fixed masks.
+
+    Each is ``{"microbatches": [one]}``; ``len`` of the loader is the same on every rank.
+
+    Args:
+        mask_rate: share of the ordinary tokens to predict, whatever training's is.
+        microbatch_rows: rows of a micro-batch at most.
+        max_rows: stop after so many rows.
+
+    Raises:
+        CorpusError: if the split is empty.
+    """
+    stream = evaluation_stream(split, config)
+    masker = Masker(split.meta, mask_rate, config.mask_split, at_least_one=False)
+    builder = MicrobatchBuilder(stream, masker, ChunkSpans())
+    windows = itertools.islice(stream.packing_windows(), stream.packing_windows_per_epoch)
+    one_pass = (window.row(index) for window in windows for index in range(window.num_rows))
+    rows = list(itertools.islice(one_pass, max_rows))
+    share = Share(rank, world_size, microbatch_rows)
+    return Loader(EvaluationBatches(stream, builder, share, rows), config.num_workers)

@@ -1,0 +1,108 @@
+"""What training costs, and how well it uses its hardware."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import torch
+from composer import Callback, Logger, State
+from composer.utils import dist
+
+from flexbert.config.recipe import Recipe
+from flexbert.nn.flops import FORMULA, ModelCost
+from flexbert.train.peak_flops import measured_peak_flops
+from flexbert.train.stage_run import StageRun
+from flexbert.train.step_times import StepTimes
+
+
+class SpeedMonitor(Callback):
+    """Counts the work of updates, and holds it against their time.
+
+    Work is that of real tokens, in the documents as they are: neither padding nor what an attention
+    backend computes beyond a window counts.
+    """
+
+    def __init__(self, run: StageRun, cost: ModelCost, device: torch.device) -> None:
+        self.run = run
+        self.cost = cost
+        self.device = device
+        self.times = StepTimes(device)
+        # Of one process; all have the same kind of device.
+        self.peak_flops = peak_flops(run.recipe, device)
+        self._flops = 0.0
+        self._before = (0, 0)
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        self._before = _tokens_and_rows(state)
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        clock = self.run.clock_before(state)
+        mask_rate = self.run.stage.mask_rate(clock.tokens, clock.updates)
+        self._flops += self.cost.flops(state.batch["documents"].lengths, mask_rate)
+
+    def take(self, state: State) -> dict[str, Any]:
+        """For the record of the updates since the last call.
+
+        Returns:
+            ``tokens_per_second``, real ones of all processes; ``tflops``, 10^12 floating-point
+            operations a second of one process; ``mfu``, those over its device's peak (model FLOPs
+            utilisation); ``time``, the share of each of
+            :data:`~flexbert.train.step_times.PARTS`; ``padding``, the share of row space without
+            tokens; ``peak_memory``, bytes: on a GPU the most that tensors took since the last
+            record, else the most the process ever held.
+            ``time`` and ``peak_memory`` are this process's.
+        """
+        tokens, rows = _tokens_and_rows(state)
+        new_tokens, new_rows = tokens - self._before[0], rows - self._before[1]
+        seconds = self.times.total
+        flops = self._flops / seconds / dist.get_world_size()
+        taken = {
+            "tokens_per_second": round(new_tokens / seconds, 1),
+            "tflops": float(f"{flops / 1e12:.4g}"),
+            "mfu": round(flops / self.peak_flops, 4),
+            "time": {part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
+            "padding": round(1 - new_tokens / (new_rows * self.run.recipe.data.row_length), 4),
+            "peak_memory": self._peak_memory(),
+        }
+        self._before = tokens, rows
+        self._flops = 0.0
+        self.times.clear()
+        return taken
+
+    def _peak_memory(self) -> int:
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return peak
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def peak_flops(recipe: Recipe, device: torch.device) -> float:
+    """Operations a second of one device at best: as the recipe states them, or measured."""
+    if recipe.logging.peak_tflops is not None:
+        return recipe.logging.peak_tflops * 1e12
+    return measured_peak_flops(device, product_dtype(recipe))
+
+
+def mfu_text(recipe: Recipe, peak: float) -> str:
+    """What a printed MFU means."""
+    source = (
+        "stated as logging.peak_tflops"
+        if recipe.logging.peak_tflops is not None
+        else f"measured in products of {str(product_dtype(recipe)).removeprefix('torch.')} matrices"
+    )
+    return (
+        f"mfu: real tokens a second x operations a token ({FORMULA}) "
+        f"over {peak / 1e12:.4g} TFLOP/s a process, {source}"
+    )
+
+
+def product_dtype(recipe: Recipe) -> torch.dtype:
+    """In which the model's matrix products are taken."""
+    return torch.bfloat16 if recipe.precision == "amp_bf16" else torch.float32
+
+
+def _tokens_and_rows(state: State) -> tuple[int, int]:
+    """Of the whole run, on Composer's clock, whose samples are rows."""
+    return int(state.timestamp.token.value), int(state.timestamp.sample.value)
