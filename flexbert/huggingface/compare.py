@@ -15,6 +15,7 @@ from flexbert.errors import UserError
 from flexbert.huggingface.family import CHOICE, Family
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.padded import PaddedModel
+from flexbert.nn.rope_scaling import DynamicNTKScaling
 
 # Largest difference, as a share of the largest logit: rounding in float32 through many layers.
 TOLERANCE = 1e-4
@@ -40,6 +41,10 @@ class Sample:
 def sample(model: ModelConfig, max_length: int, pad_id: int | None) -> Sample:
     """The same documents every time, without a pad token inside."""
     generator = torch.Generator().manual_seed(0)
+    scaling = getattr(getattr(model.attention, "rope", None), "scaling", None)
+    if isinstance(scaling, DynamicNTKScaling):
+        # Beyond it, theirs scales a document by the longest of its batch, ours by itself.
+        max_length = min(max_length, scaling.original_length)
     windows = [layer.window for layer in layer_plan(model) if layer.window is not None]
     length = min(max_length, LONGEST, max([64, *(window + 16 for window in windows)]))
     lengths = [length, max(1, length // 3), 1, max(1, length - 1)]
@@ -88,10 +93,15 @@ def load_theirs(
         raise UserError(f"{folder}: transformers cannot load it ({reason})") from None
     # transformers 4.57 wrote a tensor once that 5 has twice where nothing is tied.
     repeated = family.repeated(task, tied)
-    if missing := sorted(set(info["missing_keys"]) - repeated.keys()):
+    zeros = set(family.zero_biases.values())
+    if missing := sorted(set(info["missing_keys"]) - repeated.keys() - zeros):
         raise UserError(f"{folder}: transformers misses {', '.join(missing[:5])}")
-    for again in info["missing_keys"]:
-        model.get_parameter(again).data = model.get_parameter(repeated[again]).data
+    for name in info["missing_keys"]:
+        parameter = model.get_parameter(name)
+        if name in repeated:
+            parameter.data = model.get_parameter(repeated[name]).data
+        else:
+            nn.init.zeros_(parameter)
     loaded: nn.Module = model.eval()
     return loaded
 

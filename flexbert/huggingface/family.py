@@ -14,7 +14,7 @@ from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
-from flexbert.huggingface.names import NameTable, to_theirs
+from flexbert.huggingface.names import NameTable, Sizes, to_theirs
 
 MASKED_LM = "masked_lm"
 SEQUENCE = "sequence_classification"
@@ -58,6 +58,8 @@ class Family(ABC):
         init: name of the initialisation that their config describes, and its values by default.
         older_defaults: keys that only transformers 4.57 has, with its defaults, and those that
             take their place in 5 as None. The tables speak of the older ones.
+        zero_biases: our fields that say whether there is a bias, to the name of one that
+            transformers always has. One of zeros is none of ours.
     """
 
     model_type: ClassVar[str]
@@ -69,6 +71,7 @@ class Family(ABC):
     special_keys: ClassVar[Mapping[str, tuple[str, ...]]]
     init: ClassVar[Mapping[str, Any]]
     older_defaults: ClassVar[Mapping[str, Any]] = {}
+    zero_biases: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def tables(self, task: str, pad_id: int | None) -> Tables:
@@ -78,6 +81,14 @@ class Family(ABC):
     def names(self, task: str) -> NameTable:
         """Our tensors' names and theirs."""
 
+    def sizes(self, model: ModelConfig) -> Sizes:
+        """Rows of those tensors of theirs that are parts of one of ours and not of equal size."""
+        return {}
+
+    def rearranged(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of theirs as ours, and one of ours as theirs."""
+        return tensor
+
     def repeated(self, task: str, tied: bool) -> Mapping[str, str]:
         """Tensors that a folder may hold again, to the names of those that they repeat."""
         return {}
@@ -85,7 +96,8 @@ class Family(ABC):
     def weights(self, state: Mapping[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
         """The tensors of a folder, of a model's state dict, in memory of their own."""
         task = model.head.task
-        weights = to_theirs(state, self.names(task))
+        weights = to_theirs(state, self.names(task), self.sizes(model))
+        weights = {name: self.rearranged(name, tensor) for name, tensor in weights.items()}
         if not is_tied(model):
             # transformers 5 ties the bias of a decoder only where it ties the decoder.
             repeated = self.repeated(task, tied=False)
@@ -142,8 +154,8 @@ class Family(ABC):
         result.notes += self.training_notes(leaves)
         if not result.problems:
             self.add_newer_keys(result.config)
-            self.finish_theirs(result.config, facts)
             self._add_common(result.config, task, facts)
+            self.finish_theirs(result.config, facts)
         return result
 
     def _adapt_common(self, leaves: Leaves) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
 from flexbert.huggingface.folder import Weights, read_config, read_weights
-from flexbert.huggingface.names import their_names, to_ours
+from flexbert.huggingface.names import rows_of, their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
 
@@ -143,6 +143,8 @@ def read_folder(folder: Path) -> FolderModel:
     weights = read_weights(folder)
     notes: list[str] = []
     try:
+        if task == MASKED_LM:
+            model = _without_zero_biases(model, family, weights)
         state = _state(model, family, task, weights, notes)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
@@ -162,7 +164,7 @@ def _defaults(family: Family) -> dict[str, Any]:
     from transformers import AutoConfig
 
     defaults: dict[str, Any] = AutoConfig.for_model(family.model_type).to_dict()
-    return {**defaults, **family.older_defaults}
+    return {"tie_word_embeddings": True, **defaults, **family.older_defaults}
 
 
 def _with_labels(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,8 +187,9 @@ def _their_config(read: FolderModel) -> Any:
     cls = type(AutoConfig.for_model(read.family.model_type))
     complete = dict(read.raw)
     read.family.add_newer_keys(complete)
-    common = {key.name for key in fields(PreTrainedConfig)} - {"tie_word_embeddings"}
-    config = {key.name: complete[key.name] for key in fields(cls) if key.name not in common}
+    common = {key.name for key in fields(PreTrainedConfig)}
+    own = {key.name for key in fields(cls)} - common | {"tie_word_embeddings"}
+    config = {key: complete[key] for key in own}
     if (labels := getattr(read.config.head, "num_labels", None)) is not None:
         config["num_labels"] = labels
     return cls(**config)
@@ -200,6 +203,17 @@ def _other_ids(read: FolderModel, ids: Mapping[str, int | None]) -> list[str]:
         if key in read.raw and given is not None and read.raw[key] != given:
             notes.append(f"config.json says {key} {read.raw[key]}, the tokenizer {given}")
     return notes
+
+
+def _without_zero_biases(model: ModelConfig, family: Family, weights: Weights) -> ModelConfig:
+    """The model without the biases that only transformers has; see ``Family.zero_biases``."""
+    again = {name: copy for copy, name in family.repeated(MASKED_LM, is_tied(model)).items()}
+    head: Any = model.head
+    for path, name in family.zero_biases.items():
+        stored = {name, again.get(name, name)} & weights.shapes.keys()
+        if not any(weights.load(key).any() for key in stored):
+            head = replace(head, **{path.removeprefix("head."): False})
+    return replace(model, head=head)
 
 
 def _state(
@@ -220,7 +234,9 @@ def _state(
     wanted: dict[str, tuple[int, ...]] = {}
     for name, rows in their_names(shapes, table).items():
         first, *rest = shapes[name]
-        wanted |= dict.fromkeys(rows, (first // len(rows), *rest))
+        sizes = rows_of(name, first, len(rows), family.sizes(model))
+        wanted |= {row: (size, *rest) for row, size in zip(rows, sizes, strict=True)}
+    repeated = {again: name for again, name in repeated.items() if name in wanted}
     # Where nothing is tied, transformers 5 computes with the repeated tensor.
     stand_ins = {
         original: again
@@ -232,7 +248,7 @@ def _state(
         notes.append(f"left out: {', '.join(left_out)}")
 
     def load(name: str) -> Tensor:
-        return weights.load(stand_ins.get(name, name))
+        return family.rearranged(name, weights.load(stand_ins.get(name, name)))
 
     for again, original in repeated.items():
         if {again, original} <= weights.shapes.keys() and not torch.equal(

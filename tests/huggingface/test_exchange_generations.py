@@ -52,6 +52,11 @@ UNTIED = {
     "bert": bert(head=MLMHeadConfig(norm=NORM, bias=True, tied=False)),
     "roberta": roberta(head=MLMHeadConfig(norm=NORM, bias=True, tied=False)),
 }
+# The newer three are not in 4.57.
+CASES = {
+    **{name: SAVED[name] for name in OLDER},
+    **{f"{name} untied": config for name, config in UNTIED.items()},
+}
 BIASES = {
     "bert": ("cls.predictions.bias", "cls.predictions.decoder.bias"),
     "roberta": ("lm_head.bias", "lm_head.decoder.bias"),
@@ -88,7 +93,7 @@ def _added(token: str) -> dict[str, object]:
     return {"content": token, "special": True, **dict.fromkeys(flags, False)}
 
 
-@pytest.mark.parametrize("config", [*SAVED.values(), *UNTIED.values()], ids=lambda c: c.block.name)
+@pytest.mark.parametrize("config", CASES.values(), ids=CASES.keys())
 def test_a_folder_of_transformers_4_57_is_imported_and_exported_again(
     tmp_path: Path, word_tokenizer: dict[str, str], config: ModelConfig
 ) -> None:

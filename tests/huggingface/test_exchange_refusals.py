@@ -107,11 +107,13 @@ REFUSED = {
         r"model.head.dense \(false, always true there\)$",
     ),
     "max pooling": (
-        small_model(head=dataclasses.replace(HEADS["sequence_classification"][1], pooling="max")),
+        small_model(
+            head=dataclasses.replace(HEADS["sequence_classification"]["modernbert"], pooling="max")
+        ),
         r"model.head.pooling \(max: .*\)$",
     ),
     "mean pooling in BERT": (
-        bert(head=dataclasses.replace(HEADS["sequence_classification"][0], pooling="mean")),
+        bert(head=dataclasses.replace(HEADS["sequence_classification"]["bert"], pooling="mean")),
         r"BERT, does not have: model.head.pooling \(mean, always cls there\)$",
     ),
     "offset that is not of the pad id": (
@@ -156,6 +158,9 @@ PUBLISHED = REPOSITORY / "yamls" / "models"
 FAMILY_OF = {"modernbert": "ModernBERT", "ettin": "ModernBERT", "mmbert": "ModernBERT"} | {
     "bert": "BERT",
     "roberta": "RoBERTa",
+    "nomicbert": "NomicBERT",
+    "gte": "GTE",
+    "eurobert": "EuroBERT",
 }
 
 
