@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import flexbert
-from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.config.decode import decode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
@@ -102,9 +102,9 @@ def test_a_folder_of_transformers_4_57_is_imported_and_exported_again(
     as_4_57_writes(tmp_path / "folder")
     import_folder(str(tmp_path / "folder"), tmp_path / "b.pt")
     contents = read_checkpoint(tmp_path / "b.pt")
-    assert decode(ModelConfig, contents["recipe"]["model"]) == config
+    assert decode(ModelConfig, contents.recipe["model"]) == config
     for name, value in state.items():
-        assert torch.equal(contents["state"]["model"][name], value), name
+        assert torch.equal(contents.model[name], value), name
 
     export_checkpoint(tmp_path / "b.pt", tmp_path / "again")
     theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "again").eval()
@@ -151,7 +151,7 @@ def test_the_bias_of_an_untied_decoder_is_the_one_that_transformers_5_reads(
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     notes = import_folder(str(folder), tmp_path / "b.pt")
     assert any(f"left out: {idle}" in note for note in notes)
-    state = read_checkpoint(tmp_path / "b.pt")["state"]["model"]
+    state = read_checkpoint(tmp_path / "b.pt").model
     assert torch.equal(state["head.decoder.bias"], weights[used])
 
 
