@@ -140,6 +140,8 @@ def read_folder(folder: Path) -> FolderModel:
         raise UserError(f"{folder}: config.json: {error}") from None
     weights = read_weights(folder)
     notes: list[str] = []
+    if "auto_map" in config:
+        notes.append("code that config.json names (auto_map) is not run, transformers has its own")
     try:
         if task == MASKED_LM:
             model = _without_zero_biases(model, family, weights)
