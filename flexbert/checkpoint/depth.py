@@ -13,8 +13,8 @@ def layer_sources(new: ModelConfig, old: ModelConfig, depth: DepthMapping) -> tu
 
     ``scaled`` is Gopher's layer scaling (Rae et al. 2021), ``round(i * old / new)``, kept from
     running past the end. From ModernBERT-base to -large it gives 12 of 28 layers one of the other
-    attention kind. ``same_kind`` takes the nearest to ``i * old / new`` of the same kind, the lower
-    of two that are as near.
+    attention kind. ``same_kind`` takes the nearest to ``i * old / new`` with the same window, or
+    with any window where the old model has none of this width; of two as near, the lower.
 
     Raises:
         ConfigError: if the old model has no layer of a kind that the new one has.
@@ -29,8 +29,11 @@ def layer_sources(new: ModelConfig, old: ModelConfig, depth: DepthMapping) -> tu
 
 def _nearest_of_same_kind(new: ModelConfig, old: ModelConfig) -> tuple[int, ...]:
     sources = []
+    old_plan = layer_plan(old)
     for layer in layer_plan(new):
-        alike = [source.index for source in layer_plan(old) if source.attention == layer.attention]
+        same_kind = [source for source in old_plan if source.attention == layer.attention]
+        same_window = [source for source in same_kind if source.window == layer.window]
+        alike = [source.index for source in same_window or same_kind]
         if not alike:
             raise ConfigError(
                 "init_from.depth",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
+from flexbert.config.layer_windows import GLOBAL
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
@@ -144,6 +145,7 @@ class Family(ABC):
         """A model's config as a ``config.json``, with what stands in the way."""
         leaves = flatten(encode(model))
         del leaves["name"]
+        _list_windows(leaves, model)
         note = self._adapt_common(leaves)
         self.adapt_ours(leaves)
         task = model.head.task
@@ -241,3 +243,12 @@ class Family(ABC):
             raise UserError(f"{names[0]}: {error.problem}" if names else f"model.{error}") from None
         except TypeError as error:
             raise UserError(f"a value has the wrong type ({error})") from None
+
+
+def _list_windows(leaves: Leaves, model: ModelConfig) -> None:
+    """One leaf for every way to write windows: ``global``, or a list with one for each layer."""
+    for path in [path for path in leaves if path.startswith("attention.windows")]:
+        del leaves[path]
+    of = model.attention.windows.of
+    windows = [of(index, model.num_layers) or GLOBAL for index in range(model.num_layers)]
+    leaves["attention.windows"] = GLOBAL if set(windows) == {GLOBAL} else windows

@@ -82,8 +82,7 @@ def _check_yarn(given: dict[str, Any]) -> None:
 KEYS = (Key("rope_theta", (THETA,)), Key("rope_scaling", (SCALING,), _to_theirs, _to_ours))
 # Every layer is a global one.
 FIXED: dict[str, Any] = {
-    "attention.window": None,
-    "attention.global_every": 1,
+    "attention.windows": "global",
     "attention.alibi": False,
     "attention.qk_norm": None,
     "attention.rope.name": "rope",

@@ -47,7 +47,7 @@ from tests.huggingface.cases import (
     tokenizer_files,
     write_model,
 )
-from tests.nn.cases import attention_config, small_model
+from tests.nn.cases import attention_config, global_every, small_model
 
 TOLERANCE = 1e-4
 TEXT = "w20 w30 [MASK] w99"
@@ -61,12 +61,10 @@ CASES = {name: MODELS[name] for name in MODELS if name.split()[0] in WITH_CHOICE
     "bert untied": bert(head=MLMHeadConfig(norm=NORM, bias=True, tied=False)),
     "roberta untied": roberta(head=MLMHeadConfig(norm=NORM, bias=True, tied=False)),
     "modernbert window 16 every 2": small_model(
-        attention=attention_config(window=16, global_every=2), num_layers=5
+        attention=attention_config(windows=global_every(2, 16)), num_layers=5
     ),
     "modernbert all global": small_model(
-        attention=attention_config(
-            window=None, global_every=1, rope=RopeConfig(theta={"global": 500.0})
-        )
+        attention=attention_config(windows="global", rope=RopeConfig(theta={"global": 500.0}))
     ),
 }
 

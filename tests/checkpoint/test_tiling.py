@@ -28,7 +28,7 @@ from tests.checkpoint.tiling_cases import (
     modernbert,
     random_state,
 )
-from tests.nn.cases import attention_config, packed_batch
+from tests.nn.cases import attention_config, global_every, packed_batch
 from tests.nn.tolerances import assert_same
 
 METHODS: tuple[InitMethod, ...] = get_args(InitMethod)
@@ -212,7 +212,12 @@ def test_what_has_no_parameters_may_be_another() -> None:
     old = modernbert()
     new = modernbert(
         attention=attention_config(
-            num_heads=2, head_dim=HEAD_DIM, window=4, output_dropout=0.1, rope=None, alibi=True
+            num_heads=2,
+            head_dim=HEAD_DIM,
+            windows=global_every(3, 4),
+            output_dropout=0.1,
+            rope=None,
+            alibi=True,
         ),
         mlp=GLUConfig(intermediate_size=6, activation="silu", dropout=0.1),
         final_norm=LayerNormConfig(eps=1e-6),

@@ -40,7 +40,7 @@ from tests.huggingface.cases import (
     their_model,
     write_model,
 )
-from tests.nn.cases import attention_config, small_model
+from tests.nn.cases import attention_config, global_every, small_model
 from tests.nn.tolerances import assert_same
 
 TASK_CLASSES = {
@@ -224,7 +224,7 @@ def test_a_bert_of_pretraining_with_old_names_is_read(
 def test_config_keys_of_transformers_5_are_read(
     tmp_path: Path, word_tokenizer: dict[str, str]
 ) -> None:
-    config = small_model(attention=attention_config(global_every=2, window=16))
+    config = small_model(attention=attention_config(windows=global_every(2, 16)))
     write_model(tmp_path / "a.pt", config, word_tokenizer)
     export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     path = tmp_path / "folder" / "config.json"
@@ -236,8 +236,18 @@ def test_config_keys_of_transformers_5_are_read(
     types = read_json(path)["layer_types"]
     assert types == ["full_attention", "sliding_attention"] * 2
     change_json(path, layer_types=types[::-1])
-    with pytest.raises(UserError, match="layer_types: not a global layer every so many"):
+    read = read_folder(tmp_path / "folder").config
+    assert encode(read.attention)["windows"] == {"repeat": [16, "global"]}
+    import_folder(str(tmp_path / "folder"), tmp_path / "c.pt")
+    export_checkpoint(tmp_path / "c.pt", tmp_path / "again")
+    again = read_json(tmp_path / "again" / "config.json")
+    assert again["layer_types"] == types[::-1]
+    # No number says it, so transformers 4.57 fails where it would compute something else.
+    assert again["global_attn_every_n_layers"] is None
+    change_json(path, layer_types=types[::-1], global_attn_every_n_layers=2)
+    with pytest.raises(UserError, match="layer_types: not those of global_attn_every_n_layers 2"):
         read_folder(tmp_path / "folder")
+    change_json(path, global_attn_every_n_layers=...)
     change_json(path, layer_types=types, local_rope_theta=5.0)
     with pytest.raises(UserError, match=r"sliding_attention has rope_theta 10000.*local_rope_th"):
         read_folder(tmp_path / "folder")
@@ -246,7 +256,7 @@ def test_config_keys_of_transformers_5_are_read(
 def test_thetas_that_nobody_set_stay_so(tmp_path: Path, word_tokenizer: dict[str, str]) -> None:
     """-1 was written for them elsewhere, and gave logits that are no numbers."""
     rope = RopeConfig(theta={"global": 500.0})
-    config = small_model(attention=attention_config(window=None, global_every=1, rope=rope))
+    config = small_model(attention=attention_config(windows="global", rope=rope))
     write_model(tmp_path / "a.pt", config, word_tokenizer)
     export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     path = tmp_path / "folder" / "config.json"

@@ -86,6 +86,10 @@ REFUSED = {
         small_model(attention=attention_config(num_kv_heads=2)),
         r"model.attention.num_kv_heads \(2, always null there\)$",
     ),
+    "two windows": (
+        small_model(attention=attention_config(windows=["global", 8, 16, 8])),
+        r"model.attention.windows \(\['global', 8, 16, 8\]: local layers have one window there\)$",
+    ),
     "part of a head": (
         small_model(
             attention=attention_config(

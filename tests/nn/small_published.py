@@ -21,8 +21,10 @@ SMALL = (
 
 
 def small_published(name: str, *overrides: str) -> ModelConfig:
-    """The model of ``yamls/models/NAME.yaml`` in small, with ``key=value`` overrides."""
+    """The model of ``yamls/models/NAME.yaml`` in small, with ``key=value`` overrides; that of
+    ``tests/nn/windows.yaml`` by the name of ``windows``."""
     register_all()
-    path = REPOSITORY / "yamls" / "models" / f"{name}.yaml"
+    folder = "tests/nn" if name == "windows" else "yamls/models"
+    path = REPOSITORY / folder / f"{name}.yaml"
     tree = merge(read_tree(path), overrides_tree([*SMALL, *overrides]))
     return decode(ModelConfig, interpolate(tree)["model"])

@@ -1,4 +1,4 @@
-"""The YAMLs of newer encoders give the logits of their papers."""
+"""Encoders written in YAML give the logits of plain formulas."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from tests.nn.small_published import HEADS, small_published
 from tests.nn.tolerances import assert_same
 
 KV_HEADS = 2
+# The window and the rotary base of each layer of windows.yaml.
+SIX, WHOLE = (6, 10_000.0), (None, 250_000.0)
+WINDOWED = [SIX, SIX, WHOLE, SIX, SIX, WHOLE, (2, 500.0)]
 Logits = Callable[[Tensor, Weights], Tensor]
 CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
     "mosaicbert-base": ((), lambda t, w: published.mosaicbert(t, w, HEADS)),
@@ -27,13 +30,17 @@ CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
         lambda t, w: published.eurobert(t, w, HEADS, KV_HEADS, 250_000.0),
     ),
     "neobert": ((), lambda t, w: published.neobert(t, w, HEADS)),
+    "windows": (
+        (f"model.attention.num_kv_heads={KV_HEADS}", "model.num_layers=7"),
+        lambda t, w: published.windowed(t, w, HEADS, KV_HEADS, WINDOWED),
+    ),
     "crammingbert": ((), lambda t, w: published.crammingbert(t, w, HEADS)),
 }
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", CASES)
-def test_a_published_encoder_is_what_its_paper_says(name: str, dtype: torch.dtype) -> None:
+def test_an_encoder_written_in_yaml_is_what_its_formula_says(name: str, dtype: torch.dtype) -> None:
     overrides, reference = CASES[name]
     config = small_published(name, *overrides)
     model = build_model(config).eval()
