@@ -28,6 +28,7 @@ import numpy as np
 from benchmarks.data_loader import SPECIAL, VOCAB_SIZE, make_tokenizer
 from flexbert.components import load_recipe
 from flexbert.config.data import DataConfig
+from flexbert.config.encode import encode
 from flexbert.data.format.corpus_format import (
     COLUMN,
     LENGTHS_FILE,
@@ -47,6 +48,7 @@ from flexbert.data.packing.row_stream import training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.samplers import PermutationConfig
 from flexbert.provenance.order_log import OrderLog, RunSegment
+from flexbert.schedule.batch_sizes import BatchSizes
 
 SHARD_DOCUMENTS = 100_000
 MEAN, SIGMA = 300, 1.0
@@ -131,7 +133,7 @@ def first_batch(folder: Path, rank: int, world_size: int, num_workers: int, midd
         chunks = window * stream.mixture.num_chunks // stream.packing_windows_per_epoch
         # Rows and tokens before it matter to nothing that is measured.
         place = PackingWindowStart(window, 1, (chunks,), (1,))
-        start = Position(window=place.plain(), row=3, update=1)
+        start = Position(packing_window=place, row=3, update=1, tokens=0)
     loader = train_loader(
         stream,
         builder,
@@ -147,12 +149,12 @@ def first_batch(folder: Path, rank: int, world_size: int, num_workers: int, midd
 
 
 def make_run(folder: Path, num_windows: int) -> tuple[Path, float]:
-    """A run folder with the ledger of ``num_windows`` windows; and how long their index took."""
+    """A run folder whose order log has ``num_windows`` windows; and how long their index took."""
     overrides = [
         f"data.path={folder / 'corpus'}",
         f"data.cache={folder / 'cache'}",
         "data.verify_hashes=false",
-        "batch={size: 64, microbatch_rows: 8}",
+        "batch={size: 64, microbatch_rows: 8, warmup: null}",
     ]
     loaded = load_recipe(RECIPE, overrides)
     splits = Corpora.open(loaded.first.data).splits("train")
@@ -165,7 +167,9 @@ def make_run(folder: Path, num_windows: int) -> tuple[Path, float]:
         generation=0,
         first_step=0,
         first_update=0,
-        recipe=loaded.resolved,
+        first_tokens=0,
+        first_row=0,
+        recipe=encode(loaded.first),
         order=describe_order(stream, splits, loaded.first.data, KEY),
     )
     log.resume(0, segment)
@@ -173,7 +177,8 @@ def make_run(folder: Path, num_windows: int) -> tuple[Path, float]:
     begin = time.perf_counter()
     log.index(segment, 1).complete(stream, rows)
     seconds = time.perf_counter() - begin
-    step = rows // loaded.first.batch.rows(loaded.first.data)
+    first = loaded.first
+    step = rows // BatchSizes.of(first.batch, first.data, first.duration).rows(0)
     (run / "metrics.jsonl").write_text(json.dumps({"step": step}) + "\n")
     return run, seconds
 

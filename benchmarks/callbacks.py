@@ -37,7 +37,7 @@ RECIPE = Path(__file__).parent.parent / "yamls" / "quickstart.yaml"
 VOCAB_SIZE = 8192
 # Not counted: first calls of everything.
 WARMUP = 5
-ACCOUNTING = (SpeedMonitor.__name__, StepTimes.__name__)
+MEASURING = (SpeedMonitor.__name__, StepTimes.__name__)
 # Of stages and evaluations, not of updates.
 OUTSIDE = {Event.INIT, Event.BEFORE_LOAD, Event.AFTER_LOAD, Event.FIT_START, Event.FIT_END}
 
@@ -121,8 +121,8 @@ def measure(arguments: argparse.Namespace) -> int:
     print_header("callback", ["ms an update", "share"])
     for name, seconds in sorted(stopwatch.seconds.items(), key=lambda item: -item[1]):
         print_row(name, [f"{1e3 * seconds / counted:.3f}", f"{seconds / total:.3%}"])
-    speed_monitor = sum(stopwatch.seconds[name] for name in ACCOUNTING)
-    print(f"\naccounting costs {speed_monitor / total:.2%} of an update")
+    speed_monitor = sum(stopwatch.seconds[name] for name in MEASURING)
+    print(f"\nmeasuring an update costs {speed_monitor / total:.2%} of an update")
     print_environment()
     return 0
 

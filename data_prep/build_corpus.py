@@ -2,9 +2,9 @@
 
 While it is made, the folder holds ``manifest.json`` (inputs and settings), ``parts/`` (one folder
 a finished part) and, later, the splits. A restart checks the manifest, makes the parts and shards
-that are missing and counts anew. ``corpus.json`` comes last: with it, the corpus is complete.
+that are missing and counts again. ``corpus.json`` comes last: with it, the corpus is complete.
 
-One machine of several makes only its share of the parts, and ``shard.json`` is its last word; see
+One machine of several makes only the parts of its task, and ``task.json`` is its last word; see
 ``merge``.
 """
 
@@ -46,14 +46,14 @@ from flexbert.files.file_lock import file_lock
 PARTS_FOLDER = "parts"
 WORK_FOLDER = ".work"
 LOCK_FILE = ".lock"
-SHARD_FILE = "shard.json"
+TASK_FILE = "task.json"
 # Of a tokenizer's folder; whatever else lies there (model weights) is not the tokenizer.
 TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardRecord:
-    """``shard.json``: what one machine's finished share must tell the merging one.
+class TaskRecord:
+    """``task.json``: what one machine's finished task must tell the merging one.
 
     Attributes:
         parts: number of parts of all machines together.
@@ -64,11 +64,11 @@ class ShardRecord:
     skipped: dict[str, int]
 
     def write(self, folder: Path) -> None:
-        write_text(folder / SHARD_FILE, json.dumps(asdict(self)) + "\n")
+        write_text(folder / TASK_FILE, json.dumps(asdict(self)) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> ShardRecord:
-        record: dict[str, Any] = json.loads((folder / SHARD_FILE).read_text())
+    def read(cls, folder: Path) -> TaskRecord:
+        record: dict[str, Any] = json.loads((folder / TASK_FILE).read_text())
         return cls(**record)
 
 
@@ -82,7 +82,7 @@ def make_corpus(
     deduplicate: bool,
     shard_bytes: int,
     part_bytes: int,
-    shard: str,
+    task: str,
     workers: int,
     quiet: bool,
 ) -> None:
@@ -92,7 +92,7 @@ def make_corpus(
         validation: share of the documents that are held out, by a hash of their text.
         deduplicate: keep only the first of the documents with the same text.
         part_bytes: input bytes a part: what one worker does at a time and a kill may cost.
-        shard: "i/n": make only the parts i, i + n, ... (i from 0), for a merge.
+        task: "i/n": make only the parts i, i + n, ... (i from 0), for a merge.
 
     Raises:
         UserError: if inputs, tokenizer or settings cannot be used or differ from those of the
@@ -106,7 +106,7 @@ def make_corpus(
         deduplicate=deduplicate,
         shard_bytes=shard_bytes,
         part_bytes=part_bytes,
-        shard=shard,
+        task=task,
         files=[file.fingerprint() for file in inputs.files],
     )
     corpus.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def make_corpus(
         parts_folder.mkdir(exist_ok=True)
         pieces = (piece for file in inputs.files for piece in cut_pieces(file, part_bytes))
         numbered = dict(enumerate(group_parts(pieces, part_bytes)))
-        index, count = map(int, shard.split("/"))
+        index, count = map(int, task.split("/"))
         parts = tokenize_parts(
             {number: part for number, part in numbered.items() if number % count == index},
             parts_folder,
@@ -127,14 +127,14 @@ def make_corpus(
             workers=workers,
             quiet=quiet,
         )
-        if shard != WHOLE:
+        if task != WHOLE:
             copy_tokenizer(tokenizer_folder, corpus)
-            ShardRecord(parts=len(numbered), skipped=dict(sorted(inputs.skipped.items()))).write(
+            TaskRecord(parts=len(numbered), skipped=dict(sorted(inputs.skipped.items()))).write(
                 corpus
             )
             print(
-                f"{corpus}: shard {shard} is finished, {len(parts):,} of {len(numbered):,} parts; "
-                f"with all {count} at hand: python -m data_prep merge --out CORPUS FOLDER..."
+                f"{corpus}: task {task} is finished, {len(parts):,} of {len(numbered):,} parts; "
+                f"once all {count} are finished: python -m data_prep merge --out CORPUS FOLDER..."
             )
             return
         write_corpus(
@@ -153,7 +153,7 @@ def is_complete(corpus: Path) -> bool:
     if (corpus / META_FILE).is_file():
         for folder in (PARTS_FOLDER, WORK_FOLDER):
             shutil.rmtree(corpus / folder, ignore_errors=True)
-    elif not (corpus / SHARD_FILE).is_file():
+    elif not (corpus / TASK_FILE).is_file():
         return False
     print(f"{corpus} is complete; nothing to do")
     return True

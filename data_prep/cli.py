@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.hub_datasets import SYNTAX
 from data_prep.rows import MAX_CHARACTERS, Fields
 from data_prep.sources import FORMATS, Inputs, default_part_bytes, find_inputs
-from data_prep.values import num_cores, positive, shard, share, size, whole_number
+from data_prep.values import num_cores, positive, share, size, task, whole_number
 from flexbert.errors import OneLineParser, UserError, run_command
 
 
@@ -37,7 +37,7 @@ def _parser() -> OneLineParser:
     for name, summary, add_arguments, run in (
         ("tokenizer", "train or adapt a tokenizer", _tokenizer_arguments, _run_tokenizer),
         ("corpus", "tokenize text into a corpus", _corpus_arguments, _run_corpus),
-        ("merge", "make one corpus of several machines' shards", _merge_arguments, _run_merge),
+        ("merge", "make one corpus of several machines' tasks", _merge_arguments, _run_merge),
         ("inspect", "look at a corpus, or verify it", _inspect_arguments, _run_inspect),
         ("baseline", "what counting neighbours reaches", _baseline_arguments, _run_baseline),
         ("demo", "text of this Python installation", _demo_arguments, _run_demo),
@@ -170,8 +170,8 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep only the first of the documents with the same text; without it they are counted",
     )
     parser.add_argument(
-        "--shard",
-        type=shard,
+        "--task",
+        type=task,
         default="0/1",
         metavar="I/N",
         help="be machine I of N (I from 0 to N-1, as a rank): make the parts I, I+N, ... into a "
@@ -225,7 +225,7 @@ def _run_corpus(arguments: argparse.Namespace) -> None:
         deduplicate=arguments.deduplicate,
         shard_bytes=arguments.shard_size,
         part_bytes=arguments.part_size or default_part_bytes(inputs),
-        shard=arguments.shard,
+        task=arguments.task,
         workers=arguments.workers,
         quiet=arguments.quiet,
     )
@@ -237,7 +237,7 @@ def _merge_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="FOLDER",
-        help="what corpus --shard made, in any order; all N are needed, and only read",
+        help="what corpus --task made, in any order; all N are needed, and only read",
     )
     parser.add_argument(
         "--out",
@@ -250,9 +250,9 @@ def _merge_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_merge(arguments: argparse.Namespace) -> None:
-    from data_prep.merge import merge_shards
+    from data_prep.merge import merge_tasks
 
-    merge_shards(arguments.folders, arguments.out, workers=arguments.workers, quiet=arguments.quiet)
+    merge_tasks(arguments.folders, arguments.out, workers=arguments.workers, quiet=arguments.quiet)
 
 
 def _inspect_arguments(parser: argparse.ArgumentParser) -> None:

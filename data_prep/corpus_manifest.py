@@ -13,8 +13,8 @@ from flexbert.errors import UserError
 from flexbert.files.durable import write_text
 
 MANIFEST_FILE = "manifest.json"
-# Of the folders of parts. A corpus that another version began is begun anew.
-PARTS_FORMAT = 2
+# Of the folders of parts. A corpus that another version began is begun again.
+PARTS_FORMAT = 3
 WHOLE = "0/1"
 
 
@@ -24,7 +24,7 @@ class Manifest:
 
     Attributes:
         fields: ``Fields`` of the rows, by name.
-        shard: the share of the parts that the folder holds: "i/n", i from 0; all of them: "0/1".
+        task: which parts the folder holds: "i/n", i from 0, holds every n-th; all of them: "0/1".
         files: ``InputFile.fingerprint`` of every input, in order.
     """
 
@@ -35,7 +35,7 @@ class Manifest:
     deduplicate: bool
     shard_bytes: int
     part_bytes: int
-    shard: str = WHOLE
+    task: str = WHOLE
     files: list[dict[str, Any]]
 
     @classmethod
@@ -49,7 +49,7 @@ class Manifest:
         except (ValueError, TypeError) as error:
             raise UserError(f"{file}: not a manifest of this version ({error})") from error
         if manifest.parts_format != PARTS_FORMAT:
-            raise UserError(f"{file}: made by another version of data_prep; make the folder anew")
+            raise UserError(f"{file}: made by another version of data_prep; make the folder again")
         return manifest
 
     def claim(self, corpus: Path) -> None:
@@ -64,7 +64,7 @@ class Manifest:
             if difference:
                 raise UserError(
                     f"{corpus} was made from something else: {difference}; "
-                    "choose another --out, or delete the folder to make it anew"
+                    "choose another --out, or delete the folder to make it again"
                 )
             return
         if any(not path.name.startswith(".") for path in corpus.iterdir()):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from data_prep.build_corpus import (
     PARTS_FOLDER,
-    SHARD_FILE,
-    ShardRecord,
+    TASK_FILE,
+    TaskRecord,
     is_complete,
     only_writer,
     write_corpus,
@@ -29,21 +29,21 @@ from flexbert.errors import UserError
 MAY_DIFFER = ("modified",)
 
 
-def merge_shards(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: bool) -> None:
+def merge_tasks(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: bool) -> None:
     """Make, or finish, the corpus of which ``folders`` hold the parts; print what it holds.
 
     Raises:
-        UserError: if a shard is missing, unfinished, damaged, given twice or made from something
+        UserError: if a task is missing, unfinished, damaged, given twice or made from something
             else than the others.
     """
     if corpus.resolve() in (folder.resolve() for folder in folders):
-        raise UserError(f"--out {corpus} is one of the shards; give a folder of its own")
-    shards = _in_order(folders)
-    manifest = replace(Manifest.read(shards[0]), shard=WHOLE)
-    tokenizer = CorpusTokenizer(shards[0] / TOKENIZER_FOLDER)
+        raise UserError(f"--out {corpus} is one of the tasks; give a folder of its own")
+    tasks = _in_order(folders)
+    manifest = replace(Manifest.read(tasks[0]), task=WHOLE)
+    tokenizer = CorpusTokenizer(tasks[0] / TOKENIZER_FOLDER)
     if tokenizer.sha256 != manifest.tokenizer_sha256:
-        raise UserError(f"{tokenizer.folder}: not the tokenizer of its shard; copy it again")
-    record = ShardRecord.read(shards[0])
+        raise UserError(f"{tokenizer.folder}: not the tokenizer of its task; copy it again")
+    record = TaskRecord.read(tasks[0])
     corpus.mkdir(parents=True, exist_ok=True)
     with only_writer(corpus):
         manifest.claim(corpus)
@@ -51,7 +51,7 @@ def merge_shards(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: 
             return
         parts = []
         for number in range(record.parts):
-            path = part_folder(shards[number % len(shards)] / PARTS_FOLDER, number)
+            path = part_folder(tasks[number % len(tasks)] / PARTS_FOLDER, number)
             try:
                 part = Part.read(path)
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -71,40 +71,40 @@ def merge_shards(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: 
 
 
 def _in_order(folders: Sequence[Path]) -> list[Path]:
-    """The folders by the number of their shard, found to belong together."""
+    """The folders by the number of their task, found to belong together."""
     by_number: dict[int, Path] = {}
     first: Path | None = None
     for folder in folders:
         if not (folder / MANIFEST_FILE).is_file():
             raise UserError(
-                f"{folder} is not a shard of a corpus (no {MANIFEST_FILE}); make one with: "
-                "python -m data_prep corpus --shard i/n --out FOLDER ..."
+                f"{folder} is no task of a corpus (no {MANIFEST_FILE}); make one with: "
+                "python -m data_prep corpus --task i/n --out FOLDER ..."
             )
         manifest = Manifest.read(folder)
-        if manifest.shard == WHOLE:
-            raise UserError(f"{folder} is a whole corpus, not a shard; it was made without --shard")
-        if not (folder / SHARD_FILE).is_file():
+        if manifest.task == WHOLE:
+            raise UserError(f"{folder} is a whole corpus, not a task; it was made without --task")
+        if not (folder / TASK_FILE).is_file():
             raise UserError(
-                f"{folder}: shard {manifest.shard} is not finished; run its command again"
+                f"{folder}: task {manifest.task} is not finished; run its command again"
             )
         first = first or folder
-        reference = replace(Manifest.read(first), shard=manifest.shard)
+        reference = replace(Manifest.read(first), task=manifest.task)
         difference = describe_difference(asdict(reference), asdict(manifest), ignored=MAY_DIFFER)
-        number, count = map(int, manifest.shard.split("/"))
-        if not difference and count != (of := int(Manifest.read(first).shard.split("/")[1])):
-            difference = f"one of {of} shards, now one of {count}"
+        number, count = map(int, manifest.task.split("/"))
+        if not difference and count != (of := int(Manifest.read(first).task.split("/")[1])):
+            difference = f"one of {of} tasks, now one of {count}"
         if difference:
             raise UserError(
                 f"{folder} was made from something else than {first}: {difference}; "
-                "merge shards of one corpus"
+                "merge tasks of one corpus"
             )
         if number in by_number:
-            raise UserError(f"{folder} and {by_number[number]} are both shard {manifest.shard}")
+            raise UserError(f"{folder} and {by_number[number]} are both task {manifest.task}")
         by_number[number] = folder
     missing = [f"{number}/{count}" for number in range(count) if number not in by_number]
     if missing:
         raise UserError(
-            f"of {count} shards, {', '.join(missing[:5])}{' ...' * (len(missing) > 5)} "
+            f"of {count} tasks, {', '.join(missing[:5])}{' ...' * (len(missing) > 5)} "
             f"{'is' if len(missing) == 1 else 'are'} not among the folders"
         )
     return [by_number[number] for number in range(count)]

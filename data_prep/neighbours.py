@@ -129,7 +129,7 @@ class NeighbourCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weights:
+class NeighbourWeights:
     """The back-off weights a, b and k of the formula."""
 
     left: float
@@ -156,7 +156,7 @@ class Weights:
 class NeighbourModel:
     """p(token | left neighbour, right neighbour); see the module's docstring."""
 
-    def __init__(self, counts: NeighbourCounts, weights: Weights) -> None:
+    def __init__(self, counts: NeighbourCounts, weights: NeighbourWeights) -> None:
         self.counts = counts
         self.weights = weights
 
@@ -206,10 +206,10 @@ def _concatenate(triples: Sequence[Triples]) -> Triples:
     )
 
 
-def _tune(counts: NeighbourCounts, tuning: Sequence[Triples]) -> Weights:
+def _tune(counts: NeighbourCounts, tuning: Sequence[Triples]) -> NeighbourWeights:
     """The weights of the grid that give the tuning positions the highest probability."""
     grid = [
-        Weights(left=left, right=right, both=both)
+        NeighbourWeights(left=left, right=right, both=both)
         for left, right, both in itertools.product(PAIR_WEIGHTS, PAIR_WEIGHTS, BOTH_WEIGHTS)
     ]
     if not tuning:

@@ -75,7 +75,7 @@ class Part:
         except OSError:
             return False
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[DocumentBlock]:
         """All documents, in order, in blocks that fit into memory."""
         first_token = 0
         for first in range(0, self.documents, BLOCK_DOCUMENTS):
@@ -83,7 +83,7 @@ class Part:
             hashes = self._column(HASHES_FILE, "<u8", first)
             labels = None if self.labels is None else self._column(LABELS_FILE, "u1", first)
             for begin, end in block_bounds(lengths):
-                yield Block(
+                yield DocumentBlock(
                     part=self,
                     first_token=first_token,
                     lengths=lengths[begin:end],
@@ -98,7 +98,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
+class DocumentBlock:
     """Consecutive documents of a part.
 
     Attributes:

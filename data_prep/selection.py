@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from data_prep.duplicates import Repeats
-from data_prep.parts import Block, Part
+from data_prep.parts import DocumentBlock, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Chosen:
         mask: which of the block's documents they are.
     """
 
-    block: Block
+    block: DocumentBlock
     mask: np.ndarray
 
     @property

@@ -1,4 +1,4 @@
-"""Values of the command line: sizes, shares, shards and counts."""
+"""Values of the command line: sizes, shares, tasks and counts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def size(text: str) -> int:
     return int(match[1]) * UNITS[match[2]]
 
 
-def shard(text: str) -> str:
+def task(text: str) -> str:
     """One of several machines: "i/n", i from 0 to n - 1."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if match is None or int(match[1]) >= int(match[2]):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a shard such as 0/4; of four, they are 0/4, 1/4, 2/4 and 3/4"
+            f"{text!r} is not a task such as 0/4; of four, they are 0/4, 1/4, 2/4 and 3/4"
         )
     return f"{int(match[1])}/{int(match[2])}"
 

@@ -20,7 +20,7 @@ from flexbert.nn.loss import LossFunction
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
 
-# Graphs that one piece of code may have, where torch's 8 would end the run at the ninth. There is
+# Graphs that one function may have, where torch's 8 would end the run at the ninth. There is
 # one for each kind of layer and each shape, micro-batches of training and of evaluation; and of the
 # loss up to two for a shape, for its groups of rows and for the rows left over.
 MAX_GRAPHS = 64

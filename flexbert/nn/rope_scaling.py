@@ -107,8 +107,8 @@ class DynamicNTKScaling(_FactorConfig):
     def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
         document = sequence_ids(packed.cu_seqlens, len(packed.tokens))
         length = packed.cu_seqlens.diff()[document].clamp(min=self.original_length)
-        segment = self.factor * length / self.original_length - (self.factor - 1)
-        scaled = theta * segment ** (size / (size - 2))
+        growth = self.factor * length / self.original_length - (self.factor - 1)
+        scaled = theta * growth ** (size / (size - 2))
         return inverse_frequencies(scaled[:, None, None], size, packed.tokens.device)
 
 

@@ -1,7 +1,7 @@
-"""StableAdamW's update for CPUs, a piece of a parameter at a time.
+"""StableAdamW's update for CPUs, a slice of a parameter at a time.
 
 optimi's update runs one operation after the other over whole tensors, some 28 times through memory.
-Here a piece stays in cache from one operation to the next. Two passes are left, since the length of
+Here a slice stays in cache from one operation to the next. Two passes are left, since the length of
 a step follows from a mean over the whole tensor: the moments with that mean, then the step.
 """
 
@@ -17,13 +17,13 @@ from torch.optim import Optimizer
 
 from flexbert.config.optimizer import ParameterGroup
 
-# Numbers in a piece. 2^15 to 2^19 took 42, 35, 30, 28 and 28 ms for 12 million parameters on one
+# Numbers in a slice. 2^15 to 2^19 took 42, 35, 30, 28 and 28 ms for 12 million parameters on one
 # core with 1 MiB of cache, optimi's 63 ms. Of 2^20 temporaries are so large that each is memory new
 # from the system: 60 ms.
-PIECE = 1 << 17
+SLICE = 1 << 17
 
 
-class InPieces(Optimizer):
+class InSlices(Optimizer):
     """Mixed into optimi's StableAdamW: the same groups and state, updated to the same values."""
 
     # optimi's: the state of a parameter that has none yet.
@@ -59,26 +59,26 @@ def _update(
     """Update ``count`` of one parameter, counted from 1 (Wortsman et al. 2023, algorithm 2)."""
     beta1, beta2 = ((b**count - b) / (b**count - 1) for b in (group["beta1"], group["beta2"]))
     eps, decay = group["eps"], group["weight_decay"]
-    pieces = _pieces(parameter, gradient, exp_avg, exp_avg_sq)
+    slices = _slices(parameter, gradient, exp_avg, exp_avg_sq)
     squares = 0.0
-    for _, g, m, v in pieces:
+    for _, g, m, v in slices:
         m.lerp_(g, 1 - beta1)
         v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         squares += g.square().div_(v.clamp(min=eps**2)).sum().item()
     lr = group["lr"] / max(1.0, math.sqrt(squares / parameter.numel()))
-    for p, _, m, v in pieces:
+    for p, _, m, v in slices:
         if decay:
             p.mul_(1 - lr / group["max_lr"] * decay)
         p.addcdiv_(m, v.sqrt().add_(eps), value=-lr)
 
 
-def _pieces(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    """One part after the other of tensors of the same shape, the same of each.
+def _slices(*tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """Slices of tensors of the same shape, the same of each.
 
-    Parts are rows along the first dimension, which asks nothing of strides.
+    A slice is rows along the first dimension, which asks nothing of strides.
     """
     first = tensors[0]
-    if first.numel() <= PIECE:
+    if first.numel() <= SLICE:
         return [tensors]
-    rows = max(1, PIECE * len(first) // first.numel())
+    rows = max(1, SLICE * len(first) // first.numel())
     return list(zip(*(tensor.split(rows) for tensor in tensors), strict=True))

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.optim.cpu_stable_adamw import InPieces
+from flexbert.optim.cpu_stable_adamw import InSlices
 from flexbert.optim.groups import keep_own_groups, parameter_groups
 
 
@@ -46,8 +46,8 @@ class StableAdamW(AdamFamilyConfig):
 
         groups = parameter_groups(model, self)
         # Under optimi's name, by which a checkpoint knows whose state it holds.
-        in_pieces = type(OptimiStableAdamW.__name__, (InPieces, OptimiStableAdamW), {})
-        kind = OptimiStableAdamW if groups[0]["triton"] else in_pieces
+        in_slices = type(OptimiStableAdamW.__name__, (InSlices, OptimiStableAdamW), {})
+        kind = OptimiStableAdamW if groups[0]["triton"] else in_slices
         # The groups hold both; told here too, because optimi then warns of a high weight decay.
         optimizer = kind(groups, lr=self.lr, decouple_lr=True)
         optimizer.register_load_state_dict_pre_hook(_take_over_count)

@@ -11,7 +11,7 @@ from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
-from flexbert.data.packing.loader import Share
+from flexbert.data.packing.loader import RankRows
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import config_errors_under
 from flexbert.nn.build import build_model, parameter_counts
@@ -148,7 +148,7 @@ def _batches(stage: Stage, processes: int, microbatch_rows: int) -> dict[str, An
     """The global batch, and its share of rows that each process makes."""
     recipe, batches = stage.recipe, stage.batches
     rows = batches.rows(batches.warmup_updates)
-    num_microbatches, size = Share(0, processes, microbatch_rows).split(rows)
+    num_microbatches, size = RankRows(0, processes, microbatch_rows).split(rows)
     return {
         "batch_size": recipe.batch.size,
         "batch_tokens": stage.nominal_tokens_per_update,

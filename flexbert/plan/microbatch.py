@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from flexbert.data.packing.loader import Share
+from flexbert.data.packing.loader import RankRows
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.memory import Activations, memory
 from flexbert.schedule.stages import Stage
@@ -35,7 +35,7 @@ def fitting_rows(
         return memory(stage.recipe, model, activations, processes, rows)["total"]
 
     def computed(rows: int) -> int:
-        num_microbatches, size = Share(0, processes, rows).split(_largest_batch(stage))
+        num_microbatches, size = RankRows(0, processes, rows).split(_largest_batch(stage))
         return num_microbatches * size
 
     limit = largest_microbatch(stage, processes, most)
@@ -45,7 +45,7 @@ def fitting_rows(
 
 def largest_microbatch(stage: Stage, processes: int, rows: int | None) -> int:
     """Rows of the largest micro-batch that there is when so many are allowed."""
-    share, _ = Share(0, processes, 1).split(_largest_batch(stage))
+    share, _ = RankRows(0, processes, 1).split(_largest_batch(stage))
     return share if rows is None else min(rows, share)
 
 

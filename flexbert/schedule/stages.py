@@ -17,7 +17,7 @@ from flexbert.schedule.batch_sizes import BatchSizes
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One segment of training with its own clock, order of data and schedule.
+    """A part of training with its own clock, order of data and schedule.
 
     Attributes:
         name: enters the seed of the data order, so that no two stages repeat an order.

@@ -82,7 +82,7 @@ def peak_flops(recipe: Recipe, device: torch.device) -> float:
     """Operations a second of one device at best: as the recipe states them, or measured."""
     if recipe.logging.peak_tflops is not None:
         return recipe.logging.peak_tflops * 1e12
-    return measured_peak_flops(device, product_dtype(recipe))
+    return measured_peak_flops(device, recipe_dtype(recipe))
 
 
 def mfu_text(recipe: Recipe, peak: float) -> str:
@@ -90,7 +90,7 @@ def mfu_text(recipe: Recipe, peak: float) -> str:
     source = (
         "stated as logging.peak_tflops"
         if recipe.logging.peak_tflops is not None
-        else f"measured in products of {str(product_dtype(recipe)).removeprefix('torch.')} matrices"
+        else f"measured in products of {str(recipe_dtype(recipe)).removeprefix('torch.')} matrices"
     )
     return (
         f"mfu: real tokens a second x operations a token ({FORMULA}) "
@@ -98,7 +98,7 @@ def mfu_text(recipe: Recipe, peak: float) -> str:
     )
 
 
-def product_dtype(recipe: Recipe) -> torch.dtype:
+def recipe_dtype(recipe: Recipe) -> torch.dtype:
     """In which the model's matrix products are taken."""
     return torch.bfloat16 if recipe.precision == "amp_bf16" else torch.float32
 

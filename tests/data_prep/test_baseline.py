@@ -14,8 +14,8 @@ from data_prep.neighbours import (
     DISCOUNT,
     NeighbourCounts,
     NeighbourModel,
+    NeighbourWeights,
     Triples,
-    Weights,
     neighbour_model,
 )
 from data_prep.unigram import unigram_counts, unigram_entropy
@@ -61,7 +61,7 @@ def by_formula(left: int, right: int, a: float, b: float, k: float) -> list[floa
 @pytest.mark.parametrize("left", [0, 2, 3, 4])
 @pytest.mark.parametrize("right", [1, 2, 3, 5])
 def test_probabilities_equal_the_stated_formula(left: int, right: int) -> None:
-    weights = Weights(left=2.0, right=0.5, both=1.5)
+    weights = NeighbourWeights(left=2.0, right=0.5, both=1.5)
     model = NeighbourModel(NeighbourCounts(triples(), SIZE), weights)
     tokens = np.arange(SIZE)
     probabilities = np.exp(model.log_prob(np.full(SIZE, left), tokens, np.full(SIZE, right)))

@@ -36,7 +36,7 @@ BEGUN = Manifest(
             r"fields\.text was 'text', now 'body'",
         ),
         ({"deduplicate": True}, "deduplicate was False, now True"),
-        ({"shard": "0/2"}, "shard was '0/1', now '0/2'"),
+        ({"task": "0/2"}, "task was '0/1', now '0/2'"),
         ({"validation": 0.2}, "validation was 0.1, now 0.2"),
         ({"shard_bytes": 1}, "shard_bytes was 1048576, now 1"),
         ({"part_bytes": 1}, "part_bytes was 1048576, now 1"),

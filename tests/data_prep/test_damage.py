@@ -196,8 +196,8 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
         (["{tmp}/a.jsonl"], "twice"),
         (["{tmp}/missing"], "no such file or folder"),
         ([], "no document is left for train"),  # nine times the same
-        (["--shard", "4/4"], "of four, they are 0/4, 1/4, 2/4 and 3/4"),
-        (["--shard", "one"], "'one' is not a shard"),
+        (["--task", "4/4"], "of four, they are 0/4, 1/4, 2/4 and 3/4"),
+        (["--task", "one"], "'one' is not a task"),
     ],
 )
 def test_a_wrong_corpus_command_is_one_line(
@@ -226,7 +226,7 @@ def test_a_wrong_corpus_command_is_one_line(
         (["inspect", "{tmp}"], "not a finished corpus"),
         (["inspect", "{tmp}/none"], "does not exist"),
         (["baseline", "{tmp}/none"], "does not exist"),
-        (["merge", "--out", "{tmp}/c", "{tmp}/none"], "is not a shard of a corpus"),
+        (["merge", "--out", "{tmp}/c", "{tmp}/none"], "is no task of a corpus"),
         (["merge", "--out", "{tmp}/c"], "FOLDER"),
         (["inspect", "{tmp}", "--documents", "-1"], "--documents"),
         (["tokenizer", "--out", "{tmp}/t"], "give INPUT"),
@@ -270,9 +270,9 @@ def test_a_command_that_made_nothing_does_not_stand_in_the_way(
     assert Corpus.open(tmp_path / "c").meta.splits["train"].documents > 20
 
 
-def test_a_merge_does_not_write_into_a_shard(
+def test_a_merge_does_not_write_into_the_folder_of_a_task(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shards = [str(tmp_path / "s0"), str(tmp_path / "s1")]
-    assert main(["merge", "--out", shards[1], *shards]) == 2
-    assert "s1 is one of the shards; give a folder of its own" in capsys.readouterr().err
+    tasks = [str(tmp_path / "s0"), str(tmp_path / "s1")]
+    assert main(["merge", "--out", tasks[1], *tasks]) == 2
+    assert "s1 is one of the tasks; give a folder of its own" in capsys.readouterr().err

@@ -182,7 +182,7 @@ def test_the_time_in_every_callback_is_told(
     assert callbacks.main([str(tmp_path), "--smoke"]) == 0
     printed = capsys.readouterr().out
     rows = {row[0]: row[1:] for row in table_rows(printed)}
-    assert rows.keys() >= {"forward", "backward", "optimizer", *callbacks.ACCOUNTING, "RunLog"}
+    assert rows.keys() >= {"forward", "backward", "optimizer", *callbacks.MEASURING, "RunLog"}
     assert "speed_monitor costs " in printed
 
 

@@ -1,4 +1,4 @@
-"""A run of a mixture: its records, and its ledger against the batches that it really used."""
+"""A run of a mixture: its records, and its provenance against the batches that it really used."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run(overrides: list[str]) -> Recorded:
 def mixture(
     corpus: Path, second_corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Recorded:
-    folder = tmp_path_factory.mktemp("ledger")
+    folder = tmp_path_factory.mktemp("provenance")
     overrides = [
         f"data.sources.first={{path: {corpus}, weight: 2}}",
         f"data.sources.second={{path: {second_corpus}, weight: 1, upsample.lengths: {{'30': 3}}}}",
@@ -222,7 +222,7 @@ def test_a_changed_corpus_is_refused_by_name_and_can_be_accepted(
     accept = "data.accept_changed_order=true"
     changed = run(tiny(*settings, "duration=8ba", "data.packing_window=17", accept))
     assert [record["step"] for record in read_records(begun.folder, "train")] == [*range(1, 9)]
-    # A new order, which the ledger tells apart from the old one.
+    # A new order, which the order log tells apart from the old one.
     for step in range(1, 5):
         assert not torch.equal(begun.batches[step - 1][0][0], changed.batches[step - 1][0][0])
     batches = begun.batches[:4] + changed.batches

@@ -125,11 +125,11 @@ def test_scheduled_updates_equal_the_reference(
     assert_equal(model, expected, config)
 
 
-@pytest.mark.parametrize("piece", [1, 9])
-def test_parameters_of_several_pieces_equal_the_reference(
-    piece: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("numbers", [1, 9])
+def test_parameters_of_several_slices_equal_the_reference(
+    numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_stable_adamw, "PIECE", piece)
+    monkeypatch.setattr(cpu_stable_adamw, "SLICE", numbers)
     config = CONFIGS["stable_adamw"]
     steps = range(NUM_STEPS["stable_adamw"])
     model = Model()
@@ -138,14 +138,14 @@ def test_parameters_of_several_pieces_equal_the_reference(
     assert_equal(model, expected, config)
 
 
-@pytest.mark.parametrize("first", ["optimi", "in pieces"])
-def test_optimi_and_its_update_in_pieces_go_on_with_each_others_state(first: str) -> None:
+@pytest.mark.parametrize("first", ["optimi", "in slices"])
+def test_optimi_and_its_update_in_slices_go_on_with_each_others_state(first: str) -> None:
     config, num_steps = CONFIGS["stable_adamw"], NUM_STEPS["stable_adamw"]
     model = Model()
     expected = expected_weights(model, [(config, range(num_steps))])
     optimizers = {
         "optimi": optimi.StableAdamW(parameter_groups(model, config), lr=config.lr),
-        "in pieces": config.build(model),
+        "in slices": config.build(model),
     }
     (second,) = optimizers.keys() - {first}
     train(model, optimizers[first], config, range(num_steps // 2), num_steps)

@@ -52,8 +52,8 @@ class Documents:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which rows of a global batch this process takes, and in which micro-batches.
+class RankRows:
+    """The rows of a global batch that one rank reads, and its micro-batches of them.
 
     Attributes:
         microbatch_rows: rows of a micro-batch at most.
@@ -78,7 +78,7 @@ class Share:
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """One process's bucket of a batch, before any token is read.
+    """What one rank makes of a batch, before any token is read.
 
     Attributes:
         microbatches: the rows of each.
@@ -94,10 +94,10 @@ class DevicePlan:
 class DeviceBatches(IterableDataset[dict[str, Any] | UserError], ABC):
     """One process's batches; each of n workers makes every n-th of them."""
 
-    def __init__(self, stream: RowStream, builder: MicrobatchBuilder, share: Share) -> None:
+    def __init__(self, stream: RowStream, builder: MicrobatchBuilder, rank_rows: RankRows) -> None:
         self._stream = stream
         self._builder = builder
-        self._share = share
+        self._rank_rows = rank_rows
 
     @abstractmethod
     def _plans(self) -> Iterator[DevicePlan]:
@@ -128,12 +128,12 @@ class TrainingBatches(DeviceBatches):
         self,
         stream: RowStream,
         builder: MicrobatchBuilder,
-        share: Share,
+        rank_rows: RankRows,
         rows_per_update: Callable[[int], int],
         mask_rate: MaskRate | None,
         start: Position,
     ) -> None:
-        super().__init__(stream, builder, share)
+        super().__init__(stream, builder, rank_rows)
         self._rows_per_update = rows_per_update
         self._mask_rate = mask_rate
         self._start = start
@@ -157,7 +157,7 @@ class TrainingBatches(DeviceBatches):
                 tokens=tokens,
             )
             yield DevicePlan(
-                self._share.take(rows, *self._share.split(len(rows))),
+                self._rank_rows.take(rows, *self._rank_rows.split(len(rows))),
                 {
                     "position": position,
                     "packing_windows": tuple(begun.values()),
@@ -171,17 +171,17 @@ class EvaluationBatches(DeviceBatches):
     """One pass, one micro-batch a batch, all of them of one size."""
 
     def __init__(
-        self, stream: RowStream, builder: MicrobatchBuilder, share: Share, rows: list[Row]
+        self, stream: RowStream, builder: MicrobatchBuilder, rank_rows: RankRows, rows: list[Row]
     ) -> None:
-        super().__init__(stream, builder, share)
+        super().__init__(stream, builder, rank_rows)
         self._rows = rows
-        self._num_batches, self._size = share.split(len(rows))
+        self._num_batches, self._size = rank_rows.split(len(rows))
 
     def __len__(self) -> int:
         return self._num_batches
 
     def _plans(self) -> Iterator[DevicePlan]:
-        for microbatch in self._share.take(self._rows, self._num_batches, self._size):
+        for microbatch in self._rank_rows.take(self._rows, self._num_batches, self._size):
             yield DevicePlan([microbatch], {})
 
 
@@ -206,7 +206,7 @@ class Loader(DataLoader[dict[str, Any] | UserError]):
 
 
 def first_position(stream: RowStream, update: int = 0, tokens: int = 0) -> Position:
-    """The beginning of a stream, for a stage that has had so many updates and tokens."""
+    """The beginning of a stream, for a stage that has had this many updates and tokens."""
     return Position(packing_window=stream.start, row=0, update=update, tokens=tokens)
 
 
@@ -236,9 +236,9 @@ def train_loader(
         microbatch_rows: rows of a micro-batch at most.
         mask_rate: of each update; ``config.mask_rate`` for all of them where None. Must pickle.
     """
-    share = Share(rank, world_size, microbatch_rows)
+    rank_rows = RankRows(rank, world_size, microbatch_rows)
     start = start or first_position(stream)
-    batches = TrainingBatches(stream, builder, share, rows_per_update, mask_rate, start)
+    batches = TrainingBatches(stream, builder, rank_rows, rows_per_update, mask_rate, start)
     return Loader(batches, config.num_workers)
 
 
@@ -259,7 +259,7 @@ def eval_loader(
     Args:
         mask_rate: share of the ordinary tokens to predict, whatever training's is.
         microbatch_rows: rows of a micro-batch at most.
-        max_rows: stop after so many rows.
+        max_rows: stop after this many rows.
 
     Raises:
         CorpusError: if the split is empty.
@@ -270,5 +270,5 @@ def eval_loader(
     windows = itertools.islice(stream.packing_windows(), stream.packing_windows_per_epoch)
     one_pass = (window.row(index) for window in windows for index in range(window.num_rows))
     rows = list(itertools.islice(one_pass, max_rows))
-    share = Share(rank, world_size, microbatch_rows)
-    return Loader(EvaluationBatches(stream, builder, share, rows), config.num_workers)
+    rank_rows = RankRows(rank, world_size, microbatch_rows)
+    return Loader(EvaluationBatches(stream, builder, rank_rows, rows), config.num_workers)

@@ -1,9 +1,10 @@
 """Shards of a remote corpus: fetched ahead of their use, within a limit that the whole node keeps.
 
-The folder itself is the ledger, read and changed under one lock of the node: a shard takes its size
-from the moment somebody starts to fetch it until it is deleted, and a fetch whose process died
-takes nothing, since the lock that marks it has died too. Deleting a shard that a process has mapped
-is safe, the mapping stays; so eviction decides how often a shard is fetched and never what is read.
+The folder itself is the record of what it holds, read and changed under one lock of the node: a
+shard takes its size from the moment somebody starts to fetch it until it is deleted, and a fetch
+whose process died takes nothing, since the lock that marks it has died too. Deleting a shard that a
+process has mapped is safe, the mapping stays; so eviction decides how often a shard is fetched and
+never what is read.
 """
 
 from __future__ import annotations

@@ -130,6 +130,7 @@ class PermutationSampler:
         if epoch not in self._epochs:
             while len(self._epochs) > 1:
                 del self._epochs[next(iter(self._epochs))]
+            # An older word for chunks; another one would be another order.
             key = self._key.derive("pieces", epoch)
             self._epochs[epoch] = permutation(len(self._chunks), key, self._cache)
         return self._epochs[epoch]

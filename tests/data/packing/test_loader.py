@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from flexbert.config.data import DataConfig
 from flexbert.data.format.corpus_format import CorpusError
-from flexbert.data.packing.loader import Loader, Share, eval_loader
+from flexbert.data.packing.loader import Loader, RankRows, eval_loader
 from flexbert.data.packing.position import PackingWindowStart, Position
 from flexbert.data.packing.row_stream import NULL_ROW
 from flexbert.data.reading.corpus import Corpus, Split
@@ -87,10 +87,10 @@ def test_ranks_share_rows_without_loss_in_equal_microbatches(
     num_rows: int, world_size: int, microbatch_rows: int
 ) -> None:
     rows = [replace(NULL_ROW, index=index) for index in range(num_rows)]
-    shares = [Share(rank, world_size, microbatch_rows) for rank in range(world_size)]
-    num_microbatches, size = shares[0].split(num_rows)
+    ranks = [RankRows(rank, world_size, microbatch_rows) for rank in range(world_size)]
+    num_microbatches, size = ranks[0].split(num_rows)
     assert size <= microbatch_rows
-    taken = [share.take(rows, num_microbatches, size) for share in shares]
+    taken = [rank_rows.take(rows, num_microbatches, size) for rank_rows in ranks]
     assert {len(microbatches) for microbatches in taken} == {num_microbatches}
     flat = [row for microbatches in taken for microbatch in microbatches for row in microbatch]
     assert len(flat) == world_size * num_microbatches * size
