@@ -25,7 +25,8 @@ from threading import Event, Thread
 
 import numpy as np
 
-from benchmarks.data_loader import SPECIAL, VOCAB_SIZE, make_tokenizer
+from benchmarks.data_loader import VOCAB_SIZE
+from benchmarks.random_corpus import save_word_tokenizer, special_ids
 from flexbert.components import load_recipe
 from flexbert.config.data import DataConfig
 from flexbert.config.encode import encode
@@ -92,12 +93,13 @@ def make_corpus(folder: Path, num_documents: int) -> None:
                 }
             )
     (train / INDEX_FILE).write_text(json.dumps({"version": 2, "shards": shards}))
-    make_tokenizer().save_pretrained(folder / TOKENIZER_FOLDER)
+    save_word_tokenizer(folder / TOKENIZER_FOLDER, VOCAB_SIZE)
+    special = special_ids(VOCAB_SIZE)
     CorpusMeta(
         tokenizer_sha256=tokenizer_sha256(folder / TOKENIZER_FOLDER),
         vocab_size=VOCAB_SIZE,
-        special_ids=SpecialIds(**SPECIAL),
-        reserved_ids=tuple(range(min(SPECIAL.values()), VOCAB_SIZE)),
+        special_ids=SpecialIds(**special),
+        reserved_ids=tuple(special.values()),
         splits={"train": SplitMeta(documents=num_documents, tokens=num_tokens)},
     ).write(folder)
     os.sync()
