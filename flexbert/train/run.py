@@ -24,6 +24,7 @@ from flexbert.train.checkpointing import restore
 from flexbert.train.composer_model import compile_as_asked, make_model
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
+from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
 from flexbert.train.stage_data import StageData, open_stage_data
@@ -148,6 +149,7 @@ class _Run:
         _say(compile_as_asked(model, stage.recipe))
         kept = stage.recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
+        callbacks = build_callbacks(stage.recipe, self.folder.path)
         trainer = stage_trainer(
             run,
             model,
@@ -159,10 +161,11 @@ class _Run:
             moving_average=moving_average,
             resolved=self.resolved,
             preemption=self.preemption,
+            recipe_callbacks=callbacks,
             more_callbacks=self.callbacks,
         )
         if start.checkpoint is not None:
-            average = restore(start.checkpoint, trainer.state, model, run)
+            average = restore(start.checkpoint, trainer.state, model, run, callbacks)
             if average is not None and moving_average is not None:
                 moving_average.weights = average
         dist.barrier()
