@@ -2,41 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from flexbert.config.model import LayerParts, ModelConfig
-
-AttentionKind = Literal["global", "local"]
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """One layer of the plan.
-
-    Args:
-        index: counted from 0.
-        parts: what it is built of.
-        attention: ``global`` layers see the whole document, ``local`` ones a window.
-        window: total width of the window, even: a query sees the keys with
-            ``|q - k| <= window // 2``. None in a global layer.
-        theta: rotary base, None without rotary embeddings.
-        head_dim: size of a head.
-        skip_attention_norm: whether attention reads the residual stream as it is.
-    """
-
-    index: int
-    parts: LayerParts
-    attention: AttentionKind
-    window: int | None
-    theta: float | None
-    head_dim: int
-    skip_attention_norm: bool
-
-    @property
-    def attention_size(self) -> int:
-        """The size of all heads together."""
-        return self.parts.attention.num_heads * self.head_dim
+from flexbert.config.model import LayerPlan, ModelConfig
 
 
 def layer_plan(model: ModelConfig) -> tuple[LayerPlan, ...]:

@@ -19,7 +19,8 @@ from flexbert.errors import ConfigError, config_errors_under
 if TYPE_CHECKING:
     from torch import nn
 
-    from flexbert.config.layer_plan import LayerPlan
+
+AttentionKind = Literal["global", "local"]
 
 # Which vector stands for a sequence.
 Pooling = Literal["cls", "mean", "max"]
@@ -220,6 +221,35 @@ class LayerParts:
     block: BlockConfig
     attention: AttentionConfig
     mlp: MLPConfig
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer of the plan.
+
+    Args:
+        index: counted from 0.
+        parts: what it is built of.
+        attention: ``global`` layers see the whole document, ``local`` ones a window.
+        window: total width of the window, even: a query sees the keys with
+            ``|q - k| <= window // 2``. None in a global layer.
+        theta: rotary base, None without rotary embeddings.
+        head_dim: size of a head.
+        skip_attention_norm: whether attention reads the residual stream as it is.
+    """
+
+    index: int
+    parts: LayerParts
+    attention: AttentionKind
+    window: int | None
+    theta: float | None
+    head_dim: int
+    skip_attention_norm: bool
+
+    @property
+    def attention_size(self) -> int:
+        """The size of all heads together."""
+        return self.parts.attention.num_heads * self.head_dim
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.backend_choice import BackendChoice
-from flexbert.config.layer_plan import LayerPlan
-from flexbert.config.model import AttentionConfig, NormConfig
+from flexbert.config.model import AttentionConfig, LayerPlan, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.alibi import alibi_slopes
