@@ -28,6 +28,7 @@ from flexbert.config.model import HeadConfig, MLPConfig, ModelConfig
 from flexbert.config.optimizer import OptimizerConfig
 from flexbert.config.registry import register
 from flexbert.data.sampling.samplers import SamplerFactory
+from flexbert.nn.projection import Decoder
 from flexbert.optim.groups import keep_own_groups, parameter_groups
 
 
@@ -119,7 +120,30 @@ class CountConfig(CallbackConfig):
         return Count()
 
 
-@register("PREFIX_longest")
+@register("PREFIX_lm")
+@dataclass(frozen=True, kw_only=True)
+class BareConfig(HeadConfig):
+    task: ClassVar[str] = "masked_lm"
+
+    def build(self, model: ModelConfig) -> nn.Module:
+        return Bare(model)
+
+
+class Bare(nn.Module):
+    """Hidden states against the token matrix, and nothing else."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__()
+        self.decoder = Decoder(model.vocab_size, model.hidden_size, tied=True, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+    def logits(self, hidden: Tensor, token_matrix: Tensor) -> Any:
+        return self.decoder(hidden, token_matrix)
+
+
+@register("PREFIX_last")
 @dataclass(frozen=True, kw_only=True)
 class LastTokenConfig(HeadConfig):
     task: ClassVar[str] = "PREFIX_score"

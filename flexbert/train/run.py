@@ -24,6 +24,7 @@ from flexbert.train.checkpointing import restore
 from flexbert.train.composer_model import compile_as_asked, make_model
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
+from flexbert.train.plugins import check_same_plugins
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
@@ -83,6 +84,7 @@ class _Run:
         check_transitions(self.stages, corpora)
         _set_determinism(self.recipe)
         dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
+        check_same_plugins(self.recipe)
         start = self._find_start(corpora)
         if start.summary is not None:
             _say(start.summary)

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_name
-from flexbert.config.plugins import differences
 from flexbert.config.stage_overrides import STAGES
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
@@ -21,7 +20,7 @@ from flexbert.files.durable import write_text
 # Keys that change what is recorded or how fast, never what is computed. All others are the run.
 OPERATIONAL_KEYS = (
     "runs_folder",
-    # Compared by their versions: refuse_changed_plugins.
+    # Compared by their versions: flexbert.train.plugins.
     "plugins",
     "accept_changed_plugins",
     "logging",
@@ -134,26 +133,6 @@ def refuse_changed_recipe(
             f"{run_folder} was begun with another recipe; changed: {listed}. "
             f"Give the old values, or another run_name{accept}"
         )
-
-
-def refuse_changed_plugins(
-    run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
-) -> list[str]:
-    """A run continues with the plugins it began with, in their versions, wherever they are.
-
-    Returns:
-        Notes on what is different, where that is accepted.
-
-    Raises:
-        UserError: naming what is different, where it is not.
-    """
-    changed = "; ".join(differences(old, new))
-    if changed and not new["accept_changed_plugins"]:
-        raise UserError(
-            f"{run_folder} was begun with other plugins: {changed}. Give those, or another "
-            "run_name; to go on with these: accept_changed_plugins=true"
-        )
-    return [f"warning: other plugins than so far: {changed}"] if changed else []
 
 
 def _show(value: Any) -> str:

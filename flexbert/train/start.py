@@ -21,12 +21,8 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
 from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages
-from flexbert.train.run_folder import (
-    ORDER_KEYS,
-    RunFolder,
-    refuse_changed_plugins,
-    refuse_changed_recipe,
-)
+from flexbert.train.plugins import refuse_changed_plugins
+from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
 
 
 @dataclass(frozen=True, kw_only=True)

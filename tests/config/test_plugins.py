@@ -215,7 +215,7 @@ def test_a_hostile_record_of_plugins_is_no_more_than_text(tmp_path: Path) -> Non
 def test_a_head_of_ones_own_pools_by_itself(tmp_path: Path) -> None:
     file, path = write_file(tmp_path), tmp_path / "a.pt"
     save_with(file, path)
-    model = load_model(path, head={"name": "mine_longest"}, plugins=[file])
+    model = load_model(path, head={"name": "mine_last"}, plugins=[file])
     ids, mask = torch.arange(12).view(2, 6), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
     scores = model(ids, mask)
     assert scores.shape == (2, 1)

@@ -31,7 +31,7 @@ def _as_in_a_new_process() -> Iterator[None]:
 
 
 def write_recipe(folder: Path, plugin: str, prefix: str) -> Path:
-    """A tiny recipe with a block, an optimizer, a sampler and a callback of the plugin."""
+    """A tiny recipe with a block, head, optimizer, sampler and callback of the plugin."""
     path = folder / f"{prefix}.yaml"
     path.write_text(
         f"""
@@ -39,6 +39,7 @@ include: [{TINY_RECIPE}]
 run_name: {prefix}
 plugins: [{plugin}]
 model.mlp: {{name: {prefix}_mlp}}
+model.head: {{name: {prefix}_lm}}
 optimizer: {{name: {prefix}_sgd, lr: 0.1}}
 data: {{sampler: {{name: {prefix}_order}}, num_workers: 1}}
 callbacks: {{counter: {{name: {prefix}_count}}}}
