@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart test test-fast check lock clean
+.PHONY: quickstart test test-fast check lock groups clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -27,11 +27,14 @@ quickstart: .venv/ready
 	$(BIN)/flexbert export runs/quickstart runs/quickstart/huggingface
 	$(BIN)/python benchmarks/fill_mask.py runs/quickstart/huggingface
 
+# Each file is one process's: its tests share what is slow to make.
+PARALLEL := -n $(or $(TEST_PROCESSES),2) --dist loadfile
+
 test: .venv/ready
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov $(PARALLEL)
 
 test-fast: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
@@ -39,10 +42,18 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Newer versions of everything that overrides.txt does not pin.
+# Versions stay as they are where pyproject.toml and overrides.txt allow it.
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --extra dev --override overrides.txt --universal \
 		--python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+# Each optional group resolves together with the lock.
+groups: .venv/ready
+	for group in flash datasets embeddings; do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$group --override overrides.txt \
+			--constraint requirements.lock --universal --python-version 3.11 --quiet \
+			>/dev/null || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs corpora

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.layer_windows import GLOBAL
@@ -14,7 +16,7 @@ from flexbert.config.model import MASKED_LM as MASKED_LM
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.names import NameTable, Sizes, to_theirs
 
 SEQUENCE = "sequence_classification"
 TOKEN = "token_classification"
@@ -39,6 +41,11 @@ class Facts:
     max_length: int
 
 
+def is_tied(model: ModelConfig) -> bool:
+    """Whether the decoder's matrix is the embedding's."""
+    return bool(getattr(model.head, "tied", False))
+
+
 class Family(ABC):
     """An architecture of transformers, with each of the heads that it has there.
 
@@ -50,6 +57,10 @@ class Family(ABC):
         also_masked_lm: classes with the masked-LM head and more.
         special_keys: config key to the tokenizer's roles, of which the first that is there counts.
         init: name of the initialisation that their config describes, and its values by default.
+        older_defaults: keys that only transformers 4.57 has, with its defaults, and those that
+            take their place in 5 as None. The tables speak of the older ones.
+        zero_biases: our fields that say whether there is a bias, to the name of one that
+            transformers always has. One of zeros is none of ours.
     """
 
     model_type: ClassVar[str]
@@ -60,6 +71,8 @@ class Family(ABC):
     also_masked_lm: ClassVar[tuple[str, ...]] = ()
     special_keys: ClassVar[Mapping[str, tuple[str, ...]]]
     init: ClassVar[Mapping[str, Any]]
+    older_defaults: ClassVar[Mapping[str, Any]] = {}
+    zero_biases: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def tables(self, task: str, pad_id: int | None) -> Tables:
@@ -69,9 +82,28 @@ class Family(ABC):
     def names(self, task: str) -> NameTable:
         """Our tensors' names and theirs."""
 
+    def sizes(self, model: ModelConfig) -> Sizes:
+        """Rows of those tensors of theirs that are parts of one of ours and not of equal size."""
+        return {}
+
+    def rearranged(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of theirs as ours, and one of ours as theirs."""
+        return tensor
+
     def repeated(self, task: str, tied: bool) -> Mapping[str, str]:
         """Tensors that a folder may hold again, to the names of those that they repeat."""
         return {}
+
+    def weights(self, state: Mapping[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+        """The tensors of a folder, of a model's state dict, in memory of their own."""
+        task = model.head.task
+        weights = to_theirs(state, self.names(task), self.sizes(model))
+        weights = {name: self.rearranged(name, tensor) for name, tensor in weights.items()}
+        if not is_tied(model):
+            # transformers 5 ties the bias of a decoder only where it ties the decoder.
+            repeated = self.repeated(task, tied=False)
+            weights |= {again: weights[name].clone() for again, name in repeated.items()}
+        return weights
 
     def left_out(self, task: str) -> tuple[str, ...]:
         """What a folder may hold beside, of which nothing in the model for ``task`` is made."""
@@ -99,11 +131,11 @@ class Family(ABC):
     def finish_ours(self, leaves: Leaves) -> None:  # noqa: B027
         """Turn what the tables made of a ``config.json`` into a config of ours, in place."""
 
+    def add_newer_keys(self, config: dict[str, Any]) -> None:  # noqa: B027
+        """Say in transformers 5's keys, in place, what those of ``older_defaults`` say."""
+
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:  # noqa: B027
         """Add what the tables cannot say to a ``config.json``, in place."""
-
-    def check_installed(self, config: Mapping[str, Any]) -> None:  # noqa: B027
-        """Raises: UserError if the installed transformers does not know such a ``config.json``."""
 
     def training_notes(self, leaves: Leaves) -> list[str]:
         """Differences that only matter in training."""
@@ -123,8 +155,9 @@ class Family(ABC):
             result.notes.append(note)
         result.notes += self.training_notes(leaves)
         if not result.problems:
-            self.finish_theirs(result.config, facts)
+            self.add_newer_keys(result.config)
             self._add_common(result.config, task, facts)
+            self.finish_theirs(result.config, facts)
         return result
 
     def _adapt_common(self, leaves: Leaves) -> str | None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any, ClassVar
 
 from flexbert.config import layer_windows
-from flexbert.errors import UserError
 from flexbert.huggingface import activations
 from flexbert.huggingface.family import (
     CHOICE,
@@ -134,6 +132,13 @@ class ModernBert(Family):
         "init.cutoff": 2.0,
         "init.small_embedding": False,
     }
+    older_defaults: ClassVar[Mapping[str, Any]] = {
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0,
+        "local_rope_theta": 10_000.0,
+        "layer_types": None,
+        "rope_parameters": None,
+    }
 
     def tables(self, task: str, pad_id: int | None) -> Tables:
         fixed = {**FIXED, "head.name": "mlm" if task == MASKED_LM else task}
@@ -171,21 +176,13 @@ class ModernBert(Family):
 
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:
         config["global_attn_every_n_layers"] = _global_every(config["layer_types"])
-        self.check_installed(config)
         config["max_position_embeddings"] = facts.max_length
-        # What transformers 5 reads instead of the older keys, as it does layer_types.
+
+    def add_newer_keys(self, config: dict[str, Any]) -> None:
         config["rope_parameters"] = {
             GLOBAL: {"rope_type": "default", "rope_theta": config["global_rope_theta"]},
             LOCAL: {"rope_type": "default", "rope_theta": config["local_rope_theta"]},
         }
-
-    def check_installed(self, config: Mapping[str, Any]) -> None:
-        installed = version("transformers")
-        if config["global_attn_every_n_layers"] is None and int(installed.split(".")[0]) < 5:
-            raise UserError(
-                f"model.attention.windows: transformers {installed} only knows every n-th layer "
-                "global from the first on; transformers 5 knows any layer_types"
-            )
 
     def adapt_theirs(self, config: dict[str, Any], given: frozenset[str]) -> None:
         _read_rope_parameters(config, given)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flexbert.checkpoint.depth import layer_sources
-from flexbert.checkpoint.tiling import plan_tiling, tile
+from flexbert.checkpoint.tiling import layer_sources, plan_tiling, tile
 from flexbert.config.init_from import DepthMapping, InitMethod
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flexbert.checkpoint.depth import layer_sources
+from flexbert.checkpoint.tiling import layer_sources
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.layer_windows import LayerWindows
 from flexbert.errors import ConfigError

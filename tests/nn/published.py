@@ -1,4 +1,4 @@
-"""Encoders that the locked transformers lacks, written from their papers one document at a time.
+"""Newer encoders, written from their papers one document at a time.
 
 Everything is a plain formula over a dict of weights in float64; nothing of FlexBERT is used. The
 weights bear the names of FlexBERT's parameters, for want of others.

@@ -13,7 +13,7 @@ from flexbert.nn.mlp import GLUConfig
 from flexbert.nn.norm import LayerNormConfig
 from flexbert.nn.rope import RopeConfig
 from tests.huggingface.cases import MODELS as ALL
-from tests.huggingface.cases import check_logits_and_gradients
+from tests.huggingface.parity import check_logits_and_gradients
 from tests.nn.cases import attention_config, global_every, small_model
 
 WITH_BIAS = LayerNormConfig(eps=1e-6, bias=True)
