@@ -20,6 +20,9 @@ from flexbert.files.durable import write_text
 # Keys that change what is recorded or how fast, never what is computed. All others are the run.
 OPERATIONAL_KEYS = (
     "runs_folder",
+    # Compared by their versions: flexbert.train.plugins.
+    "plugins",
+    "accept_changed_plugins",
     "logging",
     "checkpoints",
     "evaluation",
