@@ -86,7 +86,8 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     dead = []
-    for link in _LINK.findall(page.read_text()):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in _LINK.findall(text):
         if re.match(r"https?://", link):
             continue
         file, _, anchor = link.partition("#")

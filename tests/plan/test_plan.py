@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -208,38 +206,3 @@ def test_a_scheduled_mask_rate_is_drawn(tmp_path: Path) -> None:
 def test_a_plan_holds_the_whole_resolved_recipe(capsys: Output, tiny: Overrides) -> None:
     planned = plan(capsys, str(TINY_RECIPE), *tiny())
     assert planned["recipe"] == load_recipe(TINY_RECIPE, tiny()).resolved
-
-
-README = (REPOSITORY / "README.md").read_text()
-COMMANDS = [
-    command
-    for page in (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
-    for command in block.replace("\\\n", " ").splitlines()
-    if re.search(r"(main\.py|flexbert plan) \S+\.yaml", command)
-]
-
-
-@pytest.mark.parametrize("recipe", re.findall(r"```yaml\n(include: [^`]*)```", README))
-def test_recipes_of_the_readme_can_be_planned(capsys: Output, tmp_path: Path, recipe: str) -> None:
-    file = tmp_path / "recipe.yaml"
-    file.write_text(re.sub(r"((models/)?[\w-]+\.yaml)", rf"{BASE.parent}/\1", recipe))
-    planned = plan(capsys, str(file))
-    assert planned["run_name"] != "modernbert-base"
-    if "extend: null" in recipe:
-        assert [stage["name"] for stage in planned["stages"]] == ["pretrain", "decay"]
-        assert all(s["lr"] == 8e-4 and s["max_length"] == 512 for s in planned["stages"])
-
-
-def test_commands_are_found_in_the_documentation() -> None:
-    assert len(COMMANDS) >= 8
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_documentation_can_be_planned(
-    capsys: Output, monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    """Corpora and checkpoints that the pages speak of are not at hand."""
-    monkeypatch.chdir(REPOSITORY)
-    recipe, *rest = shlex.split(re.sub(r".*(main\.py|flexbert plan) ", "", command))
-    assert plan(capsys, recipe, *(word for word in rest if not word.startswith("data.path=")))
