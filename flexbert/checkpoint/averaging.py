@@ -6,7 +6,6 @@ or of runs that began from the same weights (Wortsman et al. 2022).
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,21 +23,12 @@ from flexbert.checkpoint.file import (
     read_checkpoint,
     write_checkpoint,
 )
-from flexbert.config.encode import encode
+from flexbert.config.fields import FUNCTION
+from flexbert.config.keys import leaves
 from flexbert.config.model import ModelConfig
-from flexbert.config.tree import changed_keys, flatten
+from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
 
-# Keys of a model's config that change nothing of what its trained weights compute: a label, how
-# they began, what only training does, and how attention is computed. All others are the function.
-INDIFFERENT_KEYS = (
-    "model.name",
-    "model.init.*",
-    "*.dropout",
-    "*.output_dropout",
-    "*.backend",
-    "*.backend.*",
-)
 # The callback whose state in a checkpoint holds the moving average.
 MOVING_AVERAGE = "MovingAverage"
 
@@ -149,7 +139,7 @@ class _Identity:
     """What checkpoints must have in common to be averaged.
 
     Attributes:
-        function: the model's config by dotted keys, without the indifferent ones.
+        function: the keys of the model's config that decide what its weights compute.
     """
 
     path: Path
@@ -198,11 +188,7 @@ class _WeightedMean:
 
 def _function(config: ModelConfig) -> dict[str, Any]:
     """What a model with given weights computes, as keys of its config."""
-    return {
-        key: value
-        for key, value in flatten({"model": encode(config)}).items()
-        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in INDIFFERENT_KEYS)
-    }
+    return {leaf.path: leaf.value for leaf in leaves(config, "model") if leaf.role is FUNCTION}
 
 
 def _require_same(first: _Identity, other: _Identity) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flexbert.config.decode import run_time
+from flexbert.config.fields import COMPUTATION, Node, key
 from flexbert.errors import ConfigError
 
 InitMethod = Literal["copy", "tile_center", "tile_edge", "center_random"]
@@ -14,7 +14,7 @@ DepthMapping = Literal["scaled", "same_kind"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitFromConfig:
+class InitFromConfig(Node):
     """The ``init_from`` node of a recipe.
 
     Attributes:
@@ -28,11 +28,12 @@ class InitFromConfig:
             the nearest to it of the same attention kind.
     """
 
-    checkpoint: Path | None = run_time()
-    method: InitMethod = "copy"
-    depth: DepthMapping = "scaled"
+    checkpoint: Path | None = key(COMPUTATION, run_time=True)
+    method: InitMethod = key(COMPUTATION, default="copy")
+    depth: DepthMapping = key(COMPUTATION, default="scaled")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.method == "copy" and self.depth != "scaled":
             raise ConfigError(
                 "depth", "would do nothing: method copy takes each layer from the same one"

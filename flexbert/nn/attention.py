@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.fields import COMPUTATION, FUNCTION, key
 from flexbert.config.layer_plan import LayerPlan
 from flexbert.config.model import AttentionConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.alibi import alibi_slopes
 from flexbert.nn.attention_backends import attend, check_backend
-from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import OutputProjection
 from flexbert.nn.rope import Rotation, rotate
@@ -26,7 +26,7 @@ from flexbert.nn.units import DimensionUnits, Units
 class MultiHeadConfig(AttentionConfig):
     """Multi-head attention (Vaswani et al. 2017), also with fewer keys than queries.
 
-    Args:
+    Attributes:
         num_kv_heads: heads of keys and values, each shared by as many heads of queries (Ainslie et
             al. 2023); ``num_heads`` when None.
         alibi: penalise distant keys linearly (Press et al. 2022), instead of rope.
@@ -39,28 +39,23 @@ class MultiHeadConfig(AttentionConfig):
             for each kind.
     """
 
-    num_kv_heads: int | None = None
-    alibi: bool = False
-    qk_norm: NormConfig | None = None
-    bias: bool = False
-    output_bias: bool | None = None
-    dropout: float = 0.0
-    output_dropout: float = 0.0
-    backend: BackendChoice = BackendChoice()
+    num_kv_heads: int | None = key(FUNCTION, default=None, above=0)
+    alibi: bool = key(FUNCTION, default=False)
+    qk_norm: NormConfig | None = key(FUNCTION, default=None)
+    bias: bool = key(FUNCTION, default=False)
+    output_bias: bool | None = key(FUNCTION, default=None)
+    dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    output_dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    backend: BackendChoice = key(COMPUTATION, default=BackendChoice())
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_probability("dropout", self.dropout)
-        check_probability("output_dropout", self.output_dropout)
         check_backend("backend", self.backend.global_layers)
         check_backend("backend", self.backend.local_layers)
-        if self.num_kv_heads is not None:
-            check_positive("num_kv_heads", self.num_kv_heads)
-            if self.num_heads % self.num_kv_heads:
-                raise ConfigError(
-                    "num_kv_heads",
-                    f"must divide num_heads {self.num_heads}, got {self.num_kv_heads}",
-                )
+        if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                "num_kv_heads", f"must divide num_heads {self.num_heads}, got {self.num_kv_heads}"
+            )
         if self.alibi and self.rope is not None:
             raise ConfigError(
                 "alibi", "stands for rope: give one of them, rope: null or alibi: false"

@@ -37,7 +37,7 @@ from flexbert.train.checkpointing import (
 from flexbert.train.composer_model import compile_as_asked, make_model
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
-from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
+from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
 from flexbert.train.stage_data import StageData, open_stage_data
 from flexbert.train.stage_run import StageRun
@@ -148,9 +148,12 @@ class _Run:
         """
         contents = newest_checkpoint(self.folder.checkpoints)
         if contents is not None:
-            accepted = ORDER_KEYS if self.recipe.data.accept_changed_order else ()
-            old = contents.get("run", contents["recipe"])
-            refuse_changed_recipe(self.folder.path, old, self.resolved, accepted)
+            refuse_changed_recipe(
+                self.folder.path,
+                contents.get("run", contents["recipe"]),
+                self.resolved,
+                accept_changed_order=self.recipe.data.accept_changed_order,
+            )
         return contents
 
     def _foreign_checkpoint(self, path: Path, corpora: Corpora) -> Contents:

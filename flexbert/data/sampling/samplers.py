@@ -11,11 +11,11 @@ import numpy as np
 from numba import njit
 
 from flexbert.config.data import SamplerConfig
+from flexbert.config.fields import ORDER, key
 from flexbert.config.registry import register
 from flexbert.data.sampling.chunks import Chunks
 from flexbert.data.sampling.permutation import permutation, shuffled
 from flexbert.data.sampling.random_keys import derive_key
-from flexbert.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,7 @@ class ShardBlocksConfig(SamplerConfig):
         block_shards: shards whose chunks are shuffled together.
     """
 
-    block_shards: int = 32
-
-    def __post_init__(self) -> None:
-        if self.block_shards < 1:
-            raise ConfigError("block_shards", f"must be at least 1, got {self.block_shards}")
+    block_shards: int = key(ORDER, default=32, at_least=1, unit="shards")
 
     @property
     def shards_at_hand(self) -> int | None:
