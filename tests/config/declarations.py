@@ -79,6 +79,6 @@ def any_value(hint: Any, key: Key | None) -> Any:
         return None  # what a key declares is checked before nodes are looked into
     if hint in (int, float):
         bounds = key.bounds if key else None
-        return next(n for n in (0.5, 1, 3) if bounds is None or bounds.hold(n) and hint(n) == n)
+        return next(n for n in (0.5, 1, 3) if (bounds is None or bounds.hold(n)) and hint(n) == n)
     texts: dict[Any, Any] = {str: "some", Path: Path("some"), bool: True}
     return key.one_of[0] if key and key.one_of else texts[hint]

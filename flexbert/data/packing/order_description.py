@@ -18,7 +18,7 @@ from flexbert.errors import UserError
 
 ORDER_FORMAT = 1  # changes whenever this code would give another order for the same values
 
-OrderDescription: TypeAlias = dict[str, str | int | float | None]
+OrderDescription: TypeAlias = dict[str, str | int | float]
 
 
 def describe_order(
@@ -26,7 +26,8 @@ def describe_order(
 ) -> OrderDescription:
     """Name and value of everything that the order, and the masks, of a stage depend on.
 
-    Of ``config`` those are the keys that declare it (:data:`flexbert.config.fields.ORDER`).
+    Of ``config`` those are the keys that declare it (:data:`flexbert.config.fields.ORDER`) and are
+    not null.
     """
     described: OrderDescription = {"format": ORDER_FORMAT, "seed": key.seed, "stage": key.stage}
     for name, split in splits.items():
@@ -42,7 +43,9 @@ def describe_order(
     for bucket, share in zip(stream.mixture.buckets, stream.mixture.shares.of_all, strict=True):
         described[f"{bucket.name}.share"] = float(f"{share:.12g}")
     return described | {
-        leaf.path: leaf.value for leaf in leaves(config, "data") if leaf.role is ORDER
+        leaf.path: leaf.value
+        for leaf in leaves(config, "data")
+        if leaf.role is ORDER and leaf.value is not None
     }
 
 
