@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart test test-fast check lock clean
+.PHONY: quickstart test test-fast check reference lock clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -38,6 +38,10 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The page of all keys, from the code.
+reference: .venv/ready
+	$(BIN)/python -m flexbert.key_reference > docs/reference/keys.md
 
 # Newer versions of everything that overrides.txt does not pin.
 lock: .venv/ready

@@ -107,12 +107,13 @@ class SourceConfig(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Node):
-    """The ``data`` node of a recipe.
+    """What a stage reads, how rows are made of it, and what is masked.
 
     Attributes:
-        path: a corpus made by data_prep; ``None`` while a recipe is planned without one, or where
-            ``sources`` are given.
-        remote: where that corpus lies, if not in ``path`` itself: see :class:`SourceConfig`.
+        path: a corpus made by data_prep, or the folder that a remote one is copied to; null while
+            a recipe is planned without one, or where ``sources`` are given.
+        remote: where that corpus lies, if not in ``path`` itself (``s3://...``, ``sftp://...``, a
+            folder); shards are fetched to ``path`` as they are needed.
         sources: a mixture of corpora, by names of your choice.
         size_exponent: where sources have no weights, each one's part of the tokens is in proportion
             to its number of tokens to this power: 1 draws from all alike, 0 gives each the same
@@ -121,7 +122,7 @@ class DataConfig(Node):
         max_length: tokens per sequence at most; [CLS], one token and [SEP] at least.
         merge_below: where a document's last chunk has fewer tokens than this, it and the chunk
             before it are cut in two halves instead; 0 keeps every cut at ``max_length``.
-        row_length: capacity of one packed row, in tokens.
+        row_length: capacity of one packed row.
         mask_rate: share of the ordinary tokens that training selects for prediction.
         mask_split: what becomes of the selected ones.
         packing_window: how many chunks are packed together; more of them fill rows better and
@@ -133,7 +134,7 @@ class DataConfig(Node):
         cache: folder for what a node's processes share about large corpora: orders (4 bytes a
             chunk) and where long documents are cut; unless told, one in the system's folder for
             temporary files.
-        cache_limit: bytes of shards that a node keeps of each remote split; none keeps all.
+        cache_limit: what a node keeps of each remote split's shards; null keeps all.
         accept_changed_order: continue a run although its data has changed since: a new order
             begins, and what is seen of it does not depend on what was seen before.
     """

@@ -15,10 +15,11 @@ DepthMapping = Literal["scaled", "same_kind"]
 
 @dataclass(frozen=True, kw_only=True)
 class InitFromConfig(Node):
-    """The ``init_from`` node of a recipe.
+    """Whose weights a new model starts from.
 
     Attributes:
-        checkpoint: of the trained model; ``None`` while a recipe is planned without one.
+        checkpoint: the trained model: a checkpoint, a run's folder or a Hugging Face folder; null
+            while a recipe is planned without one.
         method: how a smaller model's weights fill a larger one. ``copy`` demands the same shapes
             and depth. ``tile_center`` puts the old matrix in the middle and repeats it to all sides
             (ModernBERT, arXiv 2412.13663, section 2.2.2), ``tile_edge`` repeats it from the first

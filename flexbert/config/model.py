@@ -94,10 +94,10 @@ class AttentionConfig(Component, ABC, family="attention"):
 
     Attributes:
         num_heads: heads of queries.
-        head_dim: size of a head; ``hidden_size / num_heads`` when None.
-        window: total width seen by the other, local layers; None when all are global.
+        head_dim: size of a head; ``hidden_size / num_heads`` when null.
+        window: total width seen by the other, local layers; null when all are global.
         global_every: layer i is global when ``i % global_every == 0``.
-        rope: rotary embeddings, if any.
+        rope: rotary embeddings; null is none.
     """
 
     num_heads: int = key(FUNCTION, above=0)
@@ -241,8 +241,7 @@ class ModelConfig(Node):
         block: how norms and residuals surround attention and MLP.
         attention: what mixes tokens.
         mlp: what transforms each token.
-        layers: other parts for some layers, by :class:`~flexbert.config.layer_range.LayerRange`
-            (``"0-2"``, ``"-1"``).
+        layers: other parts for some layers, by their numbers: ``"0-2"``, ``"-1"``, ``"0,3-5"``.
         final_norm: after the last layer; null is none.
         head: what is predicted from hidden states.
         init: how a new model's parameters get their values.

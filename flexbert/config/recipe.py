@@ -48,20 +48,20 @@ class Recipe(Node):
             ``always`` does on any device and refuses to train where a part cannot.
         deterministic: only operations that give the same bits every time; slower on GPUs.
         runs_folder: where all runs' folders lie.
-        stage: run this stage alone.
+        stage: run this stage alone; null runs all.
         init_from: take a new model's weights from another one's; nothing else is carried over.
         start_from: checkpoints to go on from with this recipe: weights, the optimizer's state,
             clocks and, unless ``stage`` names a stage to begin, the place in the data. Several are
-            as many runs, one after the other.
+            as many runs, one after the other; a single one needs no list around it.
         model: what is trained.
         data: what it is trained on.
         loss: what training minimises.
         batch: how much one update reads.
         optimizer: how an update changes the weights.
-        schedule: of the learning rate.
-        weight_decay_schedule: of the weight decay, beside what the optimizer's own formula takes
-            from the learning rate; none keeps it.
-        mask_rate_schedule: of ``data.mask_rate``; none keeps it.
+        schedule: how the learning rate changes.
+        weight_decay_schedule: how the weight decay changes, apart from what the optimizer's own
+            formula takes from the learning rate; null keeps it.
+        mask_rate_schedule: how ``data.mask_rate`` changes; null keeps it.
         duration: length of the stage, in real tokens (padding never counts) or in updates.
         moving_average: keep an exponential moving average of the weights beside them.
         evaluation: masked loss and accuracy on the validation split.

@@ -28,7 +28,7 @@ class MultiHeadConfig(AttentionConfig):
 
     Attributes:
         num_kv_heads: heads of keys and values, each shared by as many heads of queries (Ainslie et
-            al. 2023); ``num_heads`` when None.
+            al. 2023); ``num_heads`` when null.
         alibi: penalise distant keys linearly (Press et al. 2022), instead of rope.
         qk_norm: a norm on every head's queries and one on its keys (Henry et al. 2020).
         bias: whether queries, keys and values have one, and the projection out unless told.

@@ -20,11 +20,11 @@ class TokenEmbeddingConfig(EmbeddingConfig):
     """Token embeddings, and what is added to them.
 
     Attributes:
-        positions: absolute positions; None leaves position to attention.
+        positions: absolute positions; null leaves position to attention.
         token_types: how many types of tokens are told apart, by a learned vector each
             (Devlin et al. 2019). Pretraining data is all of the first.
         size: width of the embeddings, projected to hidden_size after the norm (ALBERT, Lan et al.
-            2020); hidden_size when None.
+            2020); hidden_size when null.
         norm: on the sum; null is none.
         dropout: on the result.
     """

@@ -23,8 +23,8 @@ class TransformedHeadConfig(HeadConfig):
     Attributes:
         dense: whether there is a matrix first.
         bias: whether that has one.
-        activation: after the matrix; None for none.
-        norm: after the activation; None for none.
+        activation: after the matrix; null is none.
+        norm: after the activation; null is none.
     """
 
     dense: bool = key(FUNCTION, default=True)
