@@ -63,12 +63,11 @@ def page() -> str:
     for path, cls in places(Recipe):
         nodes.setdefault(cls, []).append(path)
     sections = [_node(cls, where[0]) for cls, where in nodes.items() if not _is_member(cls)]
-    by_family: dict[str, list[str]] = {}
+    by_family: dict[str, dict[str, None]] = {}
     for cls, where in nodes.items():
         if issubclass(cls, Component):
-            standing = by_family.setdefault(cls.family, [])
-            standing += [path for path in where if path not in standing]
-    sections += [_family(family, where) for family, where in by_family.items()]
+            by_family.setdefault(cls.family, {}).update(dict.fromkeys(where))
+    sections += [_family(family, list(where)) for family, where in by_family.items()]
     return "\n\n".join([INTRODUCTION.format(roles=roles), *sections]) + "\n"
 
 
