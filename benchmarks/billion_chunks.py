@@ -39,10 +39,11 @@ from flexbert.data.format.corpus_format import (
     tokenizer_sha256,
 )
 from flexbert.data.format.mds import INDEX_FILE
-from flexbert.data.packing.loader import Position, train_loader
+from flexbert.data.packing.loader import train_loader
 from flexbert.data.packing.microbatches import training_builder
 from flexbert.data.packing.order_description import describe_order
-from flexbert.data.packing.row_stream import PackingWindowStart, StreamKey, training_stream
+from flexbert.data.packing.position import PackingWindowStart, Position, StreamKey
+from flexbert.data.packing.row_stream import training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.samplers import PermutationConfig
 from flexbert.provenance.order_log import OrderLog, RunSegment

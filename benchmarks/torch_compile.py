@@ -21,10 +21,10 @@ from benchmarks.measuring import packed_batch, seconds, this_device
 from benchmarks.packing import cut, web_documents
 from flexbert.components import load_recipe
 from flexbert.config.recipe import Recipe
-from flexbert.config.training import LossFunction
 from flexbert.data.packing.best_fit import enough_sequences
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
+from flexbert.nn.loss import LossFunction
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
 

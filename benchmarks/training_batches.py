@@ -16,7 +16,8 @@ from flexbert.config.data import DataConfig
 from flexbert.config.training import IGNORE
 from flexbert.data.packing.loader import train_loader
 from flexbert.data.packing.microbatches import training_builder
-from flexbert.data.packing.row_stream import StreamKey, training_stream
+from flexbert.data.packing.position import StreamKey
+from flexbert.data.packing.row_stream import training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.samplers import PermutationConfig
 

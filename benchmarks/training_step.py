@@ -55,19 +55,19 @@ from benchmarks.training_batches import (
     padded,
     representative,
 )
-from flexbert.checkpoint.load import filled_model
 from flexbert.components import register_all
 from flexbert.config.model import ModelConfig
-from flexbert.config.training import IGNORE, LossFunction
+from flexbert.config.training import IGNORE
 from flexbert.errors import UserError, run_command
 from flexbert.huggingface.importing import read_folder
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.compilation import compile_model
 from flexbert.nn.flops import FORMULA, ModelCost, model_cost
-from flexbert.nn.loss import CrossEntropyConfig
+from flexbert.nn.loss import CrossEntropyConfig, LossFunction
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.optim.stable_adamw import StableAdamW
+from flexbert.pretrained.load_model import filled_model
 from flexbert.train.cpu_memory import GLIBC, KEEP_ALL, keep_freed_blocks
 from flexbert.train.peak_flops import measured_peak_flops
 

@@ -25,8 +25,8 @@ import torch
 
 from data_prep.baseline import neighbour_model, with_borders
 from flexbert import load_model
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.checkpoint.file import read_checkpoint
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.training import EvaluationConfig
@@ -106,7 +106,7 @@ def verify(run_folder: Path) -> int:
     checkpoints = list_checkpoints(run_folder / "checkpoints")
     if not reported or not checkpoints:
         raise UserError(f"{run_folder}: not a finished run")
-    config = read_checkpoint(checkpoints[-1])["recipe"]  # that of the last stage
+    config = read_checkpoint(checkpoints[-1]).recipe  # that of the last stage
     data = decode(DataConfig, config["data"])
     evaluation = decode(EvaluationConfig, config["evaluation"])
     corpus = Corpora.open(data).first

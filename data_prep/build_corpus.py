@@ -40,6 +40,7 @@ from flexbert.data.format.corpus_format import (
     SplitMeta,
 )
 from flexbert.errors import UserError
+from flexbert.files.durable import write_text
 from flexbert.files.file_lock import file_lock
 
 PARTS_FOLDER = "parts"
@@ -63,9 +64,7 @@ class ShardRecord:
     skipped: dict[str, int]
 
     def write(self, folder: Path) -> None:
-        temporary = folder / f".{SHARD_FILE}.tmp"
-        temporary.write_text(json.dumps(asdict(self)) + "\n")
-        temporary.replace(folder / SHARD_FILE)
+        write_text(folder / SHARD_FILE, json.dumps(asdict(self)) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> ShardRecord:

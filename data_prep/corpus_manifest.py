@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flexbert.errors import UserError
+from flexbert.files.durable import write_text
 
 MANIFEST_FILE = "manifest.json"
 # Of the folders of parts. A corpus that another version began is begun anew.
@@ -68,9 +69,7 @@ class Manifest:
             return
         if any(not path.name.startswith(".") for path in corpus.iterdir()):
             raise UserError(f"{corpus} is neither empty nor a corpus; choose another --out")
-        temporary = corpus / f".{MANIFEST_FILE}.tmp"
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        temporary.replace(file)
+        write_text(file, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def describe_difference(

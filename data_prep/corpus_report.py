@@ -18,6 +18,7 @@ from data_prep.selection import Selection
 from data_prep.spans import span_overlap
 from data_prep.survey import Survey, label_record
 from data_prep.unigram import unigram_counts, unigram_entropy
+from flexbert.files.durable import write_text
 
 REPORT_FILE = "report.json"
 # Fewer held-out documents give a loss that says little.
@@ -85,7 +86,7 @@ def make_report(
 
 
 def write_report(corpus: Path, report: dict[str, Any]) -> None:
-    (corpus / REPORT_FILE).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_text(corpus / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def format_report(report: dict[str, Any]) -> str:

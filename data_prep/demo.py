@@ -16,6 +16,7 @@ from pathlib import Path
 
 from data_prep.readers import Reject, check_bytes
 from flexbert.errors import UserError
+from flexbert.files.durable import write_durably
 
 # Rich in docstrings, and a dependency of ours, so always there.
 PACKAGES = ("numpy",)
@@ -50,9 +51,8 @@ def write_demo(folder: Path) -> None:
     file = folder / DEMO_FILE
     if not file.is_file() or file.read_bytes() != content:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{DEMO_FILE}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        with write_durably(file) as out:
+            out.write(content)
     print(f"{file}: {len(documents):,} documents, {size / 1e6:.1f} MB of text")
 
 

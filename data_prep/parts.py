@@ -24,6 +24,7 @@ import numpy as np
 
 from data_prep.reading import BLOCK_DOCUMENTS, block_bounds
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
+from flexbert.files.durable import write_text
 
 TOKENS_FILE = "tokens.bin"
 HASHES_FILE = "hashes.u64"
@@ -58,7 +59,7 @@ class Part:
     def write_counts(self) -> None:
         counts = asdict(self)
         del counts["folder"]
-        (self.folder / COUNTS_FILE).write_text(json.dumps(counts))
+        write_text(self.folder / COUNTS_FILE, json.dumps(counts))
 
     def is_whole(self, dtype: np.dtype) -> bool:
         """Whether every file has its full size; a copy that was cut off has not."""

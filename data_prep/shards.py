@@ -9,7 +9,6 @@ is done outside Python's lock). MDSWriter itself takes one document after the ot
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from numba import njit
 from flexbert.data.format.corpus_format import COLUMN, SHARD_HASH
 from flexbert.data.format.mds import INDEX_FILE, hash_file, sample_sizes
 from flexbert.errors import UserError
+from flexbert.files.durable import write_durably, write_text
 
 # Room for a shard's own header; a shard is at least as large as the longest document.
 SHARD_OVERHEAD = 4096
@@ -125,8 +125,7 @@ class ShardFormat:
         offsets = np.cumsum(np.concatenate([[0], sample_sizes(lengths, self.dtype)]))
         offsets += layout.num_bytes - offsets[-1]
         digest = xxhash.xxh3_64()
-        temporary = split / f".{layout.name}.tmp"
-        with open(temporary, "wb") as out:
+        with write_durably(file) as out:
 
             def write(data: bytes | memoryview) -> None:
                 digest.update(data)
@@ -139,9 +138,6 @@ class ShardFormat:
                 samples = np.empty(int(sample_sizes(of_block, self.dtype).sum()), np.uint8)
                 _encode(tokens.view(np.uint8), of_block, self.dtype.itemsize, samples)
                 write(samples.data)
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(file)
         return self._entry(layout, digest.hexdigest())
 
     def _entry(self, layout: ShardLayout, digest: str) -> dict[str, Any]:
@@ -161,7 +157,7 @@ class ShardFormat:
 def write_index(split: Path, entries: list[dict[str, Any]]) -> None:
     """Write ``index.json``, which makes a dataset of the shards."""
     index = {"version": 2, "shards": entries}
-    (split / INDEX_FILE).write_text(json.dumps(index, sort_keys=True))
+    write_text(split / INDEX_FILE, json.dumps(index, sort_keys=True))
 
 
 @njit(cache=True, nogil=True)

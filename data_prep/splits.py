@@ -15,6 +15,7 @@ from tqdm import tqdm
 from data_prep.selection import Selection
 from data_prep.shards import ShardFormat, ShardLayout, write_index
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
+from flexbert.files.durable import write_durably
 
 
 def write_split(
@@ -67,9 +68,9 @@ class _SplitWriter:
         """Write ``lengths.u32`` and ``labels.u8``; hand on the lengths, block by block."""
         numbers = {name: number for number, name in enumerate(labels or ())}
         with ExitStack() as stack:
-            lengths_file = stack.enter_context(open(self.split / LENGTHS_FILE, "wb"))
+            lengths_file = stack.enter_context(write_durably(self.split / LENGTHS_FILE))
             if labels is not None:
-                labels_file = stack.enter_context(open(self.split / LABELS_FILE, "wb"))
+                labels_file = stack.enter_context(write_durably(self.split / LABELS_FILE))
             for number, part in enumerate(self.selection.parts):
                 documents = int(self.first_documents[number])
                 # A label that only left-out documents bear has no number, and is not asked for.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,8 @@ from tokenizers.processors import TemplateProcessing
 
 from data_prep.readers import Fields, Reject, read_piece
 from data_prep.sources import Inputs, cut_pieces
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
+from flexbert.files.durable import new_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -95,8 +95,9 @@ def adapt_tokenizer(name_or_folder: str, *, unused: int) -> PreTrainedTokenizerF
     try:
         existing = AutoTokenizer.from_pretrained(name_or_folder)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--adapt {name_or_folder}: cannot be loaded ({reason})") from error
+        raise UserError(
+            f"--adapt {name_or_folder}: cannot be loaded ({first_line(error)})"
+        ) from error
     if not isinstance(existing, PreTrainedTokenizerFast):
         raise UserError(
             f"--adapt {name_or_folder}: {type(existing).__name__} is not a fast tokenizer "
@@ -125,11 +126,8 @@ def check_free(folder: Path) -> None:
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save as a Hugging Face folder, complete or not at all; the folder must be free."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    tokenizer.save_pretrained(temporary)
-    temporary.replace(folder)
+    with new_folder(folder) as written:
+        tokenizer.save_pretrained(written)
 
 
 def _texts(inputs: Inputs, fields: Fields) -> Iterator[str]:

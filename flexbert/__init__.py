@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flexbert.checkpoint.load import LoadedModel
+    from flexbert.pretrained.load_model import LoadedModel
 
 __version__ = "0.1.0"
 
@@ -15,14 +15,14 @@ __version__ = "0.1.0"
 
 
 def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> LoadedModel:
-    """See :func:`flexbert.checkpoint.load.load_model`."""
-    from flexbert.checkpoint.load import load_model as load
+    """See :func:`flexbert.pretrained.load_model.load_model`."""
+    from flexbert.pretrained.load_model import load_model as load
 
     return load(path, head)
 
 
 def save_model(model: LoadedModel, path: str | Path) -> None:
-    """See :func:`flexbert.checkpoint.load.save_model`."""
-    from flexbert.checkpoint.load import save_model as save
+    """See :func:`flexbert.pretrained.load_model.save_model`."""
+    from flexbert.pretrained.load_model import save_model as save
 
     save(model, path)

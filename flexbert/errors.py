@@ -93,6 +93,12 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"did you mean {nearest[0]!r}? ({listed})" if nearest else listed
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, its white space made plain: for a message about it."""
+    text = str(error).strip() or repr(error)
+    return " ".join(text.splitlines()[0].split())
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a command's body and turn a user's mistake into one line and its exit code.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +16,19 @@ import torch
 from torch import Tensor
 
 from flexbert.checkpoint.best import DEFAULT_METRIC, best_and_last
-from flexbert.checkpoint.contents import checked_state, model_config
-from flexbert.checkpoint.file import (
+from flexbert.checkpoint.checkpoint import Averaged, Checkpoint, Weights
+from flexbert.checkpoint.checkpoint_file import (
     CheckpointError,
     checkpoint_file,
     read_checkpoint,
     write_checkpoint,
 )
+from flexbert.checkpoint.weights import checked_weights, model_config
 from flexbert.config.fields import FUNCTION
 from flexbert.config.keys import leaves
 from flexbert.config.model import ModelConfig
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
-
-# The callback whose state in a checkpoint holds the moving average.
-MOVING_AVERAGE = "MovingAverage"
 
 
 def average_checkpoints(
@@ -99,16 +97,14 @@ def write_moving_average(source: Path, out: Path) -> list[str]:
     """
     _refuse_existing(out)
     path = checkpoint_file(source)
-    contents = read_checkpoint(path)
-    try:
-        weights = contents["state"]["callbacks"][MOVING_AVERAGE]["weights"]
-    except (KeyError, TypeError):
+    checkpoint = read_checkpoint(path)
+    average = checkpoint.training.moving_average if checkpoint.training is not None else None
+    if average is None:
         raise CheckpointError(
             f"{path}: holds no moving average; to train with one: moving_average in the recipe"
-        ) from None
-    config = model_config(contents, path)
-    state = checked_state({"state": {"model": weights}}, config, path)
-    _write(out, contents, dict(state), {"checkpoints": [str(path)], "moving_average": True})
+        )
+    checked_weights(checkpoint, model_config(checkpoint), average)
+    _write(out, checkpoint, average, Averaged(checkpoints=(str(path),)))
     return [f"{out}: the moving average in {path}"]
 
 
@@ -116,22 +112,18 @@ def _write_mean(paths: Sequence[Path], weights: Sequence[float], out: Path) -> s
     mean = _WeightedMean()
     for path, weight in zip(paths, weights, strict=True):
         mean.add(path, weight)
-    shares = [weight / sum(weights) for weight in weights]
-    averaged = {"checkpoints": [str(path) for path in paths], "weights": shares}
-    _write(out, mean.last, mean.state(), averaged)
+    shares = tuple(weight / sum(weights) for weight in weights)
+    made_of = Averaged(checkpoints=tuple(str(path) for path in paths), shares=shares)
+    _write(out, mean.last, mean.weights(), made_of)
     return f"{out}: the mean of {len(paths)}"
 
 
-def _write(
-    out: Path, like: Mapping[str, Any], state: dict[str, Tensor], averaged: dict[str, Any]
-) -> None:
-    """Write a checkpoint with the recipe and the tokenizer of ``like``.
-
-    Args:
-        averaged: what the weights were made of.
-    """
-    kept = {key: like[key] for key in ("recipe", "tokenizer")}
-    write_checkpoint(out, {**kept, "state": {"model": state}, "averaged": averaged})
+def _write(out: Path, like: Checkpoint, weights: Weights, made_of: Averaged) -> None:
+    """Write a checkpoint with the recipe and the tokenizer of ``like``."""
+    averaged = Checkpoint(
+        recipe=like.recipe, tokenizer=like.tokenizer, model=weights, averaged=made_of
+    )
+    write_checkpoint(out, averaged)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +136,7 @@ class _Identity:
 
     path: Path
     function: Mapping[str, Any]
-    tokenizer: Any
+    tokenizer: Mapping[str, str]
 
 
 class _WeightedMean:
@@ -153,11 +145,11 @@ class _WeightedMean:
     Sums are in float64, so that only the mean is rounded to a tensor's own dtype.
 
     Attributes:
-        last: recipe and tokenizer of the checkpoint added last.
+        last: the checkpoint added last, without its weights.
     """
 
     def __init__(self) -> None:
-        self.last: dict[str, Any] = {}
+        self.last = Checkpoint(recipe={}, tokenizer={}, model={})
         self._first: _Identity | None = None
         self._sums: dict[str, Tensor] = {}
         self._dtypes: dict[str, torch.dtype] = {}
@@ -165,20 +157,20 @@ class _WeightedMean:
 
     def add(self, path: Path, weight: float) -> None:
         """Raises: CheckpointError if it cannot be read, or is not of the first one's model."""
-        contents = read_checkpoint(path)
-        config = model_config(contents, path)
-        state = checked_state(contents, config, path)
-        identity = _Identity(path=path, function=_function(config), tokenizer=contents["tokenizer"])
+        checkpoint = read_checkpoint(path)
+        config = model_config(checkpoint)
+        weights = checked_weights(checkpoint, config)
+        identity = _Identity(path=path, function=_function(config), tokenizer=checkpoint.tokenizer)
         self._first = self._first or identity
         _require_same(self._first, identity)
-        for name, value in state.items():
+        for name, value in weights.items():
             term = value.double() * weight
             self._sums[name] = self._sums[name].add_(term) if name in self._sums else term
-        self._dtypes = {name: value.dtype for name, value in state.items()}
+        self._dtypes = {name: value.dtype for name, value in weights.items()}
         self._total_weight += weight
-        self.last = {"recipe": contents["recipe"], "tokenizer": contents["tokenizer"]}
+        self.last = replace(checkpoint, model={}, training=None)
 
-    def state(self) -> dict[str, Tensor]:
+    def weights(self) -> dict[str, Tensor]:
         """The mean, in the dtypes of the checkpoint added last."""
         return {
             name: (total / self._total_weight).to(self._dtypes[name])

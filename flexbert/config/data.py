@@ -7,16 +7,11 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flexbert.config.fields import OPERATIONAL, ORDER, Node, key
 from flexbert.config.num_bytes import NumBytes
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError
-
-if TYPE_CHECKING:
-    from flexbert.data.sampling.chunks import Chunks
-    from flexbert.data.sampling.samplers import Sampler, SamplerKey
 
 ONLY_SOURCE = "corpus"  # the name of the source that ``data.path`` stands for
 
@@ -45,17 +40,15 @@ class MaskSplit(Node):
 class SamplerConfig(Component, ABC, family="sampler"):
     """In which order the chunks of a source are seen.
 
+    Members are :class:`~flexbert.data.sampling.samplers.SamplerFactory`, which makes the sampler.
+
     Attributes:
-        shards_at_hand: how many shards have to be at hand at any time; ``None`` is all of them.
+        shards_needed: how many shards have to be on disk at any time; ``None`` is all of them.
     """
 
     @property
     @abstractmethod
-    def shards_at_hand(self) -> int | None: ...
-
-    @abstractmethod
-    def build(self, chunks: Chunks, key: SamplerKey, cache: Path) -> Sampler:
-        """The order of these chunks that ``key`` decides; large ones keep files in ``cache``."""
+    def shards_needed(self) -> int | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from flexbert.config.stage_overrides import (
     shadowed,
 )
 from flexbert.config.tree import expand_dotted, merge
-from flexbert.errors import ConfigError, UserError, did_you_mean
+from flexbert.errors import ConfigError, UserError, did_you_mean, first_line
 
 INCLUDE = "include"
 # Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
@@ -140,7 +140,7 @@ def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
         try:
             value = _plain(OmegaConf.from_dotlist([f"value={text}"]))["value"]
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise UserError(f"{pair!r}: the value is not YAML ({_first_line(error)})") from None
+            raise UserError(f"{pair!r}: the value is not YAML ({first_line(error)})") from None
         tree = merge(tree, expand_dotted({key: value}))
     return tree
 
@@ -169,7 +169,7 @@ def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
         return _plain(OmegaConf.create(dict(tree)), resolve=True)
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or ""
-        raise ConfigError(str(where), _first_line(error)) from None
+        raise ConfigError(str(where), first_line(error)) from None
 
 
 def sources_for_path(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,12 +231,8 @@ def _plain(config: DictConfig | ListConfig, resolve: bool = False) -> dict[str, 
 def _yaml_problem(error: Exception, path: Path) -> str:
     """What is wrong, and where."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return _first_line(error)
+        return first_line(error)
     mark = error.problem_mark
     line = path.read_text(encoding="utf-8").splitlines()[mark.line : mark.line + 1]
     hint = '; inside {} write "${...}" in quotes' if "${" in "".join(line) else ""
     return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{hint}"
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")[0].split())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
 from flexbert.config.fields import COMPUTATION, OPERATIONAL, RUN, Node, key
@@ -14,12 +14,6 @@ from flexbert.config.optimizer import OptimizerConfig as OptimizerConfig
 from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError, config_errors_under
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from flexbert.config.clock import StageClock
-    from flexbert.nn.logits import DeferredLogits
 
 
 class ScheduleConfig(Component, ABC, family="schedule"):
@@ -37,24 +31,12 @@ class ScheduleConfig(Component, ABC, family="schedule"):
 # The label of what is not to be predicted, as torch and transformers have it.
 IGNORE = -100
 
-# As LossConfig.__call__ is.
-LossFunction = Callable[["DeferredLogits", "Tensor"], "Tensor"]
-
 
 class LossConfig(Component, ABC, family="loss"):
-    @abstractmethod
-    def __call__(self, logits: DeferredLogits, labels: Tensor) -> Tensor:
-        """The mean over masked tokens of ``logits [M, V]`` against ``labels [M]``.
-
-        A label may be ``IGNORE``. ``logits.computed()`` are all of them at once.
-        """
-
-    def compiled(self) -> LossFunction:
-        """This loss for a model that is compiled; the loss itself unless overridden."""
-        return self
+    """What training minimises. Members are :class:`~flexbert.nn.loss.Loss`, which computes it."""
 
     def working_bytes(self, count: int, vocab_size: int, width: int, itemsize: int) -> int:
-        """Bytes on a GPU that computing it takes for a while, beside what is kept to go back.
+        """Bytes on a GPU that computing it takes for a while, besides what is kept for backward.
 
         Unless overridden: all logits' gradients, in float32 and in the logits' dtype.
 

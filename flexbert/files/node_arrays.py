@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from flexbert.errors import UserError
+from flexbert.files.durable import write_durably
 from flexbert.files.file_lock import file_lock
 
 # Arrays for fewer items than this are quicker to make than to share.
@@ -42,7 +43,8 @@ def node_array(file: Path, dtype: np.dtype, write: Callable[[BinaryIO], None]) -
             file.parent.mkdir(parents=True, exist_ok=True)
             with file_lock(file.with_name(file.name + ".lock")):
                 if not file.exists():
-                    _write_whole(file, write)
+                    with write_durably(file) as out:
+                        write(out)
         except OSError as error:
             raise UserError(
                 f"{file}: cannot be written ({error.strerror or error}); large corpora need some 4 "
@@ -51,21 +53,3 @@ def node_array(file: Path, dtype: np.dtype, write: Callable[[BinaryIO], None]) -
     if file.stat().st_size == 0:
         return np.empty(0, dtype)  # an empty file cannot be mapped
     return np.asarray(np.memmap(file, dtype, mode="r"))
-
-
-def _write_whole(file: Path, write: Callable[[BinaryIO], None]) -> None:
-    partial = file.with_name(file.name + ".partial")
-    try:
-        with partial.open("w+b") as out:
-            write(out)
-            hand_to_disk(out)
-    except BaseException:
-        partial.unlink(missing_ok=True)  # a full disk should not be kept full by it
-        raise
-    partial.replace(file)
-
-
-def hand_to_disk(out: BinaryIO) -> None:
-    """Wait until what is written to a file lies on disk."""
-    out.flush()
-    os.fsync(out.fileno())

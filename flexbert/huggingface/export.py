@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from flexbert.checkpoint.contents import model_config
-from flexbert.checkpoint.file import checkpoint_file, read_checkpoint
-from flexbert.checkpoint.load import model_of
+from flexbert.checkpoint.checkpoint import Checkpoint
+from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint
+from flexbert.checkpoint.weights import model_config, model_of
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
@@ -55,16 +55,16 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target}: is there already; give another name, or remove it")
     path = checkpoint_file(source)
-    contents = read_checkpoint(path)
-    config = model_config(contents, path)
-    model = model_of(contents, config, path)
-    tokenizer = contents["tokenizer"]
-    if not isinstance(tokenizer, Mapping) or not tokenizer:
+    checkpoint = read_checkpoint(path)
+    config = model_config(checkpoint)
+    model = model_of(checkpoint, config)
+    tokenizer = checkpoint.tokenizer
+    if not tokenizer:
         raise UserError(f"{path}: holds no tokenizer")
     notes: list[str] = []
     facts = Facts(
         special_ids=special_ids(tokenizer, config.vocab_size),
-        max_length=_max_length(config, contents["recipe"], tokenizer, notes),
+        max_length=_max_length(config, checkpoint, notes),
     )
     family, expressed = family_for(config, facts)
     if getattr(config.embedding, "token_types", 0) < 2:
@@ -90,17 +90,13 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
     ]
 
 
-def _max_length(
-    config: ModelConfig, recipe: Any, tokenizer: Mapping[str, str], notes: list[str]
-) -> int:
+def _max_length(config: ModelConfig, checkpoint: Checkpoint, notes: list[str]) -> int:
     """The longest document: of the positions, or else of the training data."""
     if config.embedding.max_length is not None:
         return config.embedding.max_length
-    data = recipe.get("data")
-    trained = data.get("max_length") if isinstance(data, Mapping) else None
-    if isinstance(trained, int) and trained > 0:
-        return trained
-    length = longest(tokenizer) or DEFAULT_LENGTH
+    if checkpoint.max_length is not None:
+        return checkpoint.max_length
+    length = longest(checkpoint.tokenizer) or DEFAULT_LENGTH
     notes.append(f"the checkpoint does not say how long documents are; written as {length}")
     return length
 

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from flexbert.checkpoint.contents import is_plain
-from flexbert.checkpoint.file import is_compressed
+from flexbert.checkpoint.checkpoint_file import is_compressed
+from flexbert.checkpoint.weights import is_plain
 from flexbert.errors import UserError
 
 # No config or index is longer; what is, is not read.

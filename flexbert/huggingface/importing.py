@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flexbert.checkpoint.contents import expected_shapes
-from flexbert.checkpoint.file import write_checkpoint
-from flexbert.checkpoint.load import filled_model
+from flexbert.checkpoint.checkpoint import Checkpoint
+from flexbert.checkpoint.checkpoint_file import write_checkpoint
+from flexbert.checkpoint.weights import expected_shapes, filled_model
 from flexbert.components import register_all
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
@@ -87,9 +87,7 @@ def import_folder(source: str, target: Path) -> list[str]:
     recipe: dict[str, Any] = {"model": encode(read.config)}
     if read.config.embedding.max_length is None:
         recipe["data"] = {"max_length": read.max_length}
-    write_checkpoint(
-        target, {"recipe": recipe, "tokenizer": tokenizer, "state": {"model": read.state}}
-    )
+    write_checkpoint(target, Checkpoint(recipe=recipe, tokenizer=tokenizer, model=read.state))
     return [
         *(f"note: {note}" for note in (*read.notes, *_other_ids(read, ids))),
         f"{target}: {read.family.classes[read.task]}, logits as those of transformers "

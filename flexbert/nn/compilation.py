@@ -13,8 +13,10 @@ import shutil
 import torch
 from torch import Tensor, nn
 
-from flexbert.config.training import IGNORE, LossFunction
+from flexbert.config.training import IGNORE
+from flexbert.errors import first_line
 from flexbert.nn.logits import DeferredLogits
+from flexbert.nn.loss import LossFunction
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
 
@@ -120,7 +122,7 @@ def _trial(model: MaskedLM, modules: list[nn.Module], autocast: bool) -> str | N
     try:
         _run_tiny_batch(model, autocast).float().square().mean().backward()
     except Exception as error:  # whatever a block of anyone's does while it is traced
-        return f"{type(error).__name__}: {_first_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}"
     finally:
         for module in modules:
             module._compiled_call_impl = None
@@ -139,7 +141,7 @@ def loss_problem(loss: LossFunction, device: torch.device, autocast: bool) -> st
     try:
         loss(logits, torch.tensor([1, IGNORE], device=device)).backward()
     except Exception as error:  # whatever the compiler does, or a loss of anyone's
-        return f"{type(error).__name__}: {_first_line(error)}"
+        return f"{type(error).__name__}: {first_line(error)}"
     return None
 
 
@@ -156,7 +158,3 @@ def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
     with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
         # Not model(...): one that Composer trains takes its batches another way.
         return MaskedLM.forward(model, packed, torch.tensor([1, 6], device=device))
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).strip().split("\n")[0].split())

@@ -1,4 +1,12 @@
-"""What a recipe will do and cost, known before a GPU is used."""
+"""What a recipe will do and cost, known before a GPU is used. Neither Composer nor transformers.
+
+``make_plan``           everything together, stage by stage; ``plan_text`` prints it
+``stage_cost``          FLOPs of a token, and hours on given hardware
+``memory``              weights, gradients, optimizer, activations and logits of a micro-batch
+``microbatch``          how many rows fit a device
+``packing_efficiency``  how full the rows of a stage are, with its corpus
+``plan_picture``        the recipe's curves
+"""
 
 from flexbert.plan.make_plan import make_plan
 

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from flexbert.checkpoint.beginnings import check_init_from, read_start
+from flexbert.checkpoint.restart import read_restart
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe import Recipe
@@ -22,6 +22,7 @@ from flexbert.plan.memory import Activations, activations_of, memory
 from flexbert.plan.microbatch import SHARE, fitting_rows, largest_microbatch
 from flexbert.plan.packing_efficiency import pack_stage
 from flexbert.plan.stage_cost import Hardware, token_cost
+from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages, changes
 from flexbert.stage_checks import check_transitions, open_corpora
 
@@ -82,7 +83,7 @@ def _check_beginning(recipe: Recipe, beginning: Path | None) -> bool:
     if beginning is None or not beginning.exists():
         return False
     if recipe.start_from:
-        read_start(beginning, recipe.model, mapped=True)
+        read_restart(beginning, recipe.model)
     elif recipe.init_from:
         check_init_from(recipe.model, recipe.init_from)
     return True

@@ -24,6 +24,7 @@ from flexbert.config.recipe import Recipe
 from flexbert.data.packing.masking import most_masked
 from flexbert.nn.cross_entropy import as_on_a_gpu
 from flexbert.nn.flops import decoder_matrix
+from flexbert.nn.loss import as_loss
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
 
@@ -194,7 +195,7 @@ def _run(recipe: Recipe, model: MaskedLM, rows: int) -> Tensor:
         )
         logits = model.deferred_logits(packed, integers(num_masked))
     with as_on_a_gpu():
-        return recipe.loss(logits, integers(num_masked))
+        return as_loss(recipe.loss)(logits, integers(num_masked))
 
 
 def _masked_in_row(recipe: Recipe) -> int:

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexbert.data.packing.order_description import OrderDescription
+from flexbert.data.packing.position import OrderDescription
 from flexbert.data.packing.window_index import PackingWindowIndex
+from flexbert.files.durable import write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +93,7 @@ class OrderLog:
 
     def _write(self, segment: RunSegment) -> RunSegment:
         self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{segment.name}.tmp"
-        temporary.write_text(json.dumps(asdict(segment), indent=1) + "\n")
-        temporary.replace(self._file(segment))
+        write_text(self._file(segment), json.dumps(asdict(segment), indent=1) + "\n")
         return segment
 
     def _windows(self, segment: RunSegment) -> Path:

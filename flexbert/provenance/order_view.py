@@ -22,7 +22,8 @@ from flexbert.config.duration import Duration
 from flexbert.config.training import BatchConfig, ScheduleConfig
 from flexbert.data.packing.microbatches import training_builder
 from flexbert.data.packing.order_description import describe_order, require_same_order
-from flexbert.data.packing.row_stream import PackingWindowStart, Row, StreamKey, training_stream
+from flexbert.data.packing.position import PackingWindowStart, StreamKey
+from flexbert.data.packing.row_stream import Row, training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.chunks import NUM_SPECIALS
 from flexbert.errors import UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flexbert.config.optimizer import Multipliers
 from flexbert.config.training import MovingAverageConfig
-from flexbert.data.packing.row_stream import PackingWindowStart
+from flexbert.data.packing.position import DataState
 from flexbert.data.packing.window_index import PackingWindowIndex
 from flexbert.train.stage_data import StageData
 from flexbert.train.stage_run import StageRun, completes
@@ -76,7 +76,7 @@ class Gradients(Callback):
 
     def batch_start(self, state: State, logger: Logger) -> None:
         position = state.batch["position"]
-        after = self.run.stage.clock(position["tokens"], position["update"])
+        after = self.run.stage.clock(position.tokens, position.update)
         interval = self.run.recipe.logging.interval
         self._is_recorded = completes(interval, self.run.clock(state.timestamp), after)
 
@@ -112,12 +112,13 @@ class MovingAverage(Callback):
     def __init__(self, config: MovingAverageConfig, model: nn.Module) -> None:
         self.config = config
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
-        self.weights: dict[str, Tensor] = {}
+        self.weights: Mapping[str, Tensor] = {}
 
     def fit_start(self, state: State, logger: Logger) -> None:
-        begin = self.weights or self.parameters
         self.weights = {
-            name: begin[name].detach().to(parameter.device, copy=True)
+            name: self.weights[name].to(parameter.device)
+            if self.weights
+            else parameter.detach().clone()
             for name, parameter in self.parameters.items()
         }
 
@@ -126,12 +127,6 @@ class MovingAverage(Callback):
         if int(state.timestamp.batch.value) % self.config.every == 0:
             current = [self.parameters[name] for name in self.weights]
             torch._foreach_lerp_(list(self.weights.values()), current, 1 - self.config.decay)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.weights = state["weights"]
 
 
 class DataPosition(Callback):
@@ -153,15 +148,11 @@ class DataPosition(Callback):
     def batch_end(self, state: State, logger: Logger) -> None:
         self.position = state.batch["position"]
         if dist.get_global_rank() == 0:
-            self.index.write(
-                PackingWindowStart.read(window) for window in state.batch["packing_windows"]
-            )
+            self.index.write(state.batch["packing_windows"])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state(self) -> DataState:
+        """For a checkpoint: the place behind the last update."""
         return self.data.state(self.position)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing: what was saved was read before there was a stream; see :class:`StageData`."""
 
 
 class Preemption(Callback):

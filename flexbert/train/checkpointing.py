@@ -1,26 +1,25 @@
-"""Saving and restoring a run."""
+"""Saving a run, and letting a trainer go on from what was saved."""
 
 from __future__ import annotations
 
-import warnings
+import datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from composer import Callback, Logger, State, Timestamp
 from composer.utils import dist
+from torch import nn
 
+from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState, Weights
+from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, write_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
-from flexbert.checkpoint.file import CheckpointError, read_checkpoint, write_checkpoint
+from flexbert.checkpoint.mapped import copy_mapped
+from flexbert.checkpoint.optimizer_state import load_optimizer_state, optimizer_state
+from flexbert.checkpoint.weights import checked_weights
 from flexbert.config.encode import encode
-from flexbert.data.format.corpus_format import TOKENIZER_FOLDER
-from flexbert.data.reading.corpora import Corpora
-from flexbert.schedule.stages import Stage
-from flexbert.train.callbacks import DataPosition
+from flexbert.data.packing.position import DataState
 from flexbert.train.stage_run import StageRun
-
-# Composer's notes about the environment; the manifest has them, and they hold classes that a safe
-# load refuses.
-_UNSAVED = ("metadata", "integrations")
 
 
 class Checkpointer(Callback):
@@ -29,10 +28,31 @@ class Checkpointer(Callback):
     Composer's own saver writes in place, so that a kill leaves a partial file in the way.
     """
 
-    def __init__(self, run: StageRun, folder: Path, unchanging: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        run: StageRun,
+        folder: Path,
+        model: nn.Module,
+        *,
+        resolved: Mapping[str, Any],
+        tokenizer: Mapping[str, str],
+        data: Callable[[], DataState],
+        moving_average: Callable[[], Weights | None],
+    ) -> None:
+        """
+        Args:
+            resolved: the resolved recipe of the whole run.
+            tokenizer: file name to text.
+            data: the place behind the last update.
+            moving_average: of the weights after the last update, where the recipe keeps one.
+        """
         self.run = run
         self.folder = folder
-        self.unchanging = unchanging
+        self.model = model
+        self.resolved = resolved
+        self.tokenizer = tokenizer
+        self.data = data
+        self.moving_average = moving_average
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         stopping = state.max_duration is not None and state.timestamp >= state.max_duration
@@ -40,89 +60,85 @@ class Checkpointer(Callback):
             self._save(state)
 
     def _save(self, state: State) -> None:
-        saved = {key: value for key, value in state.state_dict().items() if key not in _UNSAVED}
         if dist.get_global_rank() == 0:
-            name = checkpoint_name(int(state.timestamp.batch.value))
-            write_checkpoint(self.folder / name, {**self.unchanging, "state": saved})
+            clock = run_clock(state.timestamp)
+            write_checkpoint(self.folder / checkpoint_name(clock.updates), self._collect(state))
             keep = self.run.recipe.checkpoints.keep
             if keep is not None:
                 for old in list_checkpoints(self.folder)[:-keep]:
                     old.unlink()
         dist.barrier()
 
-
-def unchanging_contents(stage: Stage, run: dict[str, Any], corpora: Corpora) -> dict[str, Any]:
-    """What every checkpoint of a stage holds beside its state: recipe, run and tokenizer.
-
-    Args:
-        run: the resolved recipe of all stages.
-    """
-    return {"recipe": encode(stage.recipe), "run": run, "tokenizer": tokenizer_texts(corpora)}
-
-
-def tokenizer_texts(corpora: Corpora) -> dict[str, str]:
-    """The files of the corpora's tokenizer, by name."""
-    folder = corpora.first.folder / TOKENIZER_FOLDER
-    # Corpora made before they named them have nothing else in that folder.
-    names = corpora.meta.tokenizer_files or sorted(file.name for file in folder.iterdir())
-    return {name: (folder / name).read_text() for name in names}
-
-
-def name_stage_end(folder: Path, stage: str, step: int) -> None:
-    """Give the checkpoint that a stage ended with the stage's name, ``checkpoints/STAGE.pt``.
-
-    It is a second name of the same file, and stays when only the newest steps are kept.
-    """
-    named, temporary = folder / f"{stage}.pt", folder / f".{stage}.pt.tmp"
-    temporary.unlink(missing_ok=True)
-    temporary.hardlink_to(folder / checkpoint_name(step))
-    temporary.replace(named)
-    # Where both were one file already, the system has left both names.
-    temporary.unlink(missing_ok=True)
+    def _collect(self, state: State) -> Checkpoint:
+        (optimizer,) = state.optimizers
+        recipe = self.run.recipe
+        return Checkpoint(
+            recipe=encode(recipe),
+            tokenizer=self.tokenizer,
+            model=self.model.state_dict(),
+            training=TrainingState(
+                run=self.resolved,
+                clock=run_clock(state.timestamp),
+                data=self.data(),
+                optimizer=optimizer_state(recipe.optimizer.name, self.model, optimizer),
+                moving_average=self.moving_average(),
+            ),
+        )
 
 
-def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint's contents, or None where there is none.
+def restore(path: Path, state: State, model: nn.Module, run: StageRun) -> Weights | None:
+    """Let a trainer go on from a checkpoint, and let go of the checkpoint.
 
-    An unreadable one (a disk's fault: ours are written whole) is announced and passed over.
-    """
-    for path in reversed(list_checkpoints(folder)):
-        try:
-            return read_checkpoint(path)
-        except CheckpointError as error:
-            print(f"warning: {error}; trying the one before", flush=True)
-    return None
+    Weights are copied from the mapped file one at a time, and so is the optimizer's state, so that
+    there is never a second copy of either. An optimizer of another name begins with none.
 
-
-def load_state(state: State, logger: Logger, contents: dict[str, Any]) -> None:
-    """Let a trainer go on from a checkpoint; an optimizer of another kind begins anew."""
-    saved = contents["state"]
-    kinds = {type(optimizer).__qualname__ for optimizer in state.optimizers}
-    if not kinds <= saved["optimizers"].keys():
-        saved = {key: value for key, value in saved.items() if key != "optimizers"}
-    with warnings.catch_warnings():
-        # Of callbacks that the run before did not have: a moving average, say, begins here.
-        warnings.filterwarnings("ignore", message=".* is not in the state_dict")
-        state.load_state_dict(saved, logger, strict=True)
-
-
-def saved_timestamp(contents: dict[str, Any]) -> Timestamp:
-    """Composer's clock in a checkpoint."""
-    timestamp = Timestamp()
-    timestamp.load_state_dict(contents["state"]["timestamp"][Timestamp.__qualname__])
-    return timestamp
-
-
-def saved_data(contents: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint keeps of the data: :meth:`flexbert.train.stage_data.StageData.state`.
+    Returns:
+        The moving average that the checkpoint holds, where the recipe keeps one.
 
     Raises:
-        CheckpointError: if it was saved before checkpoints kept what the order depends on.
+        CheckpointError: if it does not fit the model, or the optimizer's state does not.
     """
-    data: dict[str, Any] = contents["state"]["callbacks"][DataPosition.__qualname__]
-    if "tokens" not in data.get("position", {}) or "run" not in contents:
-        raise CheckpointError(
-            "the checkpoint was saved by an older FlexBERT, which did not note all that going on "
-            "from it needs; it can be exported and be init_from of a new run"
-        )
-    return data
+    checkpoint = read_checkpoint(path)
+    training = checkpoint.training
+    if training is None:
+        raise CheckpointError(f"{path}: holds weights alone, and no run can go on")
+    own = model.state_dict()
+    for name, weight in checked_weights(checkpoint, run.recipe.model).items():
+        copy_mapped(weight, own[name])
+    (optimizer,) = state.optimizers
+    if training.optimizer.name == run.recipe.optimizer.name:
+        try:
+            load_optimizer_state(training.optimizer, model, optimizer)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    state.timestamp.load_state_dict(_timestamp(training.clock).state_dict())
+    average = training.moving_average
+    if average is None or run.recipe.moving_average is None:
+        return None
+    weights = checked_weights(checkpoint, run.recipe.model, average)
+    return {name: copy_mapped(weight) for name, weight in weights.items()}
+
+
+def run_clock(timestamp: Timestamp) -> RunClock:
+    """Composer's clock, whose batches are updates and whose samples are rows."""
+    return RunClock(
+        updates=int(timestamp.batch.value),
+        rows=int(timestamp.sample.value),
+        tokens=int(timestamp.token.value),
+        seconds=timestamp.total_wct.total_seconds(),
+    )
+
+
+def _timestamp(clock: RunClock) -> Timestamp:
+    """The inverse of :func:`run_clock`: our streams are endless, so all is in the first epoch."""
+    wall_clock = datetime.timedelta(seconds=clock.seconds)
+    return Timestamp(
+        batch=clock.updates,
+        batch_in_epoch=clock.updates,
+        sample=clock.rows,
+        sample_in_epoch=clock.rows,
+        token=clock.tokens,
+        token_in_epoch=clock.tokens,
+        total_wct=wall_clock,
+        epoch_wct=wall_clock,
+    )

@@ -9,17 +9,18 @@ from composer.models import ComposerModel
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from flexbert.checkpoint.initial import init_from
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe import Precision, Recipe
-from flexbert.config.training import LossConfig, LossFunction
+from flexbert.config.training import LossConfig
 from flexbert.errors import ConfigError
 from flexbert.nn.build import fill
 from flexbert.nn.compilation import CompileError, check_it_runs, compile_model, loss_problem
 from flexbert.nn.cross_entropy import TokenScores, token_scores
 from flexbert.nn.logits import DeferredLogits
+from flexbert.nn.loss import LossFunction, as_loss
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
+from flexbert.pretrained.warm_start import init_from
 from flexbert.train.masked_metrics import MaskedAccuracy, MaskedLoss
 
 Microbatch = dict[str, Any]
@@ -35,7 +36,7 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
 
     def __init__(self, config: ModelConfig, precision: Precision, loss: LossConfig) -> None:
         super().__init__(config)
-        self.loss_function: LossFunction = loss
+        self.loss_function: LossFunction = as_loss(loss)
         self.autocast_enabled = precision == "amp_bf16"
 
     def forward(self, batch: Microbatch) -> DeferredLogits:  # type: ignore[override]
@@ -83,9 +84,10 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
     except CompileError as error:
         left_out = {"everything": str(error)}
     else:
-        loss = recipe.loss.compiled()
+        plain = as_loss(recipe.loss)
+        loss = plain.compiled()
         # One that is as it was has nothing to be tried.
-        is_new = loss is not recipe.loss
+        is_new = loss is not plain
         reason = loss_problem(loss, device, model.autocast_enabled) if is_new else None
         if reason is None:
             model.loss_function = loss

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,14 @@ from typing import Any
 
 import yaml
 
+from flexbert.checkpoint.checkpoint_names import checkpoint_name
 from flexbert.config.fields import OPERATIONAL, ORDER, Role
 from flexbert.config.keys import role_of
 from flexbert.config.recipe import Recipe
 from flexbert.config.stage_overrides import STAGES
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
+from flexbert.files.durable import write_text
 
 
 class RunFolder:
@@ -36,17 +37,17 @@ class RunFolder:
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
         """Make the folder ready for a launch that continues after update ``after_step``."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
+        write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
         self._drop_metrics_after(after_step)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        write_atomically(self.manifest, json.dumps(manifest, indent=2) + "\n")
+        write_text(self.manifest, json.dumps(manifest, indent=2) + "\n")
 
     def wandb_id(self) -> str:
         """What Weights & Biases knows the run by, in all its launches and stages."""
         file = self.path / "wandb_id"
         if not file.exists():
-            write_atomically(file, secrets.token_hex(8))
+            write_text(file, secrets.token_hex(8))
         return file.read_text()
 
     def _drop_metrics_after(self, step: int) -> None:
@@ -61,17 +62,24 @@ class RunFolder:
                 break
             if record["step"] <= step:
                 kept.append(line + "\n")
-        write_atomically(self.metrics, "".join(kept))
+        write_text(self.metrics, "".join(kept))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's contents so that a reader, or a kill, sees the old or the new, whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def name_stage_end(checkpoints: Path, stage: str, step: int) -> None:
+    """Give the checkpoint that a stage ended with the stage's name, ``checkpoints/STAGE.pt``.
+
+    It is a second name of the same file, and stays when only the newest steps are kept. Nothing is
+    done where the checkpoint is another run's.
+    """
+    saved = checkpoints / checkpoint_name(step)
+    if not saved.exists():
+        return
+    named, temporary = checkpoints / f"{stage}.pt", checkpoints / f".{stage}.pt.tmp"
+    temporary.unlink(missing_ok=True)
+    temporary.hardlink_to(saved)
+    temporary.replace(named)
+    # Where both were one file already, the system has left both names.
+    temporary.unlink(missing_ok=True)
 
 
 def refuse_changed_recipe(

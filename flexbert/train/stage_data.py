@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from flexbert.data.packing.loader import Position, first_position
+from flexbert.data.packing.loader import first_position
 from flexbert.data.packing.order_description import (
-    OrderDescription,
     describe_order,
     require_same_order,
 )
-from flexbert.data.packing.row_stream import RowStream, StreamKey, training_stream
+from flexbert.data.packing.position import DataState, OrderDescription, Position, StreamKey
+from flexbert.data.packing.row_stream import RowStream, training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.reading.corpus import Split
 from flexbert.schedule.stages import Stage
@@ -33,28 +32,28 @@ class StageData:
     order: OrderDescription
     start: Position
 
-    def state(self, position: Position) -> dict[str, Any]:
+    def state(self, position: Position) -> DataState:
         """What a checkpoint keeps of the data."""
-        return {
-            "position": position,
-            "order": self.order,
-            "stage": self.key.stage,
-            "generation": self.key.generation,
-        }
+        return DataState(
+            stage=self.key.stage,
+            generation=self.key.generation,
+            position=position,
+            order=self.order,
+        )
 
 
-def open_stage_data(stage: Stage, corpora: Corpora, saved: Mapping[str, Any] | None) -> StageData:
+def open_stage_data(stage: Stage, corpora: Corpora, saved: DataState | None) -> StageData:
     """The data of a stage from its beginning, or from where a checkpoint left it.
 
     Args:
-        saved: what :meth:`StageData.state` gave.
+        saved: the place of a checkpoint; None begins the stage.
 
     Raises:
         UserError: if the data is not what the checkpoint was trained on, and that is not accepted.
     """
     config = stage.recipe.data
     splits = corpora.splits("train")
-    clock: Mapping[str, Any] = saved["position"] if saved else {"update": 0, "tokens": 0}
+    update, tokens = (saved.position.update, saved.position.tokens) if saved else (0, 0)
 
     def at(generation: int, start: Position | None = None) -> StageData:
         key = StreamKey(stage.recipe.seed, stage.name, generation)
@@ -64,16 +63,15 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: Mapping[str, Any] | N
             stream=stream,
             key=key,
             order=describe_order(stream, splits, config, key),
-            start=start or first_position(stream, clock["update"], clock["tokens"]),
+            start=start or first_position(stream, update, tokens),
         )
 
     if saved is None:
         return at(0)
-    generation = saved["generation"]
-    data = at(generation, saved["position"])
-    if data.order != saved["order"]:
+    data = at(saved.generation, saved.position)
+    if data.order != saved.order:
         if not config.accept_changed_order:
-            require_same_order(saved["order"], data.order)
+            require_same_order(saved.order, data.order)
         # Another generation: the old order from its beginning would repeat what was seen.
-        data = at(generation + 1)
+        data = at(saved.generation + 1)
     return data

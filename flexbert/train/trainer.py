@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,8 @@ def stage_trainer(
     *,
     speed_monitor: SpeedMonitor,
     position: DataPosition,
-    contents: dict[str, Any],
+    moving_average: MovingAverage | None,
+    resolved: Mapping[str, Any],
     preemption: Preemption,
     more_callbacks: Sequence[Callback],
 ) -> Trainer:
@@ -56,21 +57,30 @@ def stage_trainer(
     Args:
         model: on the device that it is trained on.
         speed_monitor: of this stage.
-        contents: what every checkpoint holds beside its state.
+        moving_average: of the weights, where the recipe keeps one.
+        resolved: the resolved recipe of the whole run, for checkpoints.
         more_callbacks: run after FlexBERT's own.
     """
     recipe = run.recipe
     tracing = recipe.logging.profiler
     gradients = Gradients(run, model.parameters())
     callbacks: list[Callback] = [Hyperparameters(run), UpdateSeed(run), gradients, position]
-    if recipe.moving_average is not None:
-        callbacks.append(MovingAverage(recipe.moving_average, model))
+    if moving_average is not None:
+        callbacks.append(moving_average)
     callbacks += [
         # Last of what belongs to an update, so that its end is the update's.
         speed_monitor.times,
         speed_monitor,
         RunLog(run, folder, data.stream.mixture, gradients, speed_monitor),
-        Checkpointer(run, folder.checkpoints, contents),
+        Checkpointer(
+            run,
+            folder.checkpoints,
+            model,
+            resolved=resolved,
+            tokenizer=corpora.tokenizer,
+            data=position.state,
+            moving_average=lambda: moving_average.weights if moving_average else None,
+        ),
         preemption,
         *more_callbacks,
     ]

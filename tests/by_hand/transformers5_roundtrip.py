@@ -32,7 +32,7 @@ import torch
 import transformers
 
 import flexbert
-from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder
 from flexbert.nn.rope import RopeConfig
@@ -96,8 +96,8 @@ def read(folder: Path) -> None:
         before = read_checkpoint(folder / f"{name}.pt")
         after = read_checkpoint(folder / "back" / f"{name}.pt")
         assert plain(before["recipe"]["model"]) == plain(after["recipe"]["model"]), name
-        for key, value in before["state"]["model"].items():
-            assert torch.equal(after["state"]["model"][key], value), key
+        for key, value in before.model.items():
+            assert torch.equal(after.model[key], value), key
         again = folder / "again" / name
         export_checkpoint(folder / "back" / f"{name}.pt", again)
         tokenizer = transformers.AutoTokenizer.from_pretrained(again)

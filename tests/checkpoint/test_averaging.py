@@ -7,6 +7,7 @@ import math
 import shutil
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from torch import Tensor
 
 import flexbert
 from flexbert.checkpoint import averaging
+from flexbert.checkpoint.checkpoint import Averaged, Checkpoint, TrainingState
+from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_step
-from flexbert.checkpoint.file import read_checkpoint, write_checkpoint
 from flexbert.cli import main
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
@@ -28,6 +30,7 @@ from flexbert.nn.mlp import GLUConfig
 from flexbert.nn.norm import RMSNormConfig
 from flexbert.nn.padded import PaddedModel
 from flexbert.nn.rope import RopeConfig
+from tests.checkpoint.states import training_state
 from tests.huggingface.cases import padded_batch, random_model
 from tests.nn.cases import attention_config, small_model
 
@@ -47,24 +50,21 @@ def save(
     config: ModelConfig = SMALL,
     dtype: torch.dtype = torch.float32,
     tokenizer: Mapping[str, str] = TOKENIZER,
-    **more_state: Any,
+    training: TrainingState | None = None,
 ) -> State:
     """A checkpoint with random weights, which are returned."""
     state = {name: value.to(dtype) for name, value in random_model(config).state_dict().items()}
     write_checkpoint(
         path,
-        {
-            "recipe": {"model": encode(config)},
-            "tokenizer": dict(tokenizer),
-            "state": {"model": state, **more_state},
-        },
+        Checkpoint(
+            recipe={"model": encode(config)}, tokenizer=tokenizer, model=state, training=training
+        ),
     )
     return state
 
 
 def weights_of(path: Path) -> State:
-    state: State = read_checkpoint(path)["state"]["model"]
-    return state
+    return dict(read_checkpoint(path).model)
 
 
 def mean_of(states: list[State], weights: list[float] | None = None) -> State:
@@ -114,11 +114,11 @@ def test_the_mean_is_that_of_float64(
 def test_one_checkpoint_averages_to_itself(tmp_path: Path) -> None:
     save(tmp_path / "a.pt")
     contents = read_checkpoint(tmp_path / "a.pt")
-    for value in contents["state"]["model"].values():
+    for value in contents.model.values():
         value.view(-1)[0] = -0.0
     write_checkpoint(tmp_path / "zeros.pt", contents)
     assert average(tmp_path / "zeros.pt", "--out", tmp_path / "mean.pt") == 0
-    assert_same_bits(weights_of(tmp_path / "mean.pt"), contents["state"]["model"])
+    assert_same_bits(weights_of(tmp_path / "mean.pt"), contents.model)
 
 
 def test_the_mean_has_dtypes_and_recipe_of_the_last_and_says_what_it_is_of(
@@ -126,18 +126,17 @@ def test_the_mean_has_dtypes_and_recipe_of_the_last_and_says_what_it_is_of(
 ) -> None:
     paths = [tmp_path / "a.pt", tmp_path / "b.pt"]
     states = [
-        save(paths[0], small_model(name="first"), torch.bfloat16, timestamp={"batch": 3}),
+        save(paths[0], small_model(name="first"), torch.bfloat16, training=training_state()),
         save(paths[1], small_model(name="last")),
     ]
     assert average(*paths, "--out", tmp_path / "mean.pt", "--weights", 1, 3) == 0
     contents = read_checkpoint(tmp_path / "mean.pt")
-    assert_same_bits(contents["state"]["model"], mean_of(states[::-1], [3, 1]))
-    assert contents["state"].keys() == {"model"}
-    assert contents["recipe"]["model"]["name"] == "last"
-    assert contents["averaged"] == {
-        "checkpoints": [str(path) for path in paths],
-        "weights": [0.25, 0.75],
-    }
+    assert_same_bits(contents.model, mean_of(states[::-1], [3, 1]))
+    assert contents.training is None
+    assert contents.recipe["model"]["name"] == "last"
+    assert contents.averaged == Averaged(
+        checkpoints=tuple(str(path) for path in paths), shares=(0.25, 0.75)
+    )
     assert capsys.readouterr().out.splitlines() == [
         f"{paths[0]}: weight 0.25",
         f"{paths[1]}: weight 0.75",
@@ -171,10 +170,10 @@ def test_one_checkpoint_at_a_time_is_in_memory(
 ) -> None:
     read: list[weakref.ref[Tensor]] = []
 
-    def watched(path: Path) -> dict[str, Any]:
+    def watched(path: Path) -> Checkpoint:
         assert not any(tensor() is not None for tensor in read)
         contents = read_checkpoint(path)
-        read.extend(weakref.ref(tensor) for tensor in contents["state"]["model"].values())
+        read.extend(weakref.ref(tensor) for tensor in contents.model.values())
         return contents
 
     monkeypatch.setattr(averaging, "read_checkpoint", watched)
@@ -250,8 +249,9 @@ def test_weights_that_are_not_those_of_the_recipe_are_refused(
 ) -> None:
     save(tmp_path / "a.pt")
     contents = read_checkpoint(tmp_path / "a.pt")
-    contents["state"]["model"].popitem()
-    write_checkpoint(tmp_path / "b.pt", contents)
+    weights = dict(contents.model)
+    weights.popitem()
+    write_checkpoint(tmp_path / "b.pt", replace(contents, model=weights))
     line = refusal(capsys, tmp_path / "a.pt", tmp_path / "b.pt", "--out", tmp_path / "mean.pt")
     assert "b.pt: weights and recipe do not fit together" in line
     assert not (tmp_path / "mean.pt").exists()
@@ -333,8 +333,8 @@ def steps_averaged(run: Path, *arguments: object) -> list[int]:
     out = run / "mean.pt"
     assert average(run, "--out", out, *arguments) == 0
     contents = read_checkpoint(out)
-    paths = [Path(path) for path in contents["averaged"]["checkpoints"]]
-    assert_same_bits(contents["state"]["model"], mean_of([weights_of(path) for path in paths]))
+    paths = [Path(path) for path in contents.averaged.checkpoints]
+    assert_same_bits(contents.model, mean_of([weights_of(path) for path in paths]))
     return [checkpoint_step(path) for path in paths]
 
 
@@ -411,29 +411,29 @@ def test_a_run_without_checkpoints_has_no_best(run: Path, capsys: Output) -> Non
 def test_a_moving_average_becomes_a_checkpoint(tmp_path: Path, capsys: Output) -> None:
     moving = random_model(SMALL).state_dict()
     path = tmp_path / "run" / "checkpoints" / checkpoint_name(7)
-    save(path, callbacks={"MovingAverage": {"weights": moving}})
+    save(path, training=training_state(moving))
     assert average(tmp_path / "run", "--ema", "--out", tmp_path / "ema.pt") == 0
     out = tmp_path / "ema.pt"
     assert capsys.readouterr().out == f"{out}: the moving average in {path}\n"
     contents = read_checkpoint(out)
-    assert_same_bits(contents["state"]["model"], moving)
-    assert contents["averaged"] == {"checkpoints": [str(path)], "moving_average": True}
+    assert_same_bits(contents.model, moving)
+    assert contents.averaged == Averaged(checkpoints=(str(path),))
     loaded = flexbert.load_model(out).model.state_dict()
     assert_same_bits(loaded, moving)
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("training", "words"),
     [
-        ({}, "holds no moving average; to train with one: moving_average in the recipe"),
-        ({"callbacks": {}}, "holds no moving average"),
-        ({"callbacks": {"MovingAverage": {"weights": {}}}}, "do not fit together"),
+        (None, "holds no moving average; to train with one: moving_average in the recipe"),
+        (training_state(), "holds no moving average"),
+        (training_state({}), "do not fit together"),
     ],
-    ids=["no callbacks", "none", "empty"],
+    ids=["weights alone", "none", "empty"],
 )
 def test_a_checkpoint_without_a_moving_average_is_refused(
-    tmp_path: Path, capsys: Output, state: dict[str, Any], words: str
+    tmp_path: Path, capsys: Output, training: TrainingState | None, words: str
 ) -> None:
-    save(tmp_path / "a.pt", **state)
+    save(tmp_path / "a.pt", training=training)
     assert words in refusal(capsys, tmp_path / "a.pt", "--ema", "--out", tmp_path / "ema.pt")
     assert not (tmp_path / "ema.pt").exists()

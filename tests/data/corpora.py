@@ -26,7 +26,8 @@ from flexbert.data.format.corpus_format import (
 )
 from flexbert.data.packing.loader import Loader, train_loader
 from flexbert.data.packing.microbatches import training_builder
-from flexbert.data.packing.row_stream import StreamKey, training_stream
+from flexbert.data.packing.position import StreamKey
+from flexbert.data.packing.row_stream import training_stream
 from flexbert.data.reading.corpus import Split
 
 # Ids 0 to 4 are special and 5 to 9 unused; text has the others.

@@ -13,7 +13,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 
-from flexbert.checkpoint.file import write_checkpoint
+from flexbert.checkpoint.checkpoint import Checkpoint
+from flexbert.checkpoint.checkpoint_file import write_checkpoint
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface.families import family_for
@@ -139,9 +140,7 @@ def write_model(
     recipe: dict[str, Any] = {"model": encode(config)}
     if data:
         recipe["data"] = data
-    write_checkpoint(
-        path, {"recipe": recipe, "tokenizer": dict(tokenizer), "state": {"model": state}}
-    )
+    write_checkpoint(path, Checkpoint(recipe=recipe, tokenizer=tokenizer, model=state))
     return state
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import flexbert
-from flexbert.checkpoint.file import read_checkpoint
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.cli import main
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
@@ -65,17 +65,17 @@ def test_export_then_import_gives_the_same_model(
     export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     import_folder(str(tmp_path / "folder"), tmp_path / "b.pt")
     contents = read_checkpoint(tmp_path / "b.pt")
-    assert_equal_states(contents["state"]["model"], state)
-    imported = decode(ModelConfig, contents["recipe"]["model"])
+    assert_equal_states(contents.model, state)
+    imported = decode(ModelConfig, contents.recipe["model"])
     dropouts_differ = config.attention.dropout != config.attention.output_dropout  # type: ignore[attr-defined]
     assert dropouts_differ == (config.block.name == "post_norm")
     assert imported == config
-    assert contents["tokenizer"] == word_tokenizer
+    assert contents.tokenizer == word_tokenizer
     lengths = {"modernbert": 40, "bert": 48, "roberta": 48 + 2}
     written = read_json(tmp_path / "folder" / "config.json")
     assert written["max_position_embeddings"] == lengths[written["model_type"]]
     if written["model_type"] == "modernbert":
-        assert contents["recipe"]["data"] == {"max_length": 40}
+        assert contents.recipe["data"] == {"max_length": 40}
 
     # What a user of transformers does, and what a user of FlexBERT does.
     theirs = TASK_CLASSES[config.head.task].from_pretrained(tmp_path / "folder").eval()
@@ -171,12 +171,12 @@ def test_folders_as_transformers_writes_them(
         kind in ("bfloat16", "float16")
     )
     contents = read_checkpoint(tmp_path / "a.pt")
-    assert {value.dtype for value in contents["state"]["model"].values()} == {torch.float32}
+    assert {value.dtype for value in contents.model.values()} == {torch.float32}
     # hidden_dropout_prob and initializer_range are those of the model that was written.
-    assert decode(ModelConfig, contents["recipe"]["model"]) == SAVED[name]
+    assert decode(ModelConfig, contents.recipe["model"]) == SAVED[name]
     words = family.names("masked_lm")["encoder.embedding.tokens"][0] + ".weight"
     expected = theirs.state_dict()[words].float()
-    assert torch.equal(contents["state"]["model"]["encoder.embedding.tokens.weight"], expected)
+    assert torch.equal(contents.model["encoder.embedding.tokens.weight"], expected)
 
 
 def test_a_bert_of_pretraining_with_old_names_is_read(
@@ -207,7 +207,7 @@ def test_a_bert_of_pretraining_with_old_names_is_read(
     notes = import_folder(str(folder), tmp_path / "a.pt")
     assert any("left out: bert.pooler.dense.bias" in note for note in notes)
     contents = read_checkpoint(tmp_path / "a.pt")
-    assert {"tokenizer.json", "tokenizer_config.json"} <= contents["tokenizer"].keys()
+    assert {"tokenizer.json", "tokenizer_config.json"} <= contents.tokenizer.keys()
     export_checkpoint(tmp_path / "a.pt", tmp_path / "back")
     back = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
     assert back("w20 w30")["input_ids"] == [5, 20, 30, 7]
@@ -223,7 +223,7 @@ def test_config_keys_of_transformers_5_are_read(
     old = ("global_rope_theta", "local_rope_theta", "global_attn_every_n_layers")
     change_json(path, **dict.fromkeys(old, ...))
     import_folder(str(tmp_path / "folder"), tmp_path / "b.pt")
-    assert decode(ModelConfig, read_checkpoint(tmp_path / "b.pt")["recipe"]["model"]) == config
+    assert decode(ModelConfig, read_checkpoint(tmp_path / "b.pt").recipe["model"]) == config
 
     types = read_json(path)["layer_types"]
     assert types == ["full_attention", "sliding_attention"] * 2

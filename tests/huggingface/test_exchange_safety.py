@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import flexbert
-from flexbert.checkpoint.file import read_checkpoint, write_checkpoint
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.cli import main
 from flexbert.errors import UserError
 from flexbert.huggingface.export import export_checkpoint
@@ -240,7 +240,7 @@ def test_an_undamaged_index_and_pickle_are_read(tmp_path: Path, original: Path) 
     indexed("model-1.safetensors")(tmp_path / "sharded")
     shutil.copytree(original / "folder", tmp_path / "pickled")
     pickled(load_file(original / "folder" / WEIGHTS))(tmp_path / "pickled")
-    expected = read_checkpoint(original / "a.pt")["state"]["model"]
+    expected = read_checkpoint(original / "a.pt").model
     for name in ("sharded", "pickled"):
         actual = flexbert.load_model(tmp_path / name).model.state_dict()
         assert all(torch.equal(actual[key], value) for key, value in expected.items())
@@ -259,21 +259,22 @@ def changed(path: str, value: Any) -> Callable[[dict[str, Any]], object]:
     return damage
 
 
-STATE = "state/model/encoder.layers.1.mlp.down.weight"
+STATE = "model/encoder.layers.1.mlp.down.weight"
 CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "a bomb": (changed("state/model", Exploit()), "not a readable checkpoint"),
+    "a bomb": (changed("model", Exploit()), "not a readable checkpoint"),
     "a bomb for a tokenizer": (changed("tokenizer", Exploit()), "not a readable checkpoint"),
     "an absurd width": (changed("recipe/model/hidden_size", 10**9), "do not fit together"),
     "an endless width": (changed("recipe/model/hidden_size", 10**15), "do not fit together"),
     "many layers": (changed("recipe/model/num_layers", 10**8), "100000000 layers are said to be"),
     "a tensor is missing": (changed(STATE, ...), "no encoder.layers.1.mlp.down.weight"),
-    "a tensor too many": (changed("state/model/more", torch.ones(1)), "the model has no more"),
+    "a tensor too many": (changed("model/more", torch.ones(1)), "the model has no more"),
     "another shape": (changed(STATE, torch.ones(3)), r"has the shape \[3\], not \[32, 48\]"),
     "no tensor": (changed(STATE, "text"), "is no tensor of floating-point numbers"),
     "a view": (changed(STATE, torch.ones(1).expand(32, 48)), "is no plain tensor"),
-    "no state": (changed("state", {}), "do not fit together"),
-    "a list of weights": (changed("state/model", [1]), "do not fit together"),
-    "no recipe": (changed("recipe", []), "holds no model this FlexBERT knows"),
+    "no weights": (changed("model", {}), "do not fit together"),
+    "a list of weights": (changed("model", [1]), "not a FlexBERT checkpoint"),
+    "no recipe": (changed("recipe", []), "not a FlexBERT checkpoint"),
+    "no model": (changed("recipe", {}), "holds no model this FlexBERT knows"),
 }
 EXPORTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a tokenizer's file elsewhere": (
@@ -306,10 +307,10 @@ def test_a_bad_checkpoint_is_one_clear_error_and_runs_nothing(
     loads: bool,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    contents = read_checkpoint(original / "a.pt")
-    contents["state"]["model"] = dict(contents["state"]["model"])
+    contents = torch.load(original / "a.pt", weights_only=True)
+    contents["model"] = dict(contents["model"])
     damage(contents)
-    write_checkpoint(tmp_path / "b.pt", contents)
+    torch.save(contents, tmp_path / "b.pt")
     for use in (
         lambda: flexbert.load_model(tmp_path / "b.pt"),
         lambda: export_checkpoint(tmp_path / "b.pt", tmp_path / "folder"),

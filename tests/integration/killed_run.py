@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.checkpoint.file import read_checkpoint
 from tests.conftest import read_records
 from tests.integration.launcher import Launcher, read_batches
 
@@ -63,7 +63,7 @@ class KilledRun:
 
     def building(self) -> bool:
         """An order is being built."""
-        return bool(list(self.orders.glob("*.partial")))
+        return bool(list(self.orders.glob(".*.tmp")))
 
     def _batch_files(self) -> list[Path]:
         return list(self.batches.glob("*.jsonl"))
@@ -72,7 +72,7 @@ class KilledRun:
         keys = ("event", "step", "tokens", "loss", "lr", "eval_loss")
         records = [tuple(r.get(key) for key in keys) for r in read_records(self.run_folder)]
         last = read_checkpoint(list_checkpoints(self.run_folder / "checkpoints")[-1])
-        return Outcome(records, last["state"]["model"], read_batches(self.batches))
+        return Outcome(records, last.model, read_batches(self.batches))
 
 
 def assert_same_weights(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.checkpoint.file import read_checkpoint
 from flexbert.components import load_recipe
 from flexbert.schedule.stages import all_stages
 from tests.conftest import TINY_RECIPE, read_records
@@ -64,8 +64,7 @@ def test_measures_of_an_update_are_those_of_its_gradients_and_weights(
     assert run.launch() == 0
     records = read_records(run.run_folder, "train")
     states = [
-        read_checkpoint(file)["state"]["model"]
-        for file in list_checkpoints(run.run_folder / "checkpoints")
+        read_checkpoint(file).model for file in list_checkpoints(run.run_folder / "checkpoints")
     ]
     for record, before, after in zip(records[1:], states, states[1:], strict=False):
         moved = torch.cat([(after[k].double() - before[k].double()).flatten() for k in after])
@@ -84,7 +83,9 @@ def test_gradients_are_clipped_to_the_norm_asked_for(
         run = KilledRun(launcher, TINY_RECIPE, settings, tmp_path / clip)
         assert run.launch() == 0
         (file,) = list_checkpoints(run.run_folder / "checkpoints")
-        states = read_checkpoint(file)["state"]["optimizers"]["AdamW"]["state"]
+        training = read_checkpoint(file).training
+        assert training is not None
+        states = training.optimizer.parameters
         # Without memory the first moment is the gradient that the update was made with.
         total = sum(float(s["exp_avg"].double().square().sum()) for s in states.values())
         norms[clip] = total**0.5
@@ -106,7 +107,7 @@ def test_another_optimizer_in_a_later_stage_begins_its_state_anew(
     assert run.launch(lambda: run.step_begun(13)) == -signal.SIGKILL
     assert run.launch() == 0
     last = read_checkpoint(list_checkpoints(run.run_folder / "checkpoints")[-1])
-    (kind,) = last["state"]["optimizers"]
-    assert kind == "AdamW"
-    steps = {float(state["step"]) for state in last["state"]["optimizers"][kind]["state"].values()}
+    assert last.training is not None
+    assert last.training.optimizer.name == "adamw"
+    steps = {float(kept["step"]) for kept in last.training.optimizer.parameters.values()}
     assert steps == {8.0}

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.checkpoint.file import read_checkpoint
 from tests.conftest import REPOSITORY, Overrides, read_records
 
 pytestmark = pytest.mark.slow
@@ -108,8 +108,8 @@ def test_two_processes_arrive_at_the_weights_of_one(recorded: Path, name: str) -
         read_checkpoint(list_checkpoints(recorded / f"runs-{world}" / name / "checkpoints")[-1])
         for world in (1, 2)
     )
-    for key, weight in one["state"]["model"].items():
-        torch.testing.assert_close(two["state"]["model"][key], weight, rtol=0, atol=2e-3, msg=key)
+    for key, weight in one.model.items():
+        torch.testing.assert_close(two.model[key], weight, rtol=0, atol=2e-3, msg=key)
 
 
 def test_the_launcher_trains_main_on_two_processes(tiny: Overrides, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ import pytest
 import torch
 from composer import Callback, Logger, State
 
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
-from flexbert.checkpoint.file import read_checkpoint
-from flexbert.checkpoint.load import load_model
 from flexbert.cli import main as flexbert
 from flexbert.components import load_recipe
 from flexbert.config.layer_plan import layer_plan
 from flexbert.errors import UserError
+from flexbert.pretrained.load_model import load_model
 from flexbert.schedule.stages import Stage, all_stages
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records, run_data_prep
@@ -61,9 +61,7 @@ def checkpoint_of(run: KilledRun, step: int) -> Path:
 
 def weights_of(run: KilledRun, step: int | None = None) -> dict[str, torch.Tensor]:
     file = list_checkpoints(run.run_folder / "checkpoints")[-1]
-    contents = read_checkpoint(file if step is None else checkpoint_of(run, step))
-    weights: dict[str, torch.Tensor] = contents["state"]["model"]
-    return weights
+    return dict(read_checkpoint(file if step is None else checkpoint_of(run, step)).model)
 
 
 def groups_of(run: KilledRun) -> dict[int, list[dict[str, Any]]]:
@@ -343,7 +341,7 @@ def test_large_begins_from_the_end_of_bases_pretraining(
     stages = dict.fromkeys(record["stage"] for record in read_records(large.run_folder))
     assert list(stages) == ["pretrain", "pretrain_lower", "extend", "decay"]
     # The first update's lr is 0, so that the first checkpoint holds the weights begun with.
-    old, new = read_checkpoint(start)["state"]["model"], weights_of(large, 1)
+    old, new = read_checkpoint(start).model, weights_of(large, 1)
     name = "encoder.embedding.tokens.weight"
     columns = (torch.arange(48) - (48 - 32) // 2) % 32
     assert torch.equal(new[name], old[name][:, columns])
@@ -360,12 +358,12 @@ def test_a_moving_average_is_that_of_the_weights_of_every_update(
     files = list_checkpoints(run.run_folder / "checkpoints")
     expected: dict[str, torch.Tensor] = {}
     for number, file in enumerate(files):
-        weights = {k: v.double() for k, v in read_checkpoint(file)["state"]["model"].items()}
+        weights = {k: v.double() for k, v in read_checkpoint(file).model.items()}
         # The first update's lr is 0: the average begins at the weights after it, too.
         expected = {k: 0.8 * expected[k] + 0.2 * weights[k] for k in weights} if number else weights
     out = tmp_path / "average.pt"
     assert flexbert(["average", str(files[-1]), "--ema", "--out", str(out)]) == 0
-    averaged = read_checkpoint(out)["state"]["model"]
+    averaged = read_checkpoint(out).model
     for name, value in expected.items():
         assert torch.allclose(averaged[name].double(), value, rtol=0, atol=1e-6), name
 
@@ -382,7 +380,7 @@ def test_the_best_of_a_stage_and_its_last_are_averaged(base: KilledRun, tmp_path
     *earlier, last = evaluated
     best = sorted(earlier, key=lambda record: record["eval_loss"])[:2]
     chosen = [weights_of(base, record["step"]) for record in (*best, last)]
-    averaged = read_checkpoint(out)["state"]["model"]
+    averaged = read_checkpoint(out).model
     for name, value in averaged.items():
         mean = sum(weights[name].double() for weights in chosen) / 3
         assert torch.equal(value, mean.float()), name

@@ -15,8 +15,8 @@ from composer import Callback, Logger, State
 
 from benchmarks.verify_run import examples, model_loss
 from flexbert import load_model
+from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.checkpoint.file import read_checkpoint
 from flexbert.components import load_recipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
@@ -37,10 +37,7 @@ def run(overrides: list[str]) -> Path:
 
 
 def final_weights(run_folder: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = read_checkpoint(
-        list_checkpoints(run_folder / "checkpoints")[-1]
-    )["state"]["model"]
-    return weights
+    return dict(read_checkpoint(list_checkpoints(run_folder / "checkpoints")[-1]).model)
 
 
 def computed(run_folder: Path) -> list[dict[str, Any]]:

@@ -96,7 +96,7 @@ def microbatches(corpus: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
     config = DataConfig(
         path=corpus,
         sampler=PermutationConfig(),
-        window=64,  # small ones: rows in the middle of a large window resemble each other
+        packing_window=64,  # small ones: rows in the middle of a large window resemble each other
         mask_rate=0.3,
         max_length=64,
         row_length=128,

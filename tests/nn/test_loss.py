@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from flexbert.config.training import IGNORE, LossFunction
+from flexbert.config.training import IGNORE
 from flexbert.nn import cross_entropy
 from flexbert.nn.cross_entropy import token_scores
 from flexbert.nn.logits import DeferredLogits
-from flexbert.nn.loss import CrossEntropyConfig
+from flexbert.nn.loss import CrossEntropyConfig, LossFunction
 
 VOCAB, WIDTH = 11, 5
 LOSSES = [(0.0, 0.0), (0.1, 0.0), (0.0, 1e-2), (0.2, 0.3)]

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexbert.checkpoint.load import LoadedModel, save_model
 from flexbert.cli import main
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.plan.plan_picture import draw_plan, stage_curves
+from flexbert.pretrained.load_model import LoadedModel, save_model
 from flexbert.schedule.stages import all_stages
 from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from flexbert.errors import UserError
+from flexbert.files.durable import write_text
 
 FORMAT_VERSION = 1
 META_FILE = "corpus.json"
@@ -107,9 +108,7 @@ class CorpusMeta:
     def write(self, corpus: Path) -> None:
         """Write ``corpus.json`` atomically; it is written last, so its presence means complete."""
         record: dict[str, Any] = {"format": FORMAT_VERSION, **asdict(self)}
-        temporary = corpus / f".{META_FILE}.tmp"
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
-        temporary.replace(corpus / META_FILE)
+        write_text(corpus / META_FILE, json.dumps(record, indent=2) + "\n")
 
     @classmethod
     def read(cls, corpus: Path) -> CorpusMeta:

@@ -12,7 +12,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from flexbert.config.data import DataConfig
 from flexbert.data.packing.masking import Masker
 from flexbert.data.packing.microbatches import ChunkSpans, MicrobatchBuilder
+from flexbert.data.packing.position import Position
 from flexbert.data.packing.row_stream import (
     NULL_ROW,
-    PackingWindowStart,
     Row,
     RowStream,
     evaluation_stream,
@@ -35,20 +35,6 @@ from flexbert.errors import UserError
 MaskRate: TypeAlias = Callable[[int, int], float]
 
 _PREFETCH = 2  # device batches that each worker keeps ready
-
-
-class Position(TypedDict):
-    """A place in a stage's stream: before row ``row`` of a window, where ``update`` begins.
-
-    Plain containers, for checkpoints. ``packing_window`` is where the window begins, as
-    :meth:`~flexbert.data.packing.row_stream.PackingWindowStart.plain` writes it; no earlier window
-    has to be packed again. ``tokens`` counts those of the stage's earlier updates.
-    """
-
-    packing_window: dict[str, Any]
-    row: int
-    update: int
-    tokens: int
 
 
 @dataclass(frozen=True)
@@ -153,11 +139,11 @@ class TrainingBatches(DeviceBatches):
         self._start = start
 
     def _plans(self) -> Iterator[DevicePlan]:
-        start = PackingWindowStart.read(self._start["packing_window"])
-        stream = self._stream.rows(start, self._start["row"], to_be_read=True)
-        known = start.index if self._start["row"] else -1
-        tokens = self._start["tokens"]
-        for update in itertools.count(self._start["update"]):
+        start = self._start.packing_window
+        stream = self._stream.rows(start, self._start.row, to_be_read=True)
+        known = start.index if self._start.row else -1
+        tokens = self._start.tokens
+        for update in itertools.count(self._start.update):
             rows = list(itertools.islice(stream, self._rows_per_update(update)))
             begun = {row.start.index: row.start for row in rows if row.start.index > known}
             last = rows[-1]
@@ -165,7 +151,7 @@ class TrainingBatches(DeviceBatches):
             mask_rate = self._mask_rate(tokens, update) if self._mask_rate else None
             tokens += sum(row.num_tokens for row in rows)
             position = Position(
-                packing_window=last.start.plain(),
+                packing_window=last.start,
                 row=last.index + 1,
                 update=update + 1,
                 tokens=tokens,
@@ -174,7 +160,7 @@ class TrainingBatches(DeviceBatches):
                 self._share.take(rows, *self._share.split(len(rows))),
                 {
                     "position": position,
-                    "packing_windows": [window.plain() for window in begun.values()],
+                    "packing_windows": tuple(begun.values()),
                     "documents": Documents(np.concatenate([r.drawn.lengths for r in rows])),
                 },
                 mask_rate,
@@ -221,7 +207,7 @@ class Loader(DataLoader[dict[str, Any] | UserError]):
 
 def first_position(stream: RowStream, update: int = 0, tokens: int = 0) -> Position:
     """The beginning of a stream, for a stage that has had so many updates and tokens."""
-    return Position(packing_window=stream.start.plain(), row=0, update=update, tokens=tokens)
+    return Position(packing_window=stream.start, row=0, update=update, tokens=tokens)
 
 
 def train_loader(

@@ -12,7 +12,8 @@ from numba import njit
 from flexbert.config.data import DataConfig
 from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.packing.masking import Masker, Spans, span_keys
-from flexbert.data.packing.row_stream import Row, RowLayout, RowStream, StreamKey, identity
+from flexbert.data.packing.position import StreamKey
+from flexbert.data.packing.row_stream import Row, RowLayout, RowStream, identity
 from flexbert.data.reading.corpus import Split
 from flexbert.data.sampling.chunks import NUM_SPECIALS
 from flexbert.data.sampling.random_keys import derive_key

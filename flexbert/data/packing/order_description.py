@@ -7,18 +7,16 @@ from ``mask_rate_schedule``, with which no run may resume changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
 
 from flexbert.config.data import DataConfig
 from flexbert.config.fields import ORDER
 from flexbert.config.keys import leaves
-from flexbert.data.packing.row_stream import RowStream, StreamKey
+from flexbert.data.packing.position import OrderDescription, StreamKey
+from flexbert.data.packing.row_stream import RowStream
 from flexbert.data.reading.corpus import Split
 from flexbert.errors import UserError
 
 ORDER_FORMAT = 1  # changes whenever this code would give another order for the same values
-
-OrderDescription: TypeAlias = dict[str, str | int | float]
 
 
 def describe_order(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from flexbert.config.data import DataConfig
 from flexbert.data.packing.best_fit import Packing, enough_sequences, pack
+from flexbert.data.packing.position import PackingWindowStart, StreamKey
 from flexbert.data.reading.corpus import Split
 from flexbert.data.sampling.chunks import Chunks, Cut
 from flexbert.data.sampling.mixture import Bucket, Drawn, Mixture, training_mixture
@@ -36,36 +37,6 @@ class RowLayout:
     def num_sequences(self) -> int:
         """Sequences in a row at most: its chunks, and the padding cut to ``max_length``."""
         return self.max_sequences + -(-self.row_length // self.max_length)
-
-
-@dataclass(frozen=True)
-class PackingWindowStart:
-    """Where a window begins; everything before it is in these few numbers.
-
-    Attributes:
-        index: the window's number.
-        row: how many rows all windows before it have.
-        chunks, tokens: what they drew from each bucket of the mixture, special tokens included.
-    """
-
-    index: int
-    row: int
-    chunks: tuple[int, ...]
-    tokens: tuple[int, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """Plain containers for a checkpoint; :meth:`read` takes them back."""
-        return {
-            "index": self.index,
-            "row": self.row,
-            "chunks": list(self.chunks),
-            "tokens": list(self.tokens),
-        }
-
-    @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> PackingWindowStart:
-        """What :meth:`plain` gave."""
-        return cls(plain["index"], plain["row"], tuple(plain["chunks"]), tuple(plain["tokens"]))
 
 
 @dataclass(frozen=True)
@@ -226,24 +197,6 @@ class RowStream:
             for n in (number, number + 1)
         )
         return end - begin
-
-
-@dataclass(frozen=True)
-class StreamKey:
-    """What the random numbers of a stage's data are drawn from, beside its sources.
-
-    Attributes:
-        generation: how often the stage's order was begun anew.
-    """
-
-    seed: int
-    stage: str
-    generation: int = 0
-
-    @property
-    def stage_order(self) -> str:
-        """Names the stage's order: no two stages repeat one, nor two generations."""
-        return f"{self.stage}#{self.generation}" if self.generation else self.stage
 
 
 def training_stream(splits: Mapping[str, Split], config: DataConfig, key: StreamKey) -> RowStream:

@@ -14,7 +14,8 @@ import numpy as np
 import xxhash
 from tqdm import tqdm
 
-from flexbert.data.packing.row_stream import PackingWindowStart, RowStream
+from flexbert.data.packing.position import PackingWindowStart
+from flexbert.data.packing.row_stream import RowStream
 
 _INT = np.dtype("<i8")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flexbert.config.data import ONLY_SOURCE, DataConfig
-from flexbert.data.format.corpus_format import CorpusError, CorpusMeta
+from flexbert.data.format.corpus_format import TOKENIZER_FOLDER, CorpusError, CorpusMeta
 from flexbert.data.reading.corpus import Corpus, Split
 from flexbert.errors import ConfigError
 
@@ -61,6 +61,12 @@ class Corpora:
     def meta(self) -> CorpusMeta:
         """The description of one of them: its tokenizer is that of all."""
         return self.first.meta
+
+    @property
+    def tokenizer(self) -> dict[str, str]:
+        """The files of their tokenizer: name to text."""
+        folder = self.first.folder / TOKENIZER_FOLDER
+        return {name: (folder / name).read_text() for name in self.meta.tokenizer_files}
 
     def splits(self, name: str) -> dict[str, Split]:
         """One split of every source.

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from flexbert.data.format.corpus_format import SHARD_HASH, CorpusError
 from flexbert.data.remote.download_errors import advice_on, text_of
+from flexbert.files.durable import place
 from flexbert.files.file_lock import file_lock
 
 if TYPE_CHECKING:
@@ -364,7 +365,5 @@ def _place(fetched: Path, file: Path) -> None:
 
     Downloaders differ in whose time they leave; the cache of shards goes by it.
     """
-    with fetched.open("rb") as opened:  # it may be as read-only as the original
-        os.fsync(opened.fileno())
     os.utime(fetched)
-    fetched.replace(file)
+    place(fetched, file)

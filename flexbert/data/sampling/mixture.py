@@ -12,7 +12,7 @@ from flexbert.config.data import DataConfig, SourceConfig
 from flexbert.data.reading.corpus import Split
 from flexbert.data.sampling.chunks import Chunks, Cut
 from flexbert.data.sampling.fair_queue import Shares, interleave
-from flexbert.data.sampling.samplers import Sampler, SamplerKey, SequentialSampler
+from flexbert.data.sampling.samplers import Sampler, SamplerKey, SequentialSampler, build_sampler
 from flexbert.data.sampling.subset import subsets
 from flexbert.errors import ConfigError, config_errors_under
 
@@ -243,10 +243,10 @@ def _check_cache_limit(split: Split, source: SourceConfig, config: DataConfig) -
     limit = config.cache_limit
     if source.remote is None or limit is None:
         return
-    needed = split.bytes_of_largest(config.sampler.shards_at_hand)
+    needed = split.bytes_of_largest(config.sampler.shards_needed)
     if needed > limit.value:
         advice = f"set it to at least {-(-needed >> 20)}mb"
-        if config.sampler.shards_at_hand is None:
+        if config.sampler.shards_needed is None:
             advice += ", or use data.sampler={name: shard_blocks}"
         raise ConfigError(
             "data.cache_limit",
@@ -277,6 +277,6 @@ def _buckets(
         key = SamplerKey(
             seed, stage_order, (split.fingerprint, *([subset_name] if subset_name else []))
         )
-        order = config.sampler.build(numbered, key, cache)
+        order = build_sampler(config.sampler, numbered, key, cache)
         buckets.append(Bucket(name, subset_name, numbered, order, weight / sum(weights)))
     return buckets

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from flexbert.data.sampling.random_keys import derive_key
 from flexbert.errors import UserError
-from flexbert.files.node_arrays import DIRTY_BYTES, IN_MEMORY, hand_to_disk, node_array
+from flexbert.files.durable import hand_to_disk
+from flexbert.files.node_arrays import DIRTY_BYTES, IN_MEMORY, node_array
 
 BIN_ITEMS = 1 << 22  # in a bin on average
 _AT_ONCE = 1 << 22  # items that draw their bins together

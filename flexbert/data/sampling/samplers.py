@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from flexbert.config.registry import register
 from flexbert.data.sampling.chunks import Chunks
 from flexbert.data.sampling.permutation import permutation, shuffled
 from flexbert.data.sampling.random_keys import derive_key
+from flexbert.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,32 @@ class Sampler(Protocol):
         """The shards that these places read, and those that the ones soon after them will."""
 
 
+class SamplerFactory(SamplerConfig):
+    """What every ``data.sampler`` is: it makes the sampler of one bucket of chunks."""
+
+    @abstractmethod
+    def build(self, chunks: Chunks, key: SamplerKey, cache: Path) -> Sampler:
+        """The order of these chunks that ``key`` decides; a large one keeps files in ``cache``."""
+
+
+def build_sampler(config: SamplerConfig, chunks: Chunks, key: SamplerKey, cache: Path) -> Sampler:
+    """The sampler that a recipe names.
+
+    Raises:
+        ConfigError: if what is registered under that name makes none.
+    """
+    if not isinstance(config, SamplerFactory):
+        raise ConfigError("data.sampler.name", f"{config.name} is no SamplerFactory")
+    return config.build(chunks, key, cache)
+
+
 @register("pcg64dxsm")
 @dataclass(frozen=True, kw_only=True)
-class PermutationConfig(SamplerConfig):
+class PermutationConfig(SamplerFactory):
     """A PCG64DXSM permutation of all chunks of a source, another one each epoch."""
 
     @property
-    def shards_at_hand(self) -> int | None:
+    def shards_needed(self) -> int | None:
         return None
 
     def build(self, chunks: Chunks, key: SamplerKey, cache: Path) -> Sampler:
@@ -65,7 +86,7 @@ class PermutationConfig(SamplerConfig):
 
 @register("shard_blocks")
 @dataclass(frozen=True, kw_only=True)
-class ShardBlocksConfig(SamplerConfig):
+class ShardBlocksConfig(SamplerFactory):
     """PCG64DXSM over shards, then over the chunks of each block of shards: for bounded caches.
 
     Attributes:
@@ -75,7 +96,7 @@ class ShardBlocksConfig(SamplerConfig):
     block_shards: int = key(ORDER, default=32, at_least=1, unit="shards")
 
     @property
-    def shards_at_hand(self) -> int | None:
+    def shards_needed(self) -> int | None:
         # Where a window straddles two blocks, and the next is being fetched.
         return 3 * self.block_shards
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flexbert.errors import first_line
 from flexbert.nn.attention_backends.backend import Limit
 
 DTYPES = (torch.bfloat16, torch.float16)
@@ -39,8 +40,7 @@ def load(module: str, find: Callable[[Any], Any], package: str) -> tuple[Any, st
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module}.".startswith(f"{missing}."):
             return None, f"needs the package {package}, which is not installed"
-        first_line = (str(error) or repr(error)).splitlines()[0]
-        return None, f"finds the package {package}, but cannot use it: {first_line}"
+        return None, f"finds the package {package}, but cannot use it: {first_line(error)}"
 
 
 def gpu_problem(device: torch.device, majors: range, generation: str) -> str | None:

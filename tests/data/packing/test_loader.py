@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from flexbert.config.data import DataConfig
 from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.packing.loader import Loader, Share, eval_loader
+from flexbert.data.packing.position import PackingWindowStart, Position
 from flexbert.data.packing.row_stream import NULL_ROW
 from flexbert.data.reading.corpus import Corpus, Split
 from tests.data.corpora import loader_of_splits, numbered_documents, sequences, write_corpus
@@ -137,7 +138,7 @@ def test_a_batch_carries_the_place_to_go_on_from(
 ) -> None:
     batches = list(itertools.islice(loader_of(train_split, small_config), done + 5))
     position = pickle.loads(pickle.dumps(batches[done - 1]["position"]))
-    assert position["update"] == done
+    assert position.update == done
     config = replace(small_config, num_workers=num_workers)
     resumed = loader_of(train_split, config, start=position)
     assert_same_batches(list(itertools.islice(resumed, 5)), batches[done:])
@@ -159,9 +160,9 @@ def test_an_update_larger_than_the_corpus_wraps_over_epochs(
     loader = loader_of(split, small_config, rows_per_update=lambda update: 8)
     batch = next(iter(loader))
     tokens = 7 * (22 + 32 + 42)
-    start = {"index": 7, "row": 7, "chunks": [21], "tokens": [tokens]}
+    start = PackingWindowStart(7, 7, (21,), (tokens,))
     seen = tokens + 22 + 32 + 42
-    assert batch["position"] == {"packing_window": start, "row": 1, "update": 1, "tokens": seen}
+    assert batch["position"] == Position(packing_window=start, row=1, update=1, tokens=seen)
     found = Counter(s for microbatch in batch["microbatches"] for s in sequences(microbatch))
     assert sorted((len(tokens), count) for tokens, count in found.items()) == [
         (22, 8),
@@ -190,7 +191,7 @@ def test_each_update_is_masked_at_its_own_rate(
         # Special tokens are never masked; each row rounds by less than one.
         assert masked == pytest.approx(rate * new, rel=0.06, abs=growing(update))
         tokens += new
-        assert batch["position"]["tokens"] == tokens
+        assert batch["position"].tokens == tokens
     # Shapes stay those of the highest rate.
     assert len({m["labels"].shape for batch in batches for m in batch["microbatches"][:1]}) == 1
     alone = list(itertools.islice(loader_of(train_split, config), 5))

@@ -13,12 +13,12 @@ from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.packing.masking import Masker
 from flexbert.data.packing.microbatches import ChunkSpans, Microbatch, MicrobatchBuilder
 from flexbert.data.packing.microbatches import training_builder as training_builder_of
+from flexbert.data.packing.position import StreamKey
 from flexbert.data.packing.row_stream import (
     NULL_ROW,
     Row,
     RowLayout,
     RowStream,
-    StreamKey,
     evaluation_stream,
     training_stream,
 )

@@ -9,10 +9,9 @@ import pytest
 
 from flexbert.config.data import DataConfig, SourceConfig, UpsampleConfig
 from flexbert.data.format.corpus_format import CorpusError
+from flexbert.data.packing.position import PackingWindowStart, StreamKey
 from flexbert.data.packing.row_stream import (
-    PackingWindowStart,
     RowStream,
-    StreamKey,
     evaluation_stream,
     training_stream,
 )

@@ -113,12 +113,12 @@ def _build_and_hang(cache: Path) -> None:
 def test_a_killed_builder_blocks_nobody(tmp_path: Path) -> None:
     builder = multiprocessing.get_context("fork").Process(target=_build_and_hang, args=(tmp_path,))
     builder.start()
-    while not any(file.stat().st_size for file in tmp_path.glob("*.partial")):
+    while not any(file.stat().st_size for file in tmp_path.glob(".*.tmp")):
         time.sleep(0.01)
     os.kill(builder.pid, signal.SIGKILL)
     builder.join()
     assert len(set(permutation(NUM_ITEMS, 7, tmp_path).tolist())) == NUM_ITEMS
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 @pytest.mark.usefixtures("on_disk")
@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_and_not_kept_full(
     monkeypatch.setattr(os, "pwrite", no_room)
     with pytest.raises(UserError, match=r"No space left on device.*data\.cache"):
         permutation(NUM_ITEMS, 7, tmp_path)
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 @pytest.mark.usefixtures("on_disk")

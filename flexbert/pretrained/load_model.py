@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from flexbert.checkpoint.contents import checked_state, model_config
-from flexbert.checkpoint.file import checkpoint_file, read_checkpoint, write_checkpoint
+from flexbert.checkpoint.checkpoint import Checkpoint, Weights
+from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint, write_checkpoint
+from flexbert.checkpoint.weights import checked_weights, filled_model, model_config
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import HeadConfig, ModelConfig
 from flexbert.config.registry import members
 from flexbert.errors import UserError, config_errors_under
-from flexbert.nn.build import Model, build_model, new_model
+from flexbert.huggingface.importing import read_folder
+from flexbert.huggingface.tokenizer import has_tokenizer, read_tokenizer
+from flexbert.nn.build import Model, build_model
 from flexbert.nn.padded import PaddedModel
 
 # What heads have in common, and a new one takes over from the one before.
@@ -64,14 +66,14 @@ def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> Loade
         UserError: if the file or folder cannot be read, or its weights are not those of its
             recipe.
     """
-    config, state, tokenizer, max_length = read_model(Path(path), needs_head=head is None)
+    config, weights, tokenizer, max_length = read_model(Path(path), needs_head=head is None)
     if head is not None and not isinstance(head, Mapping):
         raise UserError(f"head: expected a mapping with a name, got {head!r}")
     if head is None:
-        model = filled_model(config, state)
+        model = filled_model(config, weights)
     else:
         config = replace(config, head=_new_head(config, head))
-        model = _with_new_head(config, state)
+        model = _with_new_head(config, weights)
     return LoadedModel(model, config, tokenizer, max_length).eval()
 
 
@@ -79,7 +81,7 @@ class ReadModel(NamedTuple):
     """What a file or folder holds of a model; see :class:`LoadedModel`."""
 
     config: ModelConfig
-    state: Mapping[str, Tensor]
+    weights: Weights
     tokenizer: Mapping[str, str]
     max_length: int | None
 
@@ -96,9 +98,6 @@ def read_model(path: Path, *, needs_head: bool = True) -> ReadModel:
 
 
 def _from_folder(folder: Path, needs_head: bool) -> ReadModel:
-    from flexbert.huggingface.importing import read_folder
-    from flexbert.huggingface.tokenizer import has_tokenizer, read_tokenizer
-
     read = read_folder(folder)
     if needs_head and not read.has_head:
         raise UserError(f"{folder}: {read.family.base_class} has no head; give head={{...}}")
@@ -110,12 +109,10 @@ def _from_folder(folder: Path, needs_head: bool) -> ReadModel:
 
 
 def _from_checkpoint(path: Path) -> ReadModel:
-    contents = read_checkpoint(path)
-    config = model_config(contents, path)
-    state = checked_state(contents, config, path)
-    data = contents["recipe"].get("data")
-    max_length = data.get("max_length") if isinstance(data, Mapping) else None
-    return ReadModel(config, state, contents["tokenizer"], max_length)
+    checkpoint = read_checkpoint(path)
+    config = model_config(checkpoint)
+    weights = checked_weights(checkpoint, config)
+    return ReadModel(config, weights, checkpoint.tokenizer, checkpoint.max_length)
 
 
 def save_model(model: LoadedModel, path: str | Path) -> None:
@@ -130,27 +127,8 @@ def save_model(model: LoadedModel, path: str | Path) -> None:
     recipe: dict[str, Any] = {"model": encode(model.config)}
     if model.max_length is not None:
         recipe["data"] = {"max_length": model.max_length}
-    state = {name: value.detach().cpu() for name, value in model.model.state_dict().items()}
-    write_checkpoint(
-        path, {"recipe": recipe, "tokenizer": model.tokenizer, "state": {"model": state}}
-    )
-
-
-def model_of(contents: Mapping[str, Any], config: ModelConfig, path: Path) -> Model:
-    """The model of ``config`` with a checkpoint's weights, every one of them and no other.
-
-    Raises:
-        CheckpointError: if names or shapes differ.
-    """
-    return filled_model(config, checked_state(contents, config, path))
-
-
-def filled_model(config: ModelConfig, state: Mapping[str, Tensor]) -> Model:
-    """The model with these weights, in float32; they are known to fit."""
-    with torch.device("meta"):
-        model = new_model(config)
-    model.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
-    return model
+    weights = {name: value.detach().cpu() for name, value in model.model.state_dict().items()}
+    write_checkpoint(path, Checkpoint(recipe=recipe, tokenizer=model.tokenizer, model=weights))
 
 
 def _new_head(config: ModelConfig, given: Mapping[str, Any]) -> HeadConfig:
@@ -165,12 +143,12 @@ def _new_head(config: ModelConfig, given: Mapping[str, Any]) -> HeadConfig:
         return decode(HeadConfig, {**taken, **given})  # type: ignore[type-abstract]
 
 
-def _with_new_head(config: ModelConfig, state: Mapping[str, Tensor]) -> Model:
+def _with_new_head(config: ModelConfig, weights: Weights) -> Model:
     model = build_model(config)
     new = model.state_dict()
     for name, value in new.items():
-        is_kept = name.startswith(SHARED_TENSORS) and name in state
-        if name.startswith("encoder.") or (is_kept and state[name].shape == value.shape):
-            new[name] = state[name].float()
+        is_kept = name.startswith(SHARED_TENSORS) and name in weights
+        if name.startswith("encoder.") or (is_kept and weights[name].shape == value.shape):
+            new[name] = weights[name].to(torch.float32, copy=True)
     model.load_state_dict(new, assign=True)
     return model

@@ -1,24 +1,24 @@
-"""What a checkpoint says of its model, checked before it is believed."""
+"""A checkpoint's model: its config and weights checked before they are believed, and built."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flexbert.checkpoint.file import CheckpointError
+from flexbert.checkpoint.checkpoint import Checkpoint, Weights
+from flexbert.checkpoint.checkpoint_file import CheckpointError
 from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.model import ModelConfig
-from flexbert.errors import ConfigError, UserError
-from flexbert.nn.build import new_model
+from flexbert.errors import ConfigError, UserError, first_line
+from flexbert.nn.build import Model, new_model
 
 
-def model_config(contents: Mapping[str, Any], path: Path) -> ModelConfig:
+def model_config(checkpoint: Checkpoint) -> ModelConfig:
     """The typed model section of a checkpoint's recipe.
 
     Raises:
@@ -26,28 +26,53 @@ def model_config(contents: Mapping[str, Any], path: Path) -> ModelConfig:
     """
     register_all()
     try:
-        return decode(ModelConfig, contents["recipe"]["model"])
+        return decode(ModelConfig, checkpoint.recipe["model"])
     except (ConfigError, KeyError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"{path}: holds no model this FlexBERT knows ({error})") from None
+        raise CheckpointError(
+            f"{checkpoint.name}: holds no model this FlexBERT knows ({error})"
+        ) from None
 
 
-def checked_state(
-    contents: Mapping[str, Any], config: ModelConfig, path: Path
-) -> Mapping[str, Tensor]:
+def checked_weights(
+    checkpoint: Checkpoint, config: ModelConfig, weights: Weights | None = None
+) -> Weights:
     """A checkpoint's weights, if they are those of ``config``; nothing is allocated.
+
+    Args:
+        weights: to be checked in place of the model's own: a moving average.
 
     Raises:
         CheckpointError: if names or shapes differ.
     """
+    weights = checkpoint.model if weights is None else weights
     try:
-        state = contents["state"]["model"]
-        problem = _misfit(state, expected_shapes(config, most=len(state)))
-    except (KeyError, TypeError, UserError) as error:
+        problem = _misfit(weights, expected_shapes(config, most=len(weights)))
+    except (TypeError, UserError) as error:
         problem = str(error)
     if problem is not None:
-        raise CheckpointError(f"{path}: weights and recipe do not fit together ({problem})")
-    weights: Mapping[str, Tensor] = state
+        raise CheckpointError(
+            f"{checkpoint.name}: weights and recipe do not fit together ({problem})"
+        )
     return weights
+
+
+def model_of(checkpoint: Checkpoint, config: ModelConfig) -> Model:
+    """The model of ``config`` with a checkpoint's weights, every one of them and no other.
+
+    Raises:
+        CheckpointError: if names or shapes differ.
+    """
+    return filled_model(config, checked_weights(checkpoint, config))
+
+
+def filled_model(config: ModelConfig, weights: Weights) -> Model:
+    """The model with these weights, copied, in float32; they are known to fit."""
+    with torch.device("meta"):
+        model = new_model(config)
+    model.load_state_dict(
+        {name: value.to(torch.float32, copy=True) for name, value in weights.items()}, assign=True
+    )
+    return model
 
 
 def _misfit(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -88,5 +113,5 @@ def expected_shapes(config: ModelConfig, *, most: int) -> dict[str, tuple[int, .
         with torch.device("meta"):
             model = new_model(config)
     except RuntimeError as error:
-        raise UserError(f"sizes that no model has ({str(error).splitlines()[0]})") from None
+        raise UserError(f"sizes that no model has ({first_line(error)})") from None
     return {name: tuple(value.shape) for name, value in model.state_dict().items()}

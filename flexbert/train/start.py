@@ -1,0 +1,156 @@
+"""Where a launch of a run starts: looked up on the disk, changing nothing there.
+
+In this order: at the run's own newest checkpoint; else at the one that ``start_from`` names; else
+with a new model, its weights drawn or taken by ``init_from``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState
+from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
+from flexbert.checkpoint.restart import read_restart
+from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.data.packing.position import DataState
+from flexbert.data.reading.corpora import Corpora
+from flexbert.errors import ConfigError, UserError, did_you_mean
+from flexbert.pretrained.warm_start import check_init_from
+from flexbert.schedule.stages import Stage, all_stages
+from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a launch starts.
+
+    Attributes:
+        stage: number of the stage that goes on or begins; that of all stages once the last ended.
+        checkpoint: file that weights and the optimizer's state come from; None for a new model.
+        clock: of the run up to here.
+        data: place in the stage's data; None begins the stage.
+        ended: the stage that the run's own checkpoint is the end of, if it is one's.
+        notes: warnings and remarks, to be printed.
+        summary: what a launch says of it; None for a new model.
+    """
+
+    stage: int = 0
+    checkpoint: Path | None = None
+    clock: RunClock = RunClock()
+    data: DataState | None = None
+    ended: str | None = None
+    notes: tuple[str, ...] = ()
+    summary: str | None = None
+
+
+def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpora]) -> Start:
+    """Where this recipe's run in this folder starts.
+
+    Args:
+        corpora: of each stage.
+
+    Raises:
+        UserError: if the folder holds a run of another recipe, or the checkpoint to start from does
+            not fit the recipe or its corpora.
+    """
+    recipe, stages = loaded.first, all_stages(loaded.stages)
+    own, notes = _newest(folder.checkpoints)
+    if own is not None:
+        training = _training(own)
+        refuse_changed_recipe(
+            folder.path,
+            training.run,
+            loaded.resolved,
+            accept_changed_order=recipe.data.accept_changed_order,
+        )
+        stage, data, ended = _place(stages, training)
+        summary = f"continuing {folder.path} after update {training.clock.updates}"
+        if stage == len(stages):
+            summary = f"{folder.path} is finished; to train another give another run_name"
+        return Start(
+            stage=stage,
+            checkpoint=own.path,
+            clock=training.clock,
+            data=data,
+            ended=ended,
+            notes=tuple(notes),
+            summary=summary,
+        )
+    if recipe.start_from:
+        return _restart(loaded, folder, recipe.start_from[0], corpora[0], notes)
+    if recipe.init_from:
+        check_init_from(recipe.model, recipe.init_from)
+    return Start(notes=tuple(notes))
+
+
+def _restart(
+    loaded: LoadedRecipe, folder: RunFolder, path: Path, corpora: Corpora, notes: list[str]
+) -> Start:
+    """At another run's checkpoint: in the stage that it was saved in, or in the one asked for."""
+    recipe, stages = loaded.first, all_stages(loaded.stages)
+    checkpoint = read_restart(path, recipe.model)
+    if checkpoint.tokenizer != corpora.tokenizer:
+        raise ConfigError(
+            "start_from",
+            f"{path} was trained with another tokenizer than that of {corpora.first.folder}; "
+            "make the corpus with the checkpoint's",
+        )
+    training = _training(checkpoint)
+    stage, data = 0, None
+    if recipe.stage is None:
+        stage, data, _ = _place(stages, training)
+    if stage == len(stages):
+        raise UserError(
+            f"start_from: {path} has ended the last stage; name one to begin: stage=..."
+        )
+    return Start(
+        stage=stage,
+        checkpoint=checkpoint.path,
+        clock=training.clock,
+        data=data,
+        notes=(*notes, *loaded.notes(stages[stage].name)),
+        summary=f"{folder.path} begins from {path} after update {training.clock.updates}",
+    )
+
+
+def _newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest readable checkpoint of a run, if any, and what to say of unreadable ones.
+
+    Ours are written whole: an unreadable one is a fault of the disk.
+    """
+    notes: list[str] = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return read_checkpoint(path), notes
+        except CheckpointError as error:
+            notes.append(f"warning: {error}; trying the one before")
+    return None, notes
+
+
+def _training(checkpoint: Checkpoint) -> TrainingState:
+    if checkpoint.training is None:
+        raise CheckpointError(f"{checkpoint.name}: holds weights alone, and no run can go on")
+    return checkpoint.training
+
+
+def _place(
+    stages: Sequence[Stage], training: TrainingState
+) -> tuple[int, DataState | None, str | None]:
+    """After a checkpoint: the stage's number, the place in its data, and the stage that it ended.
+
+    A stage that the checkpoint has ended is followed by the next one, from its beginning.
+    """
+    data = training.data
+    names = [stage.name for stage in stages]
+    if data.stage not in names:
+        raise UserError(
+            f"the checkpoint to go on from was saved in stage {data.stage!r}; "
+            f"{did_you_mean(data.stage, names)}; or name a stage to begin: stage=..."
+        )
+    index = names.index(data.stage)
+    if not stages[index].clock(data.position.tokens, data.position.update).finished:
+        return index, data, None
+    return index + 1, None, data.stage
