@@ -36,7 +36,7 @@ A key's role says what another value changes, and so what may change when a run 
 
 {roles}
 
-A key belongs to a stage, and each stage may change it, unless the page says otherwise."""
+Each stage may change a key, except where the page says that all stages have the same."""
 
 _WORDS: dict[Any, str] = {
     bool: "true or false",

@@ -18,7 +18,7 @@ ONLY_SOURCE = "corpus"  # the name of the source that ``data.path`` stands for
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSplit(Node):
-    """What becomes of a selected token; the parts sum to 1 (BERT's 80/10/10 unless told).
+    """What becomes of a selected token; the parts sum to 1 (by default 80/10/10, BERT's).
 
     Attributes:
         mask: share that [MASK] replaces.
@@ -109,8 +109,8 @@ class DataConfig(Node):
             folder); shards are fetched to ``path`` as they are needed.
         sources: a mixture of corpora, by names of your choice.
         size_exponent: where sources have no weights, each one's part of the tokens is in proportion
-            to its number of tokens to this power: 1 draws from all alike, 0 gives each the same
-            part. It is 1/T of temperature sampling, mT5's alpha and mmBERT's tau.
+            to its number of tokens to this power: 1 draws from them as from one corpus, 0 gives
+            each the same part. It is 1/T of temperature sampling, mT5's alpha and mmBERT's tau.
         sampler: in which order the chunks of a source are seen.
         max_length: tokens per sequence at most; [CLS], one token and [SEP] at least.
         merge_below: where a document's last chunk has fewer tokens than this, it and the chunk
@@ -122,10 +122,10 @@ class DataConfig(Node):
             start slower.
         num_workers: processes that prepare batches ahead; 0 prepares them in the training process.
         tokenizer: when given, every corpus must have been made with this tokenizer.
-        verify_hashes: compare every shard with its hash on opening; unless told, splits up to
-            1 GiB are compared.
+        verify_hashes: compare every shard with its hash on opening; null compares splits up to
+            1 GiB.
         cache: folder for what a node's processes share about large corpora: orders (4 bytes a
-            chunk) and where long documents are cut; unless told, one in the system's folder for
+            chunk) and where long documents are cut; null is one in the system's folder for
             temporary files.
         cache_limit: what a node keeps of each remote split's shards; null keeps all.
         accept_changed_order: continue a run although its data has changed since: a new order

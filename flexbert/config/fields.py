@@ -214,8 +214,8 @@ class Node:
 def _parts(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The values that bounds are of, each with its dotted name; null has none."""
     if isinstance(value, Mapping):
-        for key_, item in value.items():
-            yield from _parts(f"{name}.{key_}", item)
+        for part, item in value.items():
+            yield from _parts(f"{name}.{part}", item)
     elif isinstance(value, tuple):
         for index, item in enumerate(value):
             yield from _parts(f"{name}.{index}", item)

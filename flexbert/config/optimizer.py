@@ -34,7 +34,7 @@ class Multipliers:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupConfig(Node):
-    """Parameters that are updated otherwise than the rest.
+    """Parameters that are updated differently from the rest.
 
     Attributes:
         parameters: pattern over parameter names, ``encoder.embedding.*`` or ``*.bias``.

@@ -63,7 +63,7 @@ class Recipe(Node):
             formula takes from the learning rate; null keeps it.
         mask_rate_schedule: how ``data.mask_rate`` changes; null keeps it.
         duration: length of the stage, in real tokens (padding never counts) or in updates.
-        moving_average: keep an exponential moving average of the weights beside them.
+        moving_average: keep an exponential moving average of the weights too; null keeps none.
         evaluation: masked loss and accuracy on the validation split.
         checkpoints: what is kept to resume from.
         logging: what is recorded, and where.

@@ -58,7 +58,7 @@ class BatchWarmupConfig(Node):
     Attributes:
         start: sequences in the first updates.
         duration: length of all these sizes together; tokens are counted as if rows were full.
-        increment: by how much a size is larger than the one before; ``start`` unless told.
+        increment: by how much a size is larger than the one before; null is ``start``.
     """
 
     start: int = key(COMPUTATION, above=0, unit="sequences")
@@ -144,7 +144,7 @@ def _no_whole_rows(size: int, data: DataConfig) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MovingAverageConfig(Node):
-    """An exponential moving average of the weights, kept beside them and in checkpoints.
+    """An exponential moving average of the weights, kept in memory and in checkpoints.
 
     Attributes:
         decay: share of the average that an update of it keeps.

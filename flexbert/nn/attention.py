@@ -31,8 +31,8 @@ class MultiHeadConfig(AttentionConfig):
             al. 2023); ``num_heads`` when null.
         alibi: penalise distant keys linearly (Press et al. 2022), instead of rope.
         qk_norm: a norm on every head's queries and one on its keys (Henry et al. 2020).
-        bias: whether queries, keys and values have one, and the projection out unless told.
-        output_bias: whether the projection out has one.
+        bias: whether the projections to queries, keys and values have one.
+        output_bias: whether the projection out has one; null is ``bias``.
         dropout: on attention probabilities.
         output_dropout: on what attention adds to the residual stream.
         backend: of :mod:`flexbert.nn.attention_backends`, or ``auto``; one for all layers, or one

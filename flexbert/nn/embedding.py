@@ -21,8 +21,8 @@ class TokenEmbeddingConfig(EmbeddingConfig):
 
     Attributes:
         positions: absolute positions; null leaves position to attention.
-        token_types: how many types of tokens are told apart, by a learned vector each
-            (Devlin et al. 2019). Pretraining data is all of the first.
+        token_types: how many types of tokens there are, each with a learned vector (Devlin et
+            al. 2019). Pretraining data is all of the first; 0 is no such vectors.
         size: width of the embeddings, projected to hidden_size after the norm (ALBERT, Lan et al.
             2020); hidden_size when null.
         norm: on the sum; null is none.

@@ -21,8 +21,8 @@ class _TwoLayerConfig(MLPConfig):
     Attributes:
         intermediate_size: width between the two matrices.
         activation: what stands between them.
-        bias: whether the first matrix has one, and the second unless told.
-        output_bias: whether the second matrix has one.
+        bias: whether the first matrix has one.
+        output_bias: whether the second matrix has one; null is ``bias``.
         dropout: on what the second matrix reads.
         output_dropout: on what is added to the residual stream.
     """

@@ -118,7 +118,7 @@ class InverseSqrt(_DecayedConfig):
     ``T - D`` to the final fraction.
 
     Attributes:
-        timescale: s; W unless told, which is the ``sqrt(W / n)`` of Vaswani et al. 2017.
+        timescale: s; null is W, which is the ``sqrt(W / n)`` of Vaswani et al. 2017.
     """
 
     timescale: Duration | None = key(COMPUTATION, default=None)

@@ -69,6 +69,16 @@ def test_a_run_resumes_with_another_value_as_its_role_allows(where: str) -> None
                 refuse_changed_recipe(folder, old, new, accept_changed_order=True)
 
 
+def test_outside_of_data_and_model_only_these_are_operational() -> None:
+    """Those of data and model are seen in the rows and the logits that they make."""
+    operational = {path for path, role in roles().items() if role is OPERATIONAL}
+    nodes = ("evaluation", "checkpoints", "logging")
+    assert {path for path in roles() if path.startswith(nodes)} <= operational
+    assert {p for p in operational if not p.startswith((*nodes, "data.", "model."))} == {
+        *("run_name", "runs_folder", "compile", "batch.microbatch_rows")
+    }
+
+
 @pytest.mark.parametrize(
     ("path", "role"),
     [

@@ -6,6 +6,7 @@ Whether a key of ``data`` changes rows is seen on rows, and is then what the key
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
-from flexbert.config.fields import ORDER
-from flexbert.config.tree import expand_dotted, merge
+from flexbert.config.encode import encode
+from flexbert.config.fields import ORDER, Role
+from flexbert.config.tree import expand_dotted, flatten, merge
 from flexbert.data.packing import order_description
 from flexbert.data.packing.order_description import (
     OrderDescription,
@@ -103,6 +105,7 @@ class Made:
     """The first rows of a stage, and the fingerprint of their order."""
 
     def __init__(self, config: DataConfig, key: StreamKey) -> None:
+        self.config = config
         corpora = Corpora.open(config)
         splits = corpora.splits("train")
         loader = loader_of_splits(
@@ -136,6 +139,11 @@ def made(corpora: Path, tmp_path: Path) -> Any:
         return Made(decode(DataConfig, tree), StreamKey(seed, stage))
 
     return make
+
+
+def role(name: str) -> Role:
+    """That of a key, or of the key whose name or entry it is."""
+    return ROLES.get(name) or ROLES[name.rpartition(".")[0]]
 
 
 ROLES = {declared.path: declared.key.role for declared in declarations(DataConfig)}
@@ -177,6 +185,21 @@ def test_the_fingerprint_holds_the_corpora(made: Any, corpora: Path) -> None:
     assert {name for name in order if not name.startswith(("data.", "web"))} == {
         *("format", "seed", "stage"),
         *(f"books.{what}" for what in ("tokenizer", "documents", "tokens", "shards", "share")),
+    }
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_the_fingerprint_holds_the_value_of_every_key_that_changes_rows(
+    key: str, made: Any
+) -> None:
+    base, change = CHANGES[key]
+    rows = made(base, change)
+    written = flatten({"data": encode(rows.config)})
+    names = {path: re.sub(r"(sources|lengths|labels)\.[^.]+", r"\1.*", path) for path in written}
+    assert {path: value for path, value in rows.order.items() if path.startswith("data.")} == {
+        path: value
+        for path, value in written.items()
+        if value is not None and role(names[path].removeprefix("data.")) is ORDER
     }
 
 
