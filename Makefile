@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart test test-fast check reference lock clean
+.PHONY: quickstart test test-fast check reference lock groups clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -43,10 +43,18 @@ check: .venv/ready
 reference: .venv/ready
 	$(BIN)/python -m flexbert.key_reference > docs/reference/keys.md
 
-# Newer versions of everything that overrides.txt does not pin.
+# Versions stay as they are where pyproject.toml and overrides.txt allow it.
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --extra dev --override overrides.txt --universal \
 		--python-version 3.11 --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+
+# Each optional group resolves together with the lock.
+groups: .venv/ready
+	for group in flash datasets embeddings; do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$group --override overrides.txt \
+			--constraint requirements.lock --universal --python-version 3.11 --quiet \
+			>/dev/null || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs corpora

@@ -113,7 +113,8 @@ class Model:
         overrides = [
             f"model={{vocab_size: {VOCAB_SIZE}, hidden_size: {hidden_size}}}",
             f"model.num_layers={num_layers}",
-            f"model.attention={{num_heads: {hidden_size // 64}, window: {WINDOW}}}",
+            f"model.attention.num_heads={hidden_size // 64}",
+            f"model.attention.windows.repeat=[global, {WINDOW}, {WINDOW}]",
             f"model.mlp.intermediate_size={3 * hidden_size // 2}",
             # Otherwise the first layer were cheaper than others of its kind.
             "model.block.skip_first_norm=false",

@@ -21,6 +21,7 @@ from flexbert.config.duration import Duration
 from flexbert.config.encode import encode
 from flexbert.config.fields import Bounds, Key, Role, Scope, declared, is_node, type_hints
 from flexbert.config.keys import places
+from flexbert.config.layer_windows import LayerWindows
 from flexbert.config.num_bytes import NumBytes
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import DEFAULTS
@@ -47,6 +48,7 @@ _WORDS: dict[Any, str] = {
     Duration: "duration (`3e9tok`, `500ba`, `0.1dur`)",
     NumBytes: "amount (`500mb`, `200gb`)",
     BackendChoice: "name, or one for `global` and one for `local` layers",
+    LayerWindows: "`global`, a width in tokens, a list of these, or `{repeat: ..., LAYERS: ...}`",
 }
 _SCOPES = {
     Scope.STAGE: "",

@@ -20,7 +20,7 @@ EXAMPLES = dict(re.findall(r"```python\n# (flexbert/nn/\w+\.py)\n(.*?)```", PAGE
 OVERRIDES = {
     "flexbert/nn/squared_relu.py": "model.mlp={name: squared_relu, intermediate_size: 96}",
     "flexbert/nn/differential.py": (
-        "model.attention={name: differential, num_heads: 2, window: 16, global_every: 3, "
+        "model.attention={name: differential, num_heads: 2, windows: {repeat: [global, 16, 16]}, "
         "rope: {name: rope, theta: {global: 1e4, local: 1e4}}}"
     ),
 }

@@ -9,7 +9,7 @@ Read in this order:
 ``mapped``            copies out of a mapped file that leave none of it in memory
 ``optimizer_state``   an optimizer's state by parameter names
 ``restart``           ``start_from``: a checkpoint that another run goes on from
-``tiling``, ``depth``, ``model_parts``   a larger model from a smaller one's weights
+``tiling``, ``model_parts``   a larger model from a smaller one's weights
 ``averaging``, ``best``   the mean of checkpoints, and which are the best
 
 Resuming: ``flexbert.train.start`` decides from recipe, folder and what is on disk where a run

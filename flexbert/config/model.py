@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from flexbert.config.fields import COMPUTATION, FIRST_STAGE, FUNCTION, OPERATIONAL, Node, key
 from flexbert.config.layer_range import LayerRange
+from flexbert.config.layer_windows import LayerWindows, Window
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError, config_errors_under
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from flexbert.config.layer_plan import LayerPlan
 
 AttentionKind = Literal["global", "local"]
 
@@ -76,12 +76,12 @@ class PositionConfig(Component, ABC, family="position"):
     """How attention learns of relative position by turning queries and keys."""
 
     @abstractmethod
-    def layer_theta(self, kind: AttentionKind) -> float:
-        """The rotary base of layers of this attention kind."""
+    def layer_theta(self, window: Window) -> float:
+        """The rotary base of layers with this window; None is the whole document."""
 
     @abstractmethod
-    def check(self, head_dim: int, kinds: frozenset[AttentionKind]) -> None:
-        """Raises: ConfigError if it cannot serve heads of this size in layers of these kinds."""
+    def check(self, head_dim: int, windows: frozenset[Window]) -> None:
+        """Raises: ConfigError if it cannot serve heads of this size in layers of these windows."""
 
     @abstractmethod
     def build(self, head_dim: int, theta: float) -> nn.Module:
@@ -95,39 +95,19 @@ class AttentionConfig(Component, ABC, family="attention"):
     Attributes:
         num_heads: heads of queries.
         head_dim: size of a head; ``hidden_size / num_heads`` when null.
-        window: total width seen by the other, local layers; null when all are global.
-        global_every: layer i is global when ``i % global_every == 0``.
+        windows: which layers are global, and the windows of the others.
         rope: rotary embeddings; null is none.
     """
 
     num_heads: int = key(FUNCTION, above=0)
     head_dim: int | None = key(FUNCTION, default=None, above=0)
-    window: int | None = key(FUNCTION, default=None, above=0, unit="tokens")
-    global_every: int = key(FUNCTION, default=1, above=0, unit="layers")
+    windows: LayerWindows = key(FUNCTION, default=LayerWindows())
     rope: PositionConfig | None = key(FUNCTION, default=None)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.window is not None and self.window % 2:
-            raise ConfigError("window", f"must be even, got {self.window}")
-        if self.window is None and self.global_every > 1:
-            raise ConfigError("window", f"local layers (global_every {self.global_every}) need one")
-        if self.window is not None and self.global_every == 1:
-            raise ConfigError("window", "has no use: with global_every 1 no layer is local")
 
     @property
     def knows_positions(self) -> bool:
         """Whether the order of tokens enters here."""
         return self.rope is not None
-
-    @property
-    def kinds(self) -> frozenset[AttentionKind]:
-        """The kinds of layers there can be, however few layers the model has."""
-        return frozenset(("global",) if self.window is None else ("global", "local"))
-
-    def kind(self, index: int) -> AttentionKind:
-        """Whether layer ``index`` sees whole documents or a window."""
-        return "global" if index % self.global_every == 0 else "local"
 
     def size_of_head(self, hidden_size: int) -> int:
         """Raises: ConfigError if ``hidden_size`` does not divide into heads."""
@@ -139,12 +119,14 @@ class AttentionConfig(Component, ABC, family="attention"):
             )
         return hidden_size // self.num_heads
 
-    def check(self, hidden_size: int) -> None:
-        """Raises: ConfigError if it cannot serve a model of this width."""
+    def check(self, hidden_size: int, num_layers: int) -> None:
+        """Raises: ConfigError if it cannot serve a model of this width and depth."""
         head_dim = self.size_of_head(hidden_size)
+        with config_errors_under("windows"):
+            self.windows.check(num_layers)
         if self.rope is not None:
             with config_errors_under("rope"):
-                self.rope.check(head_dim, self.kinds)
+                self.rope.check(head_dim, self.windows.distinct)
 
     @abstractmethod
     def build(self, hidden_size: int, layer: LayerPlan) -> nn.Module:
@@ -225,6 +207,35 @@ class LayerParts:
     block: BlockConfig
     attention: AttentionConfig
     mlp: MLPConfig
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer of the plan.
+
+    Args:
+        index: counted from 0.
+        parts: what it is built of.
+        attention: ``global`` layers see the whole document, ``local`` ones a window.
+        window: total width of the window, even: a query sees the keys with
+            ``|q - k| <= window // 2``. None in a global layer.
+        theta: rotary base, None without rotary embeddings.
+        head_dim: size of a head.
+        skip_attention_norm: whether attention reads the residual stream as it is.
+    """
+
+    index: int
+    parts: LayerParts
+    attention: AttentionKind
+    window: int | None
+    theta: float | None
+    head_dim: int
+    skip_attention_norm: bool
+
+    @property
+    def attention_size(self) -> int:
+        """The size of all heads together."""
+        return self.parts.attention.num_heads * self.head_dim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +328,7 @@ class ModelConfig(Node):
         }
         for where, attention in nodes.items():
             with config_errors_under(where):
-                attention.check(self.hidden_size)
+                attention.check(self.hidden_size, self.num_layers)
         knows_positions = self.embedding.knows_positions or any(
             self.layer(index).attention.knows_positions for index in range(self.num_layers)
         )

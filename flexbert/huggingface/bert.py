@@ -13,18 +13,24 @@ from flexbert.huggingface.names import NameTable
 NORMS = ("embedding.norm", "block.norm")
 
 
-def _token_types(count: int) -> int:
+def _some_token_types(count: int) -> int:
     if count == 0:
         raise ValueError("at least 1 there")
     return count
 
 
-def keys(*, norms: tuple[str, ...], activations_of: tuple[str, ...]) -> tuple[Key, ...]:
-    """What the encoder can vary.
+TOKEN_TYPES = Key("type_vocab_size", ("embedding.token_types",), _some_token_types)
+
+
+def keys(
+    *, norms: tuple[str, ...], activations_of: tuple[str, ...], dropouts: tuple[str, ...]
+) -> tuple[Key, ...]:
+    """What the encoder can vary, but for positions and token types.
 
     Args:
         norms: all that share the one eps.
         activations_of: fields that share the one activation.
+        dropouts: fields that share the one dropout.
     """
     return (
         Key("vocab_size", ("vocab_size",)),
@@ -33,39 +39,36 @@ def keys(*, norms: tuple[str, ...], activations_of: tuple[str, ...]) -> tuple[Ke
         Key("num_attention_heads", ("attention.num_heads",)),
         Key("intermediate_size", ("mlp.intermediate_size",)),
         Key("hidden_act", activations_of, activations.to_theirs, activations.to_ours),
-        Key("max_position_embeddings", ("embedding.positions.length",)),
-        Key("type_vocab_size", ("embedding.token_types",), _token_types),
         Key("layer_norm_eps", tuple(f"{norm}.eps" for norm in norms)),
-        Key(
-            "hidden_dropout_prob",
-            ("embedding.dropout", "attention.output_dropout", "mlp.output_dropout"),
-            only_training=True,
-        ),
+        Key("hidden_dropout_prob", dropouts, only_training=True),
         Key("attention_probs_dropout_prob", ("attention.dropout",), only_training=True),
         Key("initializer_range", ("init.std",)),
     )
 
 
-ENCODER: dict[str, Any] = {
+# Of all that have BERT's layers, whatever their positions and matrices.
+POST_NORM: dict[str, Any] = {
     "embedding.name": "token",
-    "embedding.positions.name": "learned",
     "embedding.size": None,
     "block.name": "post_norm",
     "attention.name": "multi_head",
-    "attention.head_dim": None,
-    "attention.window": None,
-    "attention.global_every": 1,
-    "attention.rope": None,
     "attention.num_kv_heads": None,
+    "attention.output_bias": None,
+    "layers": {},
+    "final_norm": None,
+}
+ENCODER: dict[str, Any] = {
+    **POST_NORM,
+    "embedding.positions.name": "learned",
+    "attention.head_dim": None,
+    "attention.windows": "global",
+    "attention.rope": None,
     "attention.alibi": False,
     "attention.qk_norm": None,
     "attention.bias": True,
-    "attention.output_bias": None,
     "mlp.name": "mlp",
     "mlp.bias": True,
     "mlp.output_bias": None,
-    "layers": {},
-    "final_norm": None,
 }
 # A pooled sequence goes through BERT's pooler, a token straight to its classifier.
 POOLED = {
@@ -118,6 +121,20 @@ class Bert(Family):
 
     # Whether the masked-LM head has the layers' activation, or its own.
     head_shares_activation = True
+    more_keys: ClassVar[tuple[Key, ...]] = (
+        Key("max_position_embeddings", ("embedding.positions.length",)),
+        TOKEN_TYPES,
+    )
+    dropouts: ClassVar[tuple[str, ...]] = (
+        "embedding.dropout",
+        "attention.output_dropout",
+        "mlp.output_dropout",
+    )
+    only_training: ClassVar[Mapping[str, Any]] = {"mlp.dropout": 0.0}
+
+    def encoder(self, pad_id: int | None) -> dict[str, Any]:
+        """Fields of the encoder that always have one value there."""
+        return {**ENCODER, "embedding.positions.offset": self.offset(pad_id)}
 
     def offset(self, pad_id: int | None) -> object:
         """Rows of the position table before that of position 0."""
@@ -135,16 +152,16 @@ class Bert(Family):
             else:
                 head["head.activation"] = "gelu"
         always = {f"{norm}.{key}": value for norm in norms for key, value in LAYERNORM.items()}
+        varied = keys(norms=norms, activations_of=shared, dropouts=self.dropouts)
         return Tables(
-            keys=(*keys(norms=norms, activations_of=shared), *HEAD_KEYS[task]),
+            keys=(*varied, *self.more_keys, *HEAD_KEYS[task]),
             fixed={
-                **ENCODER,
-                "embedding.positions.offset": self.offset(pad_id),
+                **self.encoder(pad_id),
                 **head,
                 **always,
                 **self.fixed_init(),
             },
-            only_training={"mlp.dropout": 0.0},
+            only_training=self.only_training,
             ignored={"attention.backend": "auto"},
         )
 

@@ -15,6 +15,7 @@ from flexbert.errors import UserError
 from flexbert.huggingface.family import CHOICE, Family
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.padded import PaddedModel
+from flexbert.nn.rope_scaling import DynamicNTKScaling
 
 # Largest difference, as a share of the largest logit: rounding in float32 through many layers.
 TOLERANCE = 1e-4
@@ -40,6 +41,10 @@ class Sample:
 def sample(model: ModelConfig, max_length: int, pad_id: int | None) -> Sample:
     """The same documents every time, without a pad token inside."""
     generator = torch.Generator().manual_seed(0)
+    scaling = getattr(getattr(model.attention, "rope", None), "scaling", None)
+    if isinstance(scaling, DynamicNTKScaling):
+        # Beyond it, theirs scales a document by the longest of its batch, ours by itself.
+        max_length = min(max_length, scaling.original_length)
     windows = [layer.window for layer in layer_plan(model) if layer.window is not None]
     length = min(max_length, LONGEST, max([64, *(window + 16 for window in windows)]))
     lengths = [length, max(1, length // 3), 1, max(1, length - 1)]
@@ -56,10 +61,13 @@ def sample(model: ModelConfig, max_length: int, pad_id: int | None) -> Sample:
     return Sample(ids, mask, types)
 
 
-def load_theirs(folder: Path, family: Family, task: str, config: Any = None) -> nn.Module:
+def load_theirs(
+    folder: Path, family: Family, task: str, *, tied: bool, config: Any = None
+) -> nn.Module:
     """A folder's model as transformers loads it, in float32 with its ``sdpa`` attention.
 
     Args:
+        tied: whether the decoder is the embedding.
         config: instead of the folder's own, where this transformers would misread that.
 
     Raises:
@@ -83,8 +91,17 @@ def load_theirs(folder: Path, family: Family, task: str, config: Any = None) -> 
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder}: transformers cannot load it ({reason})") from None
-    if missing := sorted(info["missing_keys"]):
+    # transformers 4.57 wrote a tensor once that 5 has twice where nothing is tied.
+    repeated = family.repeated(task, tied)
+    zeros = set(family.zero_biases.values())
+    if missing := sorted(set(info["missing_keys"]) - repeated.keys() - zeros):
         raise UserError(f"{folder}: transformers misses {', '.join(missing[:5])}")
+    for name in info["missing_keys"]:
+        parameter = model.get_parameter(name)
+        if name in repeated:
+            parameter.data = model.get_parameter(repeated[name]).data
+        else:
+            nn.init.zeros_(parameter)
     loaded: nn.Module = model.eval()
     return loaded
 

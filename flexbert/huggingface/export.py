@@ -19,11 +19,11 @@ from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_for, transformers_version
-from flexbert.huggingface.family import Facts
-from flexbert.huggingface.names import to_theirs
+from flexbert.huggingface.family import Facts, is_tied
 from flexbert.huggingface.sentence_transformers import write_sentence_transformers
 from flexbert.huggingface.tokenizer import (
     longest,
+    of_older_transformers,
     special_ids,
     without_token_types,
     write_tokenizer,
@@ -75,12 +75,12 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
     task = config.head.task
     written = {**expressed.config, "transformers_version": transformers_version()}
     with _folder_for(target) as folder:
-        write_tokenizer(tokenizer, folder)
+        write_tokenizer(of_older_transformers(tokenizer), folder)
         _write_json(folder / "config.json", written)
-        _write_weights(folder, to_theirs(model.state_dict(), family.names(task)))
+        _write_weights(folder, family.weights(model.state_dict(), config))
         if pooling is not None:
             write_sentence_transformers(folder, pooling, config.hidden_size, facts.max_length)
-        theirs = load_theirs(folder, family, task)
+        theirs = load_theirs(folder, family, task, tied=is_tied(config))
         documents = sample(config, facts.max_length, facts.special_ids["pad"])
         difference = compare_logits(PaddedModel(model, config), theirs, documents)
     return [

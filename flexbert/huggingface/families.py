@@ -9,12 +9,22 @@ from typing import Any
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError, did_you_mean
 from flexbert.huggingface.bert import Bert
+from flexbert.huggingface.eurobert import EuroBert
 from flexbert.huggingface.family import MASKED_LM, Facts, Family
+from flexbert.huggingface.gte import Gte
 from flexbert.huggingface.keys import Expressed
 from flexbert.huggingface.modernbert import ModernBert
+from flexbert.huggingface.nomicbert import NomicBert
 from flexbert.huggingface.roberta import Roberta
 
-FAMILIES: tuple[Family, ...] = (ModernBert(), Bert(), Roberta())
+FAMILIES: tuple[Family, ...] = (
+    ModernBert(),
+    Bert(),
+    Roberta(),
+    NomicBert(),
+    Gte(),
+    EuroBert(),
+)
 
 
 def transformers_version() -> str:

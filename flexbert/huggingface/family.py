@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
+from flexbert.config.layer_windows import GLOBAL
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.names import NameTable, Sizes, to_theirs
 
 MASKED_LM = "masked_lm"
 SEQUENCE = "sequence_classification"
@@ -38,6 +41,11 @@ class Facts:
     max_length: int
 
 
+def is_tied(model: ModelConfig) -> bool:
+    """Whether the decoder's matrix is the embedding's."""
+    return bool(getattr(model.head, "tied", False))
+
+
 class Family(ABC):
     """An architecture of transformers, with each of the heads that it has there.
 
@@ -49,6 +57,10 @@ class Family(ABC):
         also_masked_lm: classes with the masked-LM head and more.
         special_keys: config key to the tokenizer's roles, of which the first that is there counts.
         init: name of the initialisation that their config describes, and its values by default.
+        older_defaults: keys that only transformers 4.57 has, with its defaults, and those that
+            take their place in 5 as None. The tables speak of the older ones.
+        zero_biases: our fields that say whether there is a bias, to the name of one that
+            transformers always has. One of zeros is none of ours.
     """
 
     model_type: ClassVar[str]
@@ -59,6 +71,8 @@ class Family(ABC):
     also_masked_lm: ClassVar[tuple[str, ...]] = ()
     special_keys: ClassVar[Mapping[str, tuple[str, ...]]]
     init: ClassVar[Mapping[str, Any]]
+    older_defaults: ClassVar[Mapping[str, Any]] = {}
+    zero_biases: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def tables(self, task: str, pad_id: int | None) -> Tables:
@@ -68,9 +82,28 @@ class Family(ABC):
     def names(self, task: str) -> NameTable:
         """Our tensors' names and theirs."""
 
+    def sizes(self, model: ModelConfig) -> Sizes:
+        """Rows of those tensors of theirs that are parts of one of ours and not of equal size."""
+        return {}
+
+    def rearranged(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of theirs as ours, and one of ours as theirs."""
+        return tensor
+
     def repeated(self, task: str, tied: bool) -> Mapping[str, str]:
         """Tensors that a folder may hold again, to the names of those that they repeat."""
         return {}
+
+    def weights(self, state: Mapping[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+        """The tensors of a folder, of a model's state dict, in memory of their own."""
+        task = model.head.task
+        weights = to_theirs(state, self.names(task), self.sizes(model))
+        weights = {name: self.rearranged(name, tensor) for name, tensor in weights.items()}
+        if not is_tied(model):
+            # transformers 5 ties the bias of a decoder only where it ties the decoder.
+            repeated = self.repeated(task, tied=False)
+            weights |= {again: weights[name].clone() for again, name in repeated.items()}
+        return weights
 
     def left_out(self, task: str) -> tuple[str, ...]:
         """What a folder may hold beside, of which nothing in the model for ``task`` is made."""
@@ -98,6 +131,9 @@ class Family(ABC):
     def finish_ours(self, leaves: Leaves) -> None:  # noqa: B027
         """Turn what the tables made of a ``config.json`` into a config of ours, in place."""
 
+    def add_newer_keys(self, config: dict[str, Any]) -> None:  # noqa: B027
+        """Say in transformers 5's keys, in place, what those of ``older_defaults`` say."""
+
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:  # noqa: B027
         """Add what the tables cannot say to a ``config.json``, in place."""
 
@@ -109,6 +145,7 @@ class Family(ABC):
         """A model's config as a ``config.json``, with what stands in the way."""
         leaves = flatten(encode(model))
         del leaves["name"]
+        _list_windows(leaves, model)
         note = self._adapt_common(leaves)
         self.adapt_ours(leaves)
         task = model.head.task
@@ -118,8 +155,9 @@ class Family(ABC):
             result.notes.append(note)
         result.notes += self.training_notes(leaves)
         if not result.problems:
-            self.finish_theirs(result.config, facts)
+            self.add_newer_keys(result.config)
             self._add_common(result.config, task, facts)
+            self.finish_theirs(result.config, facts)
         return result
 
     def _adapt_common(self, leaves: Leaves) -> str | None:
@@ -205,3 +243,12 @@ class Family(ABC):
             raise UserError(f"{names[0]}: {error.problem}" if names else f"model.{error}") from None
         except TypeError as error:
             raise UserError(f"a value has the wrong type ({error})") from None
+
+
+def _list_windows(leaves: Leaves, model: ModelConfig) -> None:
+    """One leaf for every way to write windows: ``global``, or a list with one for each layer."""
+    for path in [path for path in leaves if path.startswith("attention.windows")]:
+        del leaves[path]
+    of = model.attention.windows.of
+    windows = [of(index, model.num_layers) or GLOBAL for index in range(model.num_layers)]
+    leaves["attention.windows"] = GLOBAL if set(windows) == {GLOBAL} else windows

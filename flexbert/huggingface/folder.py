@@ -20,6 +20,8 @@ from flexbert.errors import UserError
 # No config or index is longer; what is, is not read.
 LARGEST_JSON = 64 * 2**20
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# Published with code before transformers had the architecture; its own class is used.
+NATIVE_BY_NOW = ("eurobert",)
 # TensorFlow's names of a norm's parameters, as old folders have them and transformers reads them.
 OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
 
@@ -31,9 +33,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: if there is none, or it is none that is read without running code.
     """
     config = read_json(folder / "config.json")
-    if "auto_map" in config:
+    if "auto_map" in config and config.get("model_type") not in NATIVE_BY_NOW:
         raise UserError(f"{folder}: config.json names code of its own (auto_map), which is not run")
-    for key in ("quantization_config", "pruned_heads"):
+    for key in ("quantization_config", "pruned_heads", "per_layer_config"):
         if config.get(key):
             raise UserError(f"{folder}: config.json has {key}, and that is not supported")
     if (folder / "adapter_config.json").exists():

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
-from flexbert.huggingface.family import MASKED_LM, Family
+from flexbert.huggingface.family import MASKED_LM, Family, is_tied
 from flexbert.huggingface.folder import Weights, read_config, read_weights
-from flexbert.huggingface.names import their_names, to_ours
+from flexbert.huggingface.names import rows_of, their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
 
@@ -82,7 +81,8 @@ def import_folder(source: str, target: Path) -> list[str]:
     ids = special_ids(tokenizer, read.config.vocab_size)
     ours = PaddedModel(filled_model(read.config, read.state), read.config)
     documents = sample(read.config, read.max_length, read.raw.get("pad_token_id"))
-    theirs = load_theirs(folder, read.family, read.task, _their_config(read))
+    tied = is_tied(read.config)
+    theirs = load_theirs(folder, read.family, read.task, tied=tied, config=_their_config(read))
     difference = compare_logits(ours, theirs, documents)
     recipe: dict[str, Any] = {"model": encode(read.config)}
     if read.config.embedding.max_length is None:
@@ -140,7 +140,11 @@ def read_folder(folder: Path) -> FolderModel:
         raise UserError(f"{folder}: config.json: {error}") from None
     weights = read_weights(folder)
     notes: list[str] = []
+    if "auto_map" in config:
+        notes.append("code that config.json names (auto_map) is not run, transformers has its own")
     try:
+        if task == MASKED_LM:
+            model = _without_zero_biases(model, family, weights)
         state = _state(model, family, task, weights, notes)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
@@ -160,7 +164,7 @@ def _defaults(family: Family) -> dict[str, Any]:
     from transformers import AutoConfig
 
     defaults: dict[str, Any] = AutoConfig.for_model(family.model_type).to_dict()
-    return {"tie_word_embeddings": True, **defaults}
+    return {"tie_word_embeddings": True, **defaults, **family.older_defaults}
 
 
 def _with_labels(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,15 +181,18 @@ def _max_length(raw: Mapping[str, Any]) -> int:
 
 
 def _their_config(read: FolderModel) -> Any:
-    """The folder's config with the keys that the installed transformers reads, and no others."""
-    from transformers import AutoConfig
+    """The folder's config with the keys of its architecture, and none that every config has."""
+    from transformers import AutoConfig, PreTrainedConfig
 
     cls = type(AutoConfig.for_model(read.family.model_type))
-    keys = inspect.signature(cls.__init__).parameters.keys() & read.raw.keys()
-    config = {key: read.raw[key] for key in keys}
+    complete = dict(read.raw)
+    read.family.add_newer_keys(complete)
+    common = {key.name for key in fields(PreTrainedConfig)}
+    own = {key.name for key in fields(cls)} - common | {"tie_word_embeddings"}
+    config = {key: complete[key] for key in own}
     if (labels := getattr(read.config.head, "num_labels", None)) is not None:
         config["num_labels"] = labels
-    return cls(**config, tie_word_embeddings=read.raw["tie_word_embeddings"])
+    return cls(**config)
 
 
 def _other_ids(read: FolderModel, ids: Mapping[str, int | None]) -> list[str]:
@@ -196,6 +203,17 @@ def _other_ids(read: FolderModel, ids: Mapping[str, int | None]) -> list[str]:
         if key in read.raw and given is not None and read.raw[key] != given:
             notes.append(f"config.json says {key} {read.raw[key]}, the tokenizer {given}")
     return notes
+
+
+def _without_zero_biases(model: ModelConfig, family: Family, weights: Weights) -> ModelConfig:
+    """The model without the biases that only transformers has; see ``Family.zero_biases``."""
+    again = {name: copy for copy, name in family.repeated(MASKED_LM, is_tied(model)).items()}
+    head: Any = model.head
+    for path, name in family.zero_biases.items():
+        stored = {name, again.get(name, name)} & weights.shapes.keys()
+        if not any(weights.load(key).any() for key in stored):
+            head = replace(head, **{path.removeprefix("head."): False})
+    return replace(model, head=head)
 
 
 def _state(
@@ -211,29 +229,34 @@ def _state(
             ours: tuple(row.removeprefix(family.prefix) for row in rows)
             for ours, rows in table.items()
         }
-    tied = getattr(model.head, "tied", False)
+    tied = is_tied(model)
     repeated = family.repeated(task, tied) if task else {}
     wanted: dict[str, tuple[int, ...]] = {}
     for name, rows in their_names(shapes, table).items():
         first, *rest = shapes[name]
-        wanted |= dict.fromkeys(rows, (first // len(rows), *rest))
+        sizes = rows_of(name, first, len(rows), family.sizes(model))
+        wanted |= {row: (size, *rest) for row, size in zip(rows, sizes, strict=True)}
+    repeated = {again: name for again, name in repeated.items() if name in wanted}
+    # Where nothing is tied, transformers 5 computes with the repeated tensor.
     stand_ins = {
         original: again
         for again, original in repeated.items()
-        if original not in weights.shapes and again in weights.shapes
+        if again in weights.shapes and not (tied and original in weights.shapes)
     }
     left_out = _check(wanted, repeated, stand_ins, weights, family, task)
     if left_out:
         notes.append(f"left out: {', '.join(left_out)}")
 
     def load(name: str) -> Tensor:
-        return weights.load(stand_ins.get(name, name))
+        return family.rearranged(name, weights.load(stand_ins.get(name, name)))
 
     for again, original in repeated.items():
         if {again, original} <= weights.shapes.keys() and not torch.equal(
             weights.load(again), weights.load(original)
         ):
-            raise UserError(f"{again} is to be {original} again, and has other values")
+            if tied:
+                raise UserError(f"{again} is to be {original} again, and has other values")
+            notes.append(f"left out: {original}; without a tied decoder, {again} has its place")
     state = to_ours(shapes, table, load)
     others = sorted(str(dtype) for dtype in weights.dtypes - {torch.float32})
     if others:

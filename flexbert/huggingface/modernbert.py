@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from flexbert.config import layer_windows
 from flexbert.huggingface import activations
-from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Facts, Family
+from flexbert.huggingface.family import (
+    CHOICE,
+    MASKED_LM,
+    SEQUENCE,
+    TOKEN,
+    Facts,
+    Family,
+)
 from flexbert.huggingface.keys import Key, Leaves, Tables
 from flexbert.huggingface.names import NameTable
 
@@ -16,6 +24,18 @@ LOCAL = "sliding_attention"
 GLOBAL = "full_attention"
 # What a config says of a window where no layer is local; transformers' own default.
 UNUSED_WINDOW = 128
+# A deeper model is not begun with: its pattern is searched in a time that grows by the square.
+LARGEST_DEPTH = 2048
+WINDOWS, TYPES, THETA = "attention.windows", "attention.layer_types", "attention.rope.theta"
+
+
+def _width(windows: Any) -> int:
+    """The one width of local layers."""
+    widths = sorted(set(windows) - {layer_windows.GLOBAL}) if isinstance(windows, list) else []
+    if len(widths) > 1:
+        raise ValueError("local layers have one window there")
+    return widths[0] if widths else UNUSED_WINDOW
+
 
 KEYS = (
     Key("vocab_size", ("vocab_size",)),
@@ -23,11 +43,11 @@ KEYS = (
     Key("num_hidden_layers", ("num_layers",)),
     Key("num_attention_heads", ("attention.num_heads",)),
     Key("attention_bias", ("attention.bias",)),
-    Key("global_attn_every_n_layers", ("attention.global_every",)),
+    Key("layer_types", (TYPES,)),
     # Both sides of a token together; an odd width loses its odd one there.
-    Key("local_attention", ("attention.window",)),
-    Key("global_rope_theta", ("attention.rope.theta.global",)),
-    Key("local_rope_theta", ("attention.rope.theta.local",)),
+    Key("local_attention", (WINDOWS,), _width),
+    Key("global_rope_theta", (f"{THETA}.global",)),
+    Key("local_rope_theta", (f"{THETA}.local",)),
     Key("intermediate_size", ("mlp.intermediate_size",)),
     Key("hidden_activation", ("mlp.activation",), activations.to_theirs, activations.to_ours),
     Key("mlp_bias", ("mlp.bias",)),
@@ -112,6 +132,13 @@ class ModernBert(Family):
         "init.cutoff": 2.0,
         "init.small_embedding": False,
     }
+    older_defaults: ClassVar[Mapping[str, Any]] = {
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160_000.0,
+        "local_rope_theta": 10_000.0,
+        "layer_types": None,
+        "rope_parameters": None,
+    }
 
     def tables(self, task: str, pad_id: int | None) -> Tables:
         fixed = {**FIXED, "head.name": "mlm" if task == MASKED_LM else task}
@@ -134,16 +161,24 @@ class ModernBert(Family):
         return {}
 
     def adapt_ours(self, leaves: Leaves) -> None:
-        theta = "attention.rope.theta"
-        if leaves.get("attention.global_every") == 1 and f"{theta}.global" in leaves:
-            leaves["attention.window"] = UNUSED_WINDOW
-            leaves[f"{theta}.local"] = leaves[f"{theta}.global"]
+        windows = leaves[WINDOWS]
+        if not isinstance(windows, list):
+            windows = [windows] * leaves["num_layers"]
+        types = [GLOBAL if window == layer_windows.GLOBAL else LOCAL for window in windows]
+        leaves[TYPES] = types
+        _name_thetas(leaves, set(windows))
+        # Both bases are written there; the one without a layer has no use.
+        given, absent = f"{THETA}.global", f"{THETA}.local"
+        if GLOBAL not in types:
+            given, absent = absent, given
+        if len(set(types)) == 1 and given in leaves:
+            leaves[absent] = leaves[given]
 
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:
-        every = config["global_attn_every_n_layers"]
+        config["global_attn_every_n_layers"] = _global_every(config["layer_types"])
         config["max_position_embeddings"] = facts.max_length
-        # What transformers 5 reads instead of the keys that the tables write.
-        config["layer_types"] = _layer_types(config["num_hidden_layers"], every)
+
+    def add_newer_keys(self, config: dict[str, Any]) -> None:
         config["rope_parameters"] = {
             GLOBAL: {"rope_type": "default", "rope_theta": config["global_rope_theta"]},
             LOCAL: {"rope_type": "default", "rope_theta": config["local_rope_theta"]},
@@ -158,13 +193,47 @@ class ModernBert(Family):
             config["local_attention"] -= config["local_attention"] % 2
 
     def finish_ours(self, leaves: Leaves) -> None:
-        if leaves["attention.global_every"] == 1:
-            leaves["attention.window"] = None
-            leaves["attention.rope.theta.local"] = None
+        types = leaves.pop(TYPES)
+        names = {LOCAL: leaves[WINDOWS], GLOBAL: layer_windows.GLOBAL}
+        windows = [names[kind] for kind in types]
+        period = _period(windows)
+        if period == 1:
+            leaves[WINDOWS] = windows[0]
+        elif period == len(windows):
+            leaves[WINDOWS] = windows
+        else:
+            leaves[WINDOWS] = {layer_windows.REPEAT: windows[:period]}
+        if LOCAL not in types:
+            leaves[f"{THETA}.local"] = None
+        if GLOBAL not in types:
+            leaves[f"{THETA}.global"] = None
+
+
+def _name_thetas(leaves: Leaves, windows: set[Any]) -> None:
+    """A base that is named by the one window there is becomes that of local layers."""
+    for path in [path for path in leaves if path.startswith(f"{THETA}.")]:
+        width = path.removeprefix(f"{THETA}.")
+        if width.isdecimal() and leaves[path] is None:
+            del leaves[path]
+        elif width.isdecimal() and windows <= {int(width), layer_windows.GLOBAL}:
+            leaves[f"{THETA}.local"] = leaves.pop(path)
 
 
 def _layer_types(num_layers: int, every: int) -> list[str]:
     return [LOCAL if index % every else GLOBAL for index in range(num_layers)]
+
+
+def _global_every(types: list[str]) -> int | None:
+    """The n of which every n-th layer is global, from the first on; None if it is not so."""
+    for every in range(1, len(types) + 1):
+        if types == _layer_types(len(types), every):
+            return every
+    return None
+
+
+def _period(values: list[Any]) -> int:
+    """After how many values they repeat."""
+    return next(n for n in range(1, len(values) + 1) if values[n:] == values[:-n])
 
 
 def _read_rope_parameters(config: dict[str, Any], given: frozenset[str]) -> None:
@@ -195,20 +264,23 @@ def _read_rope_parameters(config: dict[str, Any], given: frozenset[str]) -> None
 
 
 def _read_layer_types(config: dict[str, Any], given: frozenset[str]) -> None:
-    """What transformers 5 calls ``layer_types``, in the keys of 4.57."""
-    types = config.get("layer_types")
-    every, num_layers = config["global_attn_every_n_layers"], config["num_hidden_layers"]
-    if types is None or not isinstance(num_layers, int):
+    """What transformers 5 calls ``layer_types``, from the key of 4.57 where they are not given."""
+    types, num_layers = config.get("layer_types"), config["num_hidden_layers"]
+    every = config["global_attn_every_n_layers"]
+    if not isinstance(num_layers, int) or not 0 < num_layers <= LARGEST_DEPTH:
+        raise ValueError(f"num_hidden_layers: {num_layers!r} is no sensible value")
+    if types is None:
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"global_attn_every_n_layers: must be positive, got {every!r}")
+        config["layer_types"] = _layer_types(num_layers, every)
         return
-    if not isinstance(types, list) or len(types) != num_layers:
-        raise ValueError(f"layer_types: expected a list of {num_layers}")
-    # Without the older key, the shortest period that gives this pattern.
-    periods = [every] if "global_attn_every_n_layers" in given else range(1, num_layers + 1)
-    for period in periods:
-        if isinstance(period, int) and period > 0 and types == _layer_types(num_layers, period):
-            config["global_attn_every_n_layers"] = period
-            return
-    raise ValueError("layer_types: not a global layer every so many, beginning with the first")
+    if not isinstance(types, list) or len(types) != num_layers or not {*types} <= {GLOBAL, LOCAL}:
+        raise ValueError(f"layer_types: expected a list of {num_layers}, each {GLOBAL} or {LOCAL}")
+    if "global_attn_every_n_layers" in given and every is not None:
+        if not isinstance(every, int) or every < 1 or types != _layer_types(num_layers, every):
+            raise ValueError(f"layer_types: not those of global_attn_every_n_layers {every!r}")
+    else:
+        config["global_attn_every_n_layers"] = _global_every(types)
 
 
 NAMES = {

@@ -53,24 +53,31 @@ def read_tokenizer(folder: Path, model_type: str) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder}: its tokenizer is not readable ({error})") from None
     config = read_json(folder / CONFIG) if CONFIG in texts else {}
-    older = _of_older_transformers(config)
-    if older != config:
-        texts[CONFIG] = json.dumps(older, indent=2, ensure_ascii=False) + "\n"
     if "tokenizer.json" not in texts or "tokenizer_class" not in config:
-        return _written_anew(texts, model_type)
-    return texts
+        texts = _written_anew(texts, model_type)
+    return of_older_transformers(texts)
 
 
-def _of_older_transformers(config: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's config as transformers 4.57 reads it, the same where it has nothing new."""
-    older = dict(config)
+def of_older_transformers(texts: Mapping[str, str]) -> dict[str, str]:
+    """A tokenizer as transformers 4.57 reads it, and 5 too; the same where it has nothing new.
+
+    Raises:
+        UserError: if its config is not readable.
+    """
+    try:
+        config = json.loads(texts.get(CONFIG, "{}"))
+        older = dict(config)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"a tokenizer's file {CONFIG} is not readable ({error})") from None
     name = older.get("tokenizer_class")
     if isinstance(name, str) and name in _SAME_CLASS:
         older["tokenizer_class"] = _SAME_CLASS[name]
     # A list in transformers 5, a mapping before.
     if isinstance(older.get("extra_special_tokens"), list):
         older["additional_special_tokens"] = older.pop("extra_special_tokens")
-    return older
+    if older == config:
+        return dict(texts)
+    return {**texts, CONFIG: json.dumps(older, indent=2, ensure_ascii=False) + "\n"}
 
 
 def _written_anew(texts: Mapping[str, str], model_type: str) -> dict[str, str]:

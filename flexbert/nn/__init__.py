@@ -5,7 +5,7 @@ Read in this order:
 ``packed_batch``        ``PackedBatch``, ``unpad`` and ``pad``; the legend of shapes
 ``masked_lm``           ``MaskedLM``: encoder, head, logits at masked positions only
 ``encoder``, ``block``  layers, and how norms and residuals surround attention and MLP
-``embedding``, ``positions``, ``rope``, ``rope_scaling``, ``alibi``   tokens and where they stand
+``embedding``, ``positions``, ``rope``, ``rope_scaling``   tokens and where they stand
 ``attention``           queries, keys and values; ``attention_backends`` computes with them
 ``mlp``, ``activations``, ``norm``   the other parts of a layer
 ``head``, ``classification``, ``pooling``   what is predicted

@@ -9,11 +9,9 @@ from torch import Tensor, nn
 
 from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.fields import COMPUTATION, FUNCTION, key
-from flexbert.config.layer_plan import LayerPlan
-from flexbert.config.model import AttentionConfig, NormConfig
+from flexbert.config.model import AttentionConfig, LayerPlan, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.alibi import alibi_slopes
 from flexbert.nn.attention_backends import attend, check_backend
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import OutputProjection
@@ -131,3 +129,18 @@ class MultiHeadAttention(nn.Module):
     def _alibi_slopes(self, device: torch.device) -> Tensor | None:
         # Computed anew: a buffer would have to survive the meta device and every cast of dtype.
         return alibi_slopes(self.heads[0]).to(device) if self.alibi else None
+
+
+def alibi_slopes(num_heads: int) -> Tensor:
+    """How strongly each head is drawn to near keys: ``[H]``, float32, on the CPU.
+
+    Head h adds ``-slope[h] * |i - j|`` to the score of query i and key j; the paper's bias is
+    causal, its mirror image for an encoder is MosaicBERT's (Portes et al. 2023). For a power of two
+    the slopes are geometric from ``2 ** (-8 / H)`` to ``2 ** -8`` (section 3). Any other number
+    takes those of the power of two below it and then every second one of the power above it, as
+    the authors' published code does.
+    """
+    below = 1 << (num_heads.bit_length() - 1)
+    slopes = [2 ** (-8 * i / below) for i in range(1, below + 1)]
+    slopes += [2 ** (-8 * i / (2 * below)) for i in range(1, 2 * (num_heads - below), 2)]
+    return torch.tensor(slopes, dtype=torch.float32, device="cpu")

@@ -8,8 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from flexbert.config.fields import FUNCTION, key
-from flexbert.config.layer_plan import LayerPlan
-from flexbert.config.model import BlockConfig, ModelConfig, NormConfig
+from flexbert.config.model import BlockConfig, LayerPlan, ModelConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope import Rotation

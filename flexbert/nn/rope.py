@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.fields import FUNCTION, key
-from flexbert.config.model import AttentionKind, PositionConfig
+from flexbert.config.layer_windows import GLOBAL, Window
+from flexbert.config.model import PositionConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.packed_batch import PackedBatch
@@ -23,6 +24,7 @@ from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
 # So many are turned at a time on a CPU, so that what lies between the operations stays in cache:
 # 128 to 1024 take half as long as 8192 at once (4 heads of 64, one core).
 TOKENS_AT_A_TIME = 512
+LOCAL = "local"
 
 
 @register("rope")
@@ -31,7 +33,8 @@ class RopeConfig(PositionConfig):
     """Rotary embeddings.
 
     Attributes:
-        theta: the base for each kind of attention there is, ``global`` and ``local``; null is none.
+        theta: the base of ``global`` layers, that of ``local`` ones, and that of a window of its
+            own, named by its width (``"256"``); as many as there are uses for, null is none.
         fraction: share of the head's dimensions that is turned, from the first one on.
         interleaved: which dimensions form a pair.
         scaling: how to reach further than the lengths trained on.
@@ -42,18 +45,19 @@ class RopeConfig(PositionConfig):
     interleaved: bool = key(FUNCTION, default=False)
     scaling: ScalingConfig | None = key(FUNCTION, default=None)
 
-    def layer_theta(self, kind: AttentionKind) -> float:
-        theta = self.theta[kind]
+    def layer_theta(self, window: Window) -> float:
+        theta = self.theta[self._theta_key(window)]
         assert theta is not None, "checked when the model's config was made"
         return theta
 
-    def check(self, head_dim: int, kinds: frozenset[AttentionKind]) -> None:
-        given = {kind for kind, theta in self.theta.items() if theta is not None}
-        if given != kinds:
+    def check(self, head_dim: int, windows: frozenset[Window]) -> None:
+        given = {key for key, theta in self.theta.items() if theta is not None}
+        needed = {self._theta_key(window) for window in windows}
+        if given != needed:
             raise ConfigError(
                 "theta",
-                f"there are {' and '.join(sorted(kinds))} layers, and bases for "
-                f"{' and '.join(sorted(given)) or 'none'}; null takes one away",
+                f"there are {' and '.join(map(_layers, sorted(needed)))} layers, and bases for "
+                f"{' and '.join(map(_layers, sorted(given))) or 'none'}; null takes one away",
             )
         size = self.rotary_size(head_dim)
         if self.scaling is not None and size <= 2:
@@ -65,12 +69,22 @@ class RopeConfig(PositionConfig):
                 f"{self.fraction} of them are {head_dim * self.fraction:g}",
             )
 
+    def _theta_key(self, window: Window) -> str:
+        """Which of the bases is that of a window."""
+        if window is None:
+            return GLOBAL
+        return LOCAL if self.theta.get(str(window)) is None else str(window)
+
     def rotary_size(self, head_dim: int) -> int:
         """How many dimensions of a head are turned."""
         return round(head_dim * self.fraction)
 
     def build(self, head_dim: int, theta: float) -> Rope:
         return Rope(self, self.rotary_size(head_dim), theta)
+
+
+def _layers(key: str) -> str:
+    return key if key in (GLOBAL, LOCAL) else f"window {key}"
 
 
 class Rotation(NamedTuple):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flexbert.config.backend_choice import BackendChoice
-from flexbert.config.layer_plan import LayerPlan, layer_plan
-from flexbert.config.model import AttentionConfig, ModelConfig
+from flexbert.config.layer_plan import layer_plan
+from flexbert.config.model import AttentionConfig, LayerPlan, ModelConfig
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.masking import most_masked
 from flexbert.nn.cross_entropy import as_on_a_gpu

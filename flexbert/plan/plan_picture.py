@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flexbert.config.layer_plan import layer_plan
+from flexbert.config.model import ModelConfig
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.pictures import BLUE, GREY, RED, as_count, picture
 from flexbert.schedule.stages import Stage, all_stages
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 POINTS = 1000  # of each stage
+THETA = " theta"
 
 
 def draw_plan(loaded: LoadedRecipe, path: Path) -> Path:
@@ -28,10 +31,11 @@ def draw_plan(loaded: LoadedRecipe, path: Path) -> Path:
     stages = all_stages(loaded.stages)
     curves = [stage_curves(stage) for stage in stages]
     begins = np.cumsum([0, *(stage.nominal_tokens for stage in stages)]).tolist()
+    thetas = dict.fromkeys(name for curve in curves for name in curve if name.endswith(THETA))
     panels: dict[str, tuple[Sequence[str], bool]] = {
         "learning rate": (("lr",), False),
         "batch size, sequences": (("batch_size",), False),
-        "rotary base": (("global theta", "local theta"), True),
+        "rotary base": (tuple(thetas), True),
         "mask rate": (("mask_rate",), False),
     }
     with picture(path, width=11, height=8) as figure:
@@ -65,18 +69,27 @@ def stage_curves(stage: Stage) -> Mapping[str, np.ndarray]:
     updates = np.unique(np.linspace(0, stage.nominal_updates - 1, POINTS).astype(int)).tolist()
     tokens = [stage.batches.rows_before(u) * stage.recipe.data.row_length for u in updates]
     clocks = [stage.clock(t, u) for t, u in zip(tokens, updates, strict=True)]
-    thetas = {layer.attention: layer.theta for layer in layer_plan(stage.recipe.model)}
     return {
         "tokens": np.array(tokens),
         "lr": np.array([stage.learning_rate(clock) for clock in clocks]),
         "batch_size": np.array([stage.batches.size(u) for u in updates]),
         "mask_rate": np.array([stage.mask_rate(c.tokens, c.updates) for c in clocks]),
         **{
-            f"{kind} theta": np.full(len(updates), theta)
-            for kind, theta in thetas.items()
-            if theta is not None
+            f"{kind}{THETA}": np.full(len(updates), theta)
+            for kind, theta in window_thetas(stage.recipe.model).items()
         },
     }
+
+
+def window_thetas(model: ModelConfig) -> dict[str, float]:
+    """The rotary base of each window, and of layers that have another one than the first of it."""
+    thetas: dict[str, float] = {}
+    for layer in layer_plan(model):
+        if layer.theta is not None:
+            window = "global" if layer.window is None else f"window {layer.window}"
+            differs = thetas.get(window, layer.theta) != layer.theta
+            thetas[f"{window}, layer {layer.index}" if differs else window] = layer.theta
+    return thetas
 
 
 def _draw(
@@ -85,7 +98,7 @@ def _draw(
     curves: Sequence[Mapping[str, np.ndarray]],
     begins: Sequence[int],
 ) -> None:
-    for name, color in zip(names, (BLUE, RED), strict=False):
+    for name, color in zip(names, itertools.cycle((BLUE, RED, GREY)), strict=False):
         label: str | None = name
         for curve, begin in zip(curves, begins, strict=False):
             if name in curve:

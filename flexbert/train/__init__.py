@@ -12,5 +12,5 @@ Read in this order:
 ``run_log``, ``masked_metrics``   records: ``metrics.jsonl``, the console, Composer's loggers
 ``speed_monitor``, ``step_times``, ``peak_flops``   tokens a second, MFU, where the time went
 ``run_folder``, ``manifest``      what a run's folder holds
-``device_microbatch``, ``cpu_memory``, ``profiler``   rows that suit a device, memory, traces
+``device_microbatch``, ``cpu_memory``   rows that suit a device, and a CPU's memory
 """

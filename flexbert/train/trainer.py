@@ -5,13 +5,16 @@ from __future__ import annotations
 import atexit
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from composer import Callback, DataSpec, Evaluator, Trainer
 from composer.core import Event, State
 from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
+from composer.profiler import JSONTraceHandler, Profiler, cyclic_schedule
 from composer.utils import dist
 
+from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.loader import Loader, eval_loader, train_loader
 from flexbert.data.packing.microbatches import training_builder
@@ -27,7 +30,6 @@ from flexbert.train.callbacks import (
 )
 from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
-from flexbert.train.profiler import profiler
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.run_log import RunLog
 from flexbert.train.speed_monitor import SpeedMonitor
@@ -97,7 +99,7 @@ def stage_trainer(
         precision="fp32",
         callbacks=callbacks,
         loggers=_loggers(recipe, folder),
-        profiler=profiler(tracing, folder.traces / run.stage.name) if tracing else None,
+        profiler=_profiler(tracing, folder.traces / run.stage.name) if tracing else None,
         seed=recipe.seed,
         run_name=recipe.run_name,
         spin_dataloaders=False,
@@ -210,3 +212,37 @@ def _loggers(recipe: Recipe, folder: RunFolder) -> list[LoggerDestination]:
     if recipe.logging.tensorboard:
         loggers.append(TensorboardLogger(log_dir=str(folder.tensorboard)))
     return loggers
+
+
+def _profiler(config: ProfilerConfig, folder: Path) -> Profiler:
+    """One that writes traces to ``folder``: torch's, and Composer's of its events.
+
+    Traces of a stage that is run again replace those from before.
+    """
+    return Profiler(
+        schedule=cyclic_schedule(
+            skip_first=config.skip,
+            wait=config.wait,
+            warmup=config.warmup,
+            active=config.record,
+            repeat=config.cycles,
+        ),
+        trace_handlers=[
+            JSONTraceHandler(
+                folder=str(folder / "composer"),
+                remote_file_name=None,
+                merged_trace_remote_file_name=None,
+                overwrite=True,
+            )
+        ],
+        sys_prof_cpu=False,
+        torch_prof_folder=str(folder / "torch"),
+        torch_prof_remote_file_name=None,
+        torch_prof_memory_remote_file_name=None,
+        torch_prof_overwrite=True,
+        torch_prof_record_shapes=config.shapes,
+        torch_prof_profile_memory=config.memory,
+        torch_prof_with_stack=config.stacks,
+        # Composer leaves torch's profiler out where all four are off.
+        torch_prof_with_flops=True,
+    )

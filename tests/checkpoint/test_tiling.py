@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flexbert.checkpoint.depth import layer_sources
-from flexbert.checkpoint.tiling import plan_tiling, tile
+from flexbert.checkpoint.tiling import layer_sources, plan_tiling, tile
 from flexbert.config.init_from import DepthMapping, InitMethod
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
@@ -28,7 +27,7 @@ from tests.checkpoint.tiling_cases import (
     modernbert,
     random_state,
 )
-from tests.nn.cases import attention_config, packed_batch
+from tests.nn.cases import attention_config, global_every, packed_batch
 from tests.nn.tolerances import assert_same
 
 METHODS: tuple[InitMethod, ...] = get_args(InitMethod)
@@ -212,7 +211,12 @@ def test_what_has_no_parameters_may_be_another() -> None:
     old = modernbert()
     new = modernbert(
         attention=attention_config(
-            num_heads=2, head_dim=HEAD_DIM, window=4, output_dropout=0.1, rope=None, alibi=True
+            num_heads=2,
+            head_dim=HEAD_DIM,
+            windows=global_every(3, 4),
+            output_dropout=0.1,
+            rope=None,
+            alibi=True,
         ),
         mlp=GLUConfig(intermediate_size=6, activation="silu", dropout=0.1),
         final_norm=LayerNormConfig(eps=1e-6),

@@ -236,7 +236,7 @@ def test_a_copy_is_of_the_same_shapes(new: ModelConfig, path: str, words: str) -
 
 
 def test_a_kind_of_attention_that_no_old_layer_has_is_refused() -> None:
-    old = modernbert(attention=heads(2, window=None, global_every=1, rope=None, alibi=True))
+    old = modernbert(attention=heads(2, windows="global", rope=None, alibi=True))
     words = "layer 1 is local, and no layer of the checkpoint's model is: give scaled"
     assert_refused(old, modernbert(), "init_from.depth", words, depth="same_kind")
 

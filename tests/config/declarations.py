@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from flexbert.components import register_all
-from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.duration import Duration
 from flexbert.config.fields import Key, declared, type_hints
 from flexbert.config.keys import nodes_within, places
-from flexbert.config.num_bytes import NumBytes
 
-PARSED = {Duration: Duration(1, "ba"), NumBytes: NumBytes(1), BackendChoice: BackendChoice()}
+PARSED = {Duration: Duration(1, "ba")}
 
 
 class Declared(NamedTuple):

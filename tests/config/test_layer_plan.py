@@ -13,7 +13,7 @@ from flexbert.nn.mlp import GLU, GLUConfig, PlainMLP, PlainMLPConfig
 from flexbert.nn.norm import LayerNormConfig
 from flexbert.nn.positions import SinusoidalPositionsConfig
 from flexbert.nn.rope import RopeConfig
-from tests.nn.cases import attention_config, packed_batch, small_model
+from tests.nn.cases import attention_config, global_every, packed_batch, small_model
 
 NORM = LayerNormConfig()
 
@@ -33,9 +33,7 @@ def test_every_third_layer_is_global_and_has_the_global_theta() -> None:
 
 def test_without_window_all_layers_are_global() -> None:
     rope = RopeConfig(theta={"global": 500.0, "local": None})
-    plan = layer_plan(
-        small_model(attention=attention_config(window=None, global_every=1, rope=rope))
-    )
+    plan = layer_plan(small_model(attention=attention_config(windows="global", rope=rope)))
     assert {(layer.attention, layer.window, layer.theta) for layer in plan} == {
         ("global", None, 500.0)
     }
@@ -75,7 +73,9 @@ def test_some_layers_can_be_of_other_parts() -> None:
             "0-1": LayerConfig(mlp=PlainMLPConfig(intermediate_size=24)),
             "-1": LayerConfig(
                 attention=attention_config(
-                    num_heads=2, window=4, rope=RopeConfig(theta={"global": 7.0, "local": 9.0})
+                    num_heads=2,
+                    windows=global_every(3, 4),
+                    rope=RopeConfig(theta={"global": 7.0, "local": 9.0}),
                 )
             ),
         }

@@ -183,7 +183,7 @@ def test_two_checkpoints_of_one_name_need_a_run_each(staged: Path) -> None:
         ("model.num_layers=5", "is absent there"),
         ("model.head.tied=false", "head.decoder.weight is absent there"),
         ("model.mlp.activation=silu", None),
-        ("model.attention.window=32", None),
+        ("model.attention.windows.repeat=[global,32,32]", None),
     ],
 )
 def test_a_stage_may_change_what_the_weights_can_follow(

@@ -24,7 +24,7 @@ from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
-from flexbert.huggingface import export as exporting
+from flexbert.huggingface import family
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder, read_folder
 from flexbert.nn.rope import RopeConfig
@@ -40,7 +40,7 @@ from tests.huggingface.cases import (
     their_model,
     write_model,
 )
-from tests.nn.cases import attention_config, small_model
+from tests.nn.cases import attention_config, global_every, small_model
 from tests.nn.tolerances import assert_same
 
 TASK_CLASSES = {
@@ -67,14 +67,12 @@ def test_export_then_import_gives_the_same_model(
     contents = read_checkpoint(tmp_path / "b.pt")
     assert_equal_states(contents.model, state)
     imported = decode(ModelConfig, contents.recipe["model"])
-    dropouts_differ = config.attention.dropout != config.attention.output_dropout  # type: ignore[attr-defined]
-    assert dropouts_differ == (config.block.name == "post_norm")
     assert imported == config
     assert contents.tokenizer == word_tokenizer
-    lengths = {"modernbert": 40, "bert": 48, "roberta": 48 + 2}
     written = read_json(tmp_path / "folder" / "config.json")
-    assert written["max_position_embeddings"] == lengths[written["model_type"]]
-    if written["model_type"] == "modernbert":
+    lengths = {"bert": 48, "roberta": 48 + 2}
+    assert written["max_position_embeddings"] == lengths.get(written["model_type"], 40)
+    if written["model_type"] not in lengths:
         assert contents.recipe["data"] == {"max_length": 40}
 
     # What a user of transformers does, and what a user of FlexBERT does.
@@ -93,6 +91,14 @@ def test_special_ids_are_the_tokenizers(tmp_path: Path, word_tokenizer: dict[str
         "modernbert": {**ids, "bos_token_id": 5, "eos_token_id": 7},
         "bert": {"pad_token_id": 1},
         "roberta": {"pad_token_id": 1, "bos_token_id": 5, "eos_token_id": 7},
+        "nomicbert": {"pad_token_id": 1},
+        "gte": {"pad_token_id": 1},
+        "eurobert": {
+            "pad_token_id": 1,
+            "bos_token_id": 5,
+            "eos_token_id": 7,
+            "mask_token_id": 8,
+        },
     }
     for name, config in SAVED.items():
         write_model(tmp_path / f"{name}.pt", config, word_tokenizer)
@@ -100,9 +106,12 @@ def test_special_ids_are_the_tokenizers(tmp_path: Path, word_tokenizer: dict[str
         written = read_json(tmp_path / name / "config.json")
         assert {k: v for k, v in written.items() if k.endswith("_token_id")} == wanted[name]
         tied = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / name)
-        assert tied.get_output_embeddings().weight is tied.get_input_embeddings().weight
+        is_tied = tied.get_output_embeddings().weight is tied.get_input_embeddings().weight
+        assert is_tied == (name != "eurobert")
+        decoders = ("decoder.weight", "lm_head.weight")
         with safe_open(tmp_path / name / "model.safetensors", "pt") as file:
-            assert not any("decoder.weight" in key for key in file.keys())  # noqa: SIM118
+            written_again = any(key.endswith(decoders) for key in file.keys())  # noqa: SIM118
+        assert written_again != is_tied
 
 
 @pytest.mark.parametrize("name", SAVED)
@@ -114,7 +123,7 @@ def test_what_the_exported_tokenizer_gives_is_what_the_model_takes(
     texts = {**word_tokenizer, "tokenizer_config.json": json.dumps(config)}
     write_model(tmp_path / "a.pt", SAVED[name], texts)
     notes = export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
-    assert any("token_type_ids" in note for note in notes) == (name != "bert")
+    assert any("token_type_ids" in note for note in notes) == (name not in ("bert", "nomicbert"))
     back = transformers.AutoTokenizer.from_pretrained(tmp_path / "folder")
     model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "folder")
     assert model(**back("w20 w30", "w40", return_tensors="pt")).logits.isfinite().all()
@@ -129,7 +138,6 @@ def test_a_tokenizer_of_transformers_5_is_read(
         tokenizer_class="TokenizersBackend",
         extra_special_tokens=["w33"],
     )
-    (tmp_path / "folder" / "special_tokens_map.json").unlink()
     import_folder(str(tmp_path / "folder"), tmp_path / "a.pt")
     export_checkpoint(tmp_path / "a.pt", tmp_path / "back")
     back = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
@@ -216,7 +224,7 @@ def test_a_bert_of_pretraining_with_old_names_is_read(
 def test_config_keys_of_transformers_5_are_read(
     tmp_path: Path, word_tokenizer: dict[str, str]
 ) -> None:
-    config = small_model(attention=attention_config(global_every=2, window=16))
+    config = small_model(attention=attention_config(windows=global_every(2, 16)))
     write_model(tmp_path / "a.pt", config, word_tokenizer)
     export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     path = tmp_path / "folder" / "config.json"
@@ -228,8 +236,18 @@ def test_config_keys_of_transformers_5_are_read(
     types = read_json(path)["layer_types"]
     assert types == ["full_attention", "sliding_attention"] * 2
     change_json(path, layer_types=types[::-1])
-    with pytest.raises(UserError, match="layer_types: not a global layer every so many"):
+    read = read_folder(tmp_path / "folder").config
+    assert encode(read.attention)["windows"] == {"repeat": [16, "global"]}
+    import_folder(str(tmp_path / "folder"), tmp_path / "c.pt")
+    export_checkpoint(tmp_path / "c.pt", tmp_path / "again")
+    again = read_json(tmp_path / "again" / "config.json")
+    assert again["layer_types"] == types[::-1]
+    # No number says it, so transformers 4.57 fails where it would compute something else.
+    assert again["global_attn_every_n_layers"] is None
+    change_json(path, layer_types=types[::-1], global_attn_every_n_layers=2)
+    with pytest.raises(UserError, match="layer_types: not those of global_attn_every_n_layers 2"):
         read_folder(tmp_path / "folder")
+    change_json(path, global_attn_every_n_layers=...)
     change_json(path, layer_types=types, local_rope_theta=5.0)
     with pytest.raises(UserError, match=r"sliding_attention has rope_theta 10000.*local_rope_th"):
         read_folder(tmp_path / "folder")
@@ -238,7 +256,7 @@ def test_config_keys_of_transformers_5_are_read(
 def test_thetas_that_nobody_set_stay_so(tmp_path: Path, word_tokenizer: dict[str, str]) -> None:
     """-1 was written for them elsewhere, and gave logits that are no numbers."""
     rope = RopeConfig(theta={"global": 500.0})
-    config = small_model(attention=attention_config(window=None, global_every=1, rope=rope))
+    config = small_model(attention=attention_config(windows="global", rope=rope))
     write_model(tmp_path / "a.pt", config, word_tokenizer)
     export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     path = tmp_path / "folder" / "config.json"
@@ -246,6 +264,7 @@ def test_thetas_that_nobody_set_stay_so(tmp_path: Path, word_tokenizer: dict[str
     read = read_folder(tmp_path / "folder").config
     assert encode(read.attention)["rope"]["theta"] == {"global": 500.0, "local": None}
 
+    assert read_json(path)["rope_parameters"]["sliding_attention"]["rope_theta"] == 500.0
     new = {"rope_parameters": ..., "layer_types": ...}
     change_json(path, global_attn_every_n_layers=3, local_rope_theta=None, **new)
     read = read_folder(tmp_path / "folder").config
@@ -260,13 +279,13 @@ def test_nothing_is_kept_of_a_folder_that_computes_something_else(
 ) -> None:
     write_model(tmp_path / "a.pt", small_model(), word_tokenizer)
 
-    def swapped(state: dict[str, Tensor], table: Any) -> dict[str, Tensor]:
-        written = real(state, table)
+    def swapped(*args: Any) -> dict[str, Tensor]:
+        written: dict[str, Tensor] = real(*args)
         first, second = written["model.layers.0.mlp.Wi.weight"].chunk(2)
         return {**written, "model.layers.0.mlp.Wi.weight": torch.cat((second, first))}
 
-    real = exporting.to_theirs
-    monkeypatch.setattr(exporting, "to_theirs", swapped)
+    real = family.to_theirs
+    monkeypatch.setattr(family, "to_theirs", swapped)
     with pytest.raises(UserError, match=r"differ by .* the two do not mean the same model"):
         export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
@@ -312,7 +331,7 @@ def test_commands_print_what_they_did(
     assert main(["export", str(tmp_path / "run"), folder]) == 0
     output = capsys.readouterr().out
     assert "note: model.attention.dropout 0.0 and model.attention.output_dropout 0.1" in output
-    assert "ModernBertForMaskedLM, logits as those of transformers 4" in output
+    assert "ModernBertForMaskedLM, logits as those of transformers 5" in output
     assert read_json(tmp_path / "folder" / "config.json")["max_position_embeddings"] == 30
     assert main(["import", folder, checkpoint]) == 0
     assert "b.pt: ModernBertForMaskedLM" in capsys.readouterr().out

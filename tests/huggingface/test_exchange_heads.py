@@ -18,7 +18,7 @@ from flexbert.huggingface.export import export_checkpoint
 from flexbert.nn.packed_batch import unpad
 from tests.conftest import REPOSITORY
 from tests.huggingface.cases import (
-    HEADS,
+    MODELS,
     SAVED,
     padded_batch,
     read_json,
@@ -45,7 +45,7 @@ def test_sentence_transformers_folders(
     assert [key for key, value in pooler.items() if value and key.startswith("pooling")] == [
         f"pooling_mode_{modes[pooling]}"
     ]
-    length = 30 if name == "modernbert" else 48
+    length = SAVED[name].embedding.max_length or 30
     assert read_json(folder / "sentence_bert_config.json")["max_seq_length"] == length
     assert "similarity_fn_name" in read_json(folder / "config_sentence_transformers.json")
 
@@ -93,13 +93,12 @@ def test_a_new_head_on_a_trained_encoder(
         flexbert.load_model(tmp_path / "a.pt", head={"name": "sequence_classifier"})
 
 
-@pytest.mark.parametrize("name", SAVED)
-@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize(("name", "task"), [tuple(name.split()) for name in MODELS if " " in name])
 def test_a_model_with_a_new_head_is_saved_and_exported(
     tmp_path: Path, word_tokenizer: dict[str, str], name: str, task: str
 ) -> None:
     write_model(tmp_path / "a.pt", SAVED[name], word_tokenizer, max_length=30)
-    head = encode(HEADS[task][name == "modernbert"])
+    head = encode(MODELS[f"{name} {task}"].head)
     model = flexbert.load_model(tmp_path / "a.pt", head=head)
     flexbert.save_model(model, tmp_path / "b.pt")
     export_checkpoint(tmp_path / "b.pt", tmp_path / "folder")
@@ -108,7 +107,7 @@ def test_a_model_with_a_new_head_is_saved_and_exported(
     batch = padded_batch(model.config)
     assert torch.equal(loaded(**batch), model(**batch))
     assert loaded.tokenizer == word_tokenizer
-    if name == "modernbert":
+    if SAVED[name].embedding.max_length is None:
         assert read_json(tmp_path / "folder" / "config.json")["max_position_embeddings"] == 30
 
 

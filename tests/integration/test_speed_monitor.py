@@ -114,7 +114,6 @@ def test_shares_of_the_time_are_all_of_it(tiny: Overrides) -> None:
         assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
         assert shares["communication"] == 0
         assert min(shares["forward"], shares["backward"], shares["optimizer"]) > 0
-        assert shares["forward"] + shares["backward"] > 0.3
         assert record["peak_memory"] > 1 << 27
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.layer_windows import LayerWindows
 from flexbert.config.model import ModelConfig
 from flexbert.nn.attention import MultiHeadConfig
 from flexbert.nn.block import PreNormConfig
@@ -22,14 +23,19 @@ from flexbert.nn.rope import RopeConfig
 VOCAB_SIZE = 100
 
 
+def global_every(n: int, window: int) -> dict[str, Any]:
+    """Windows of ModernBERT's kind: every n-th layer is global, from the first on."""
+    return {"repeat": ["global", *[window] * (n - 1)]}
+
+
 def attention_config(**changes: Any) -> MultiHeadConfig:
     fields: dict[str, Any] = {
         "num_heads": 4,
-        "window": 8,
-        "global_every": 3,
+        "windows": global_every(3, 8),
         "rope": RopeConfig(theta={"global": 160_000.0, "local": 10_000.0}),
     }
     fields |= changes
+    fields["windows"] = LayerWindows.parse(fields["windows"])
     fields["backend"] = BackendChoice.parse(fields.get("backend", "auto"))
     return MultiHeadConfig(**fields)
 

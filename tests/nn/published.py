@@ -1,4 +1,4 @@
-"""Encoders that the locked transformers lacks, written from their papers one document at a time.
+"""Newer encoders, written from their papers one document at a time.
 
 Everything is a plain formula over a dict of weights in float64; nothing of FlexBERT is used. The
 weights bear the names of FlexBERT's parameters, for want of others.
@@ -205,6 +205,30 @@ def neobert(tokens: Tensor, w: Weights, num_heads: int) -> Tensor:
         ),
     )
     return linear(x, w, f"{HEAD}decoder")
+
+
+def windowed(
+    tokens: Tensor,
+    w: Weights,
+    num_heads: int,
+    num_kv_heads: int,
+    layers: list[tuple[int | None, float]],
+) -> Tensor:
+    """EuroBERT's layers, each with a window of its own, or None, and a rotary base of its own."""
+    x = w[f"{EMBEDDING}tokens.weight"][tokens]
+    positions = torch.arange(len(tokens))
+    distance = (positions[:, None] - positions).abs()
+
+    def attend(x: Tensor, name: str) -> Tensor:
+        window, theta = layers[int(name.split(".")[2])]
+        angle = angles(len(tokens), x.shape[-1] // num_heads // 2, theta)
+        hidden = torch.zeros(len(tokens), len(tokens), dtype=x.dtype)
+        if window is not None:
+            hidden[distance > window // 2] = -torch.inf
+        turn: Callable[[Tensor], Tensor] = lambda x: turned_halves(x, angle)  # noqa: E731
+        return attention(x, w, name, num_heads, num_kv_heads, turn, lambda head: hidden)
+
+    return linear(pre_norm_layers(x, w, 1e-5, attend), w, f"{HEAD}decoder")
 
 
 def crammingbert(tokens: Tensor, w: Weights, num_heads: int) -> Tensor:

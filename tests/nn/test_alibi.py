@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flexbert.nn.alibi import alibi_slopes
+from flexbert.nn.attention import alibi_slopes
 
 
 def test_slopes_of_eight_heads_are_those_of_the_paper() -> None:

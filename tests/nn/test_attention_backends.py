@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flexbert.nn.alibi import alibi_slopes
+from flexbert.nn.attention import alibi_slopes
 from flexbert.nn.attention_backends import BACKENDS, Request, attend
 from flexbert.nn.attention_backends.backend import Call
 from flexbert.nn.attention_backends.sdpa import sdpa_attention

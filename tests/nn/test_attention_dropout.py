@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from flexbert.nn.alibi import alibi_slopes
+from flexbert.nn.attention import alibi_slopes
 from flexbert.nn.attention_backends import attend
 from flexbert.nn.packed_batch import PackedBatch
 from tests.nn.cases import packed_batch

@@ -14,11 +14,11 @@ from flexbert.nn.attention_backends import (
     Request,
     attend,
     backend_report,
+    backend_selection,
     check_backend,
     flash_attn_2,
     flash_attn_3,
     resolve_backend,
-    selection,
     torch_varlen,
 )
 from flexbert.nn.attention_backends.backend import FEATURES
@@ -160,8 +160,8 @@ def test_attend_asks_for_the_features_of_its_arguments(
         asked.append(request)
         return BACKENDS["sdpa"]
 
-    selection._remembered.cache_clear()
-    monkeypatch.setattr(selection, "resolve_backend", resolve)
+    backend_selection._remembered.cache_clear()
+    monkeypatch.setattr(backend_selection, "resolve_backend", resolve)
     q, k = torch.randn(7, 2, 8), torch.randn(7, 1 if "grouped" in changes else 2, 8)
     arguments: dict[str, Any] = {
         "alibi_slopes": torch.ones(2) if "alibi" in changes else None,
@@ -176,7 +176,7 @@ def test_attend_asks_for_the_features_of_its_arguments(
         attend(q, k, k, packed_batch((3, 4)), window=2, scale=1.0, **arguments)
     finally:
         torch.use_deterministic_algorithms(False)
-        selection._remembered.cache_clear()
+        backend_selection._remembered.cache_clear()
     assert asked[1:] == [replace(asked[0], windowed=True, deterministic=True)]
 
 

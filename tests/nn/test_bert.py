@@ -10,7 +10,8 @@ from flexbert.nn.attention import MultiHeadConfig
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.mlp import PlainMLPConfig
 from tests.huggingface.cases import MODELS as ALL
-from tests.huggingface.cases import NORM, bert, check_logits_and_gradients
+from tests.huggingface.cases import NORM, bert
+from tests.huggingface.parity import check_logits_and_gradients
 
 MODELS = {
     "one layer": bert(num_layers=1),

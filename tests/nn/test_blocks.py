@@ -172,9 +172,7 @@ def test_grouped_queries_are_repeated_keys_and_values() -> None:
 
 
 def test_qk_norm_normalises_every_head_before_it_is_turned() -> None:
-    attention = attention_config(
-        qk_norm=RMSNormConfig(), global_every=1, window=None, rope=None, alibi=True
-    )
+    attention = attention_config(qk_norm=RMSNormConfig(), windows="global", rope=None, alibi=True)
     layer = randomise(build_model(small_model(attention=attention))).encoder.layers[0].attention
     hidden = torch.randn(7, 32, dtype=torch.float64)
     q, k, v = (hidden @ layer.qkv.weight.T).view(7, 3, 4, 8).unbind(1)

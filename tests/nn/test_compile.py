@@ -36,7 +36,7 @@ from flexbert.nn.rope import RopeConfig
 from flexbert.nn.rope_scaling import DynamicNTKScaling
 from tests.conftest import VOCAB_SIZE
 from tests.data.corpora import loader_of_splits
-from tests.nn.cases import attention_config, small_model
+from tests.nn.cases import attention_config, global_every, small_model
 from tests.nn.tolerances import assert_same
 
 NORM = LayerNormConfig(bias=True)
@@ -52,7 +52,7 @@ MODELS = {
             positions=LearnedPositionsConfig(length=64), token_types=2, norm=NORM
         ),
         block=PostNormConfig(norm=NORM),
-        attention=attention_config(rope=None, window=None, global_every=1, bias=True),
+        attention=attention_config(rope=None, windows="global", bias=True),
         mlp=PlainMLPConfig(intermediate_size=64, bias=True),
         final_norm=None,
         head=MLMHeadConfig(norm=NORM, bias=True),
@@ -62,7 +62,11 @@ MODELS = {
         num_layers=2,
         block=ParallelConfig(norm=NORM),
         attention=attention_config(
-            rope=None, alibi=True, num_kv_heads=2, qk_norm=RMSNormConfig(), window=16
+            rope=None,
+            alibi=True,
+            num_kv_heads=2,
+            qk_norm=RMSNormConfig(),
+            windows=global_every(3, 16),
         ),
     ),
     "sandwich, scaled rope": small_model(

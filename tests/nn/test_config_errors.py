@@ -27,11 +27,6 @@ NORM = LayerNormConfig()
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: attention_config(window=7), "window: must be even, got 7"),
-        (lambda: attention_config(window=0), "window: must be positive or null, got 0"),
-        (lambda: attention_config(window=None), "window: local layers .* need one"),
-        (lambda: attention_config(global_every=1), "window: has no use"),
-        (lambda: attention_config(global_every=0), "global_every: must be positive, got 0"),
         (lambda: attention_config(num_heads=0), "num_heads: must be positive, got 0"),
         (lambda: attention_config(head_dim=0), "head_dim: must be positive or null, got 0"),
         (lambda: attention_config(num_kv_heads=3), "num_kv_heads: must divide num_heads 4"),
@@ -92,7 +87,11 @@ def rope(**options: Any) -> RopeConfig:
             "attention.rope.theta: there are global and local layers, and bases for global",
         ),
         (
-            {"attention": attention_config(window=None, global_every=1)},
+            {"attention": attention_config(rope=rope(theta={"64": 1e4, "local": 1e4}))},
+            "attention.rope.theta: there are global and local layers, and bases for window 64 and",
+        ),
+        (
+            {"attention": attention_config(windows="global")},
             "attention.rope.theta: there are global layers, and bases for global and local",
         ),
         (

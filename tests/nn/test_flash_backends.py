@@ -20,13 +20,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from flexbert.nn.alibi import alibi_slopes
+from flexbert.nn.attention import alibi_slopes
 from flexbert.nn.attention_backends import (
     attend,
+    backend_selection,
     flash,
     flash_attn_2,
     flash_attn_3,
-    selection,
     torch_varlen,
 )
 from flexbert.nn.attention_backends.backend import Call
@@ -215,10 +215,10 @@ def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(flash_attn_2, "flash_attn_varlen_func", flash_attn_varlen_func)
     monkeypatch.setattr(torch_varlen, "varlen_attn", varlen_attn)
     monkeypatch.setattr(torch_varlen, "EXTRA_ARGUMENTS", {})
-    selection._remembered.cache_clear()
+    backend_selection._remembered.cache_clear()
     torch._dynamo.reset()
     yield
-    selection._remembered.cache_clear()
+    backend_selection._remembered.cache_clear()
     torch._dynamo.reset()
 
 

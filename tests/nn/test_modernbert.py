@@ -13,20 +13,24 @@ from flexbert.nn.mlp import GLUConfig
 from flexbert.nn.norm import LayerNormConfig
 from flexbert.nn.rope import RopeConfig
 from tests.huggingface.cases import MODELS as ALL
-from tests.huggingface.cases import check_logits_and_gradients
-from tests.nn.cases import attention_config, small_model
+from tests.huggingface.parity import check_logits_and_gradients
+from tests.nn.cases import attention_config, global_every, small_model
 
 WITH_BIAS = LayerNormConfig(eps=1e-6, bias=True)
 MODELS = {
     "odd depth": small_model(num_layers=5),
     "one layer": small_model(num_layers=1),
-    "one head, narrow window": small_model(attention=attention_config(num_heads=1, window=2)),
-    "every second global": small_model(attention=attention_config(num_heads=8, global_every=2)),
-    "wide window": small_model(attention=attention_config(window=64, global_every=4), num_layers=7),
+    "one head, narrow window": small_model(
+        attention=attention_config(num_heads=1, windows=global_every(3, 2))
+    ),
+    "every second global": small_model(
+        attention=attention_config(num_heads=8, windows=global_every(2, 8))
+    ),
+    "wide window": small_model(
+        attention=attention_config(windows=global_every(4, 64)), num_layers=7
+    ),
     "all global": small_model(
-        attention=attention_config(
-            window=None, global_every=1, rope=RopeConfig(theta={"global": 500.0})
-        )
+        attention=attention_config(windows="global", rope=RopeConfig(theta={"global": 500.0}))
     ),
     "biases, silu": small_model(
         attention=attention_config(bias=True),

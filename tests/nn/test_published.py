@@ -1,35 +1,25 @@
-"""The YAMLs of encoders that the locked transformers lacks give the logits of their papers."""
+"""Encoders written in YAML give the logits of plain formulas."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from flexbert.components import register_all
-from flexbert.config.decode import decode
-from flexbert.config.model import ModelConfig
-from flexbert.config.recipe_files import interpolate, overrides_tree, read_tree
-from flexbert.config.tree import merge
 from flexbert.nn.build import build_model
 from flexbert.nn.padded import PaddedModel
-from tests.conftest import REPOSITORY
 from tests.nn import published
 from tests.nn.cases import VOCAB_SIZE, packed_batch
 from tests.nn.published import Weights
+from tests.nn.small_published import HEADS, small_published
 from tests.nn.tolerances import assert_same
 
-HEADS, KV_HEADS = 4, 2
-SMALL = (
-    f"model.vocab_size={VOCAB_SIZE}",
-    "model.hidden_size=32",
-    "model.num_layers=3",
-    f"model.attention.num_heads={HEADS}",
-    "model.mlp.intermediate_size=24",
-)
+KV_HEADS = 2
+# The window and the rotary base of each layer of windows.yaml.
+SIX, WHOLE = (6, 10_000.0), (None, 250_000.0)
+WINDOWED = [SIX, SIX, WHOLE, SIX, SIX, WHOLE, (2, 500.0)]
 Logits = Callable[[Tensor, Weights], Tensor]
 CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
     "mosaicbert-base": ((), lambda t, w: published.mosaicbert(t, w, HEADS)),
@@ -40,22 +30,19 @@ CASES: dict[str, tuple[tuple[str, ...], Logits]] = {
         lambda t, w: published.eurobert(t, w, HEADS, KV_HEADS, 250_000.0),
     ),
     "neobert": ((), lambda t, w: published.neobert(t, w, HEADS)),
+    "windows": (
+        (f"model.attention.num_kv_heads={KV_HEADS}", "model.num_layers=7"),
+        lambda t, w: published.windowed(t, w, HEADS, KV_HEADS, WINDOWED),
+    ),
     "crammingbert": ((), lambda t, w: published.crammingbert(t, w, HEADS)),
 }
 
 
-def small(name: str, overrides: tuple[str, ...]) -> ModelConfig:
-    register_all()
-    path = Path(REPOSITORY / "yamls" / "models" / f"{name}.yaml")
-    tree = merge(read_tree(path), overrides_tree([*SMALL, *overrides]))
-    return decode(ModelConfig, interpolate(tree)["model"])
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", CASES)
-def test_a_published_encoder_is_what_its_paper_says(name: str, dtype: torch.dtype) -> None:
+def test_an_encoder_written_in_yaml_is_what_its_formula_says(name: str, dtype: torch.dtype) -> None:
     overrides, reference = CASES[name]
-    config = small(name, overrides)
+    config = small_published(name, *overrides)
     model = build_model(config).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.3)

@@ -9,7 +9,8 @@ from flexbert.config.model import ModelConfig
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.mlp import PlainMLPConfig
 from tests.huggingface.cases import MODELS as ALL
-from tests.huggingface.cases import NORM, check_logits_and_gradients, roberta
+from tests.huggingface.cases import NORM, roberta
+from tests.huggingface.parity import check_logits_and_gradients
 
 MODELS = {
     "one layer": roberta(num_layers=1),

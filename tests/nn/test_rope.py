@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PretrainedConfig
+from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from flexbert.nn import rope as rope_module
@@ -100,13 +100,12 @@ def test_autocast_does_not_coarsen_angles() -> None:
 
 
 def their_frequencies(kind: str, seq_len: int | None = None, **scaling: Any) -> tuple[Any, float]:
-    config = PretrainedConfig(
+    config = LlamaConfig(
         hidden_size=64,
         num_attention_heads=2,
         head_dim=32,
-        rope_theta=1000.0,
         max_position_embeddings=128,
-        rope_scaling={"rope_type": kind, **scaling},
+        rope_parameters={"rope_type": kind, "rope_theta": 1000.0, **scaling},
     )
     return ROPE_INIT_FUNCTIONS[kind](config, torch.device("cpu"), seq_len=seq_len)
 

@@ -17,6 +17,9 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
+from flexbert.checkpoint.checkpoint import OptimizerState
+from flexbert.checkpoint.optimizer_state import load_optimizer_state, optimizer_state
+
 Checkpoint = dict[str, Any]
 
 
@@ -40,6 +43,13 @@ def _of_composer(full: bool) -> Way:
 WAYS = {
     "composer": _of_composer(full=False),
     "composer, full": _of_composer(full=True),
+    # As a run saves and restores.
+    "by name": Way(
+        lambda model, optimizer: vars(optimizer_state("any", model, optimizer)),
+        lambda model, optimizer, state: load_optimizer_state(
+            OptimizerState(**state), model, optimizer
+        ),
+    ),
     "torch": Way(
         lambda model, optimizer: optimizer.state_dict(),
         lambda model, optimizer, state: optimizer.load_state_dict(state),

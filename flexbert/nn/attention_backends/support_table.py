@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from flexbert.nn.attention_backends.backend import FEATURES, Backend, Feature
-from flexbert.nn.attention_backends.selection import BACKENDS
+from flexbert.nn.attention_backends.backend_selection import BACKENDS
 
 
 def support_table() -> str:
