@@ -52,6 +52,8 @@ class Family(ABC):
     Attributes:
         model_type: theirs, in ``config.json``.
         prefix: what the encoder's tensors are named under in a model with a head.
+        older_prefix: what they are named under in a release from before transformers had the
+            architecture.
         classes: for each task the class of transformers.
         base_class: the class of the encoder alone.
         also_masked_lm: classes with the masked-LM head and more.
@@ -66,6 +68,7 @@ class Family(ABC):
     model_type: ClassVar[str]
     title: ClassVar[str]
     prefix: ClassVar[str]
+    older_prefix: ClassVar[str | None] = None
     classes: ClassVar[Mapping[str, str]]
     base_class: ClassVar[str]
     also_masked_lm: ClassVar[tuple[str, ...]] = ()

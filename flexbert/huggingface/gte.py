@@ -23,6 +23,7 @@ class Gte(RotaryBert):
     model_type = "gte"
     title = "GTE"
     prefix = PREFIX
+    older_prefix = "new."
     classes: ClassVar[Mapping[str, str]] = {
         MASKED_LM: "GteForMaskedLM",
         SEQUENCE: "GteForSequenceClassification",

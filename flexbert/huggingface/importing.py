@@ -139,6 +139,8 @@ def read_folder(folder: Path) -> FolderModel:
     except UserError as error:
         raise UserError(f"{folder}: config.json: {error}") from None
     weights = read_weights(folder)
+    if family.older_prefix is not None:
+        weights.rename_prefix(family.older_prefix, family.prefix)
     notes: list[str] = []
     if "auto_map" in config:
         notes.append("code that config.json names (auto_map) is not run, transformers has its own")
