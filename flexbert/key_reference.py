@@ -64,7 +64,9 @@ def page() -> str:
     nodes: dict[type, list[str]] = {}
     for path, cls in places(Recipe):
         nodes.setdefault(cls, []).append(path)
-    sections = [_node(cls, where[0]) for cls, where in nodes.items() if not _is_member(cls)]
+    sections = [
+        _node(cls, where[0]) for cls, where in nodes.items() if not issubclass(cls, Component)
+    ]
     by_family: dict[str, dict[str, None]] = {}
     for cls, where in nodes.items():
         if issubclass(cls, Component):
@@ -90,10 +92,6 @@ def _markdown(text: str) -> str:
     """A docstring's words in one line, without reStructuredText."""
     text = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"`\1`", text)
     return " ".join(text.replace("``", "`").split())
-
-
-def _is_member(cls: type) -> bool:
-    return issubclass(cls, Component)
 
 
 def _summary(cls: type) -> str:

@@ -28,12 +28,21 @@ class Declared(NamedTuple):
         return type_hints(self.cls)[self.name]
 
 
+def own_places(root: type) -> Iterator[tuple[str, type]]:
+    """Every config below ``root`` with its place, without what other tests or plugins register."""
+    register_all()
+    package = root.__module__.partition(".")[0]
+    return (
+        (path, cls) for path, cls in places(root) if cls.__module__.partition(".")[0] == package
+    )
+
+
 def undeclared(root: type) -> list[str]:
     """The fields below ``root`` that say nothing of themselves."""
     return sorted(
         {
             f"{cls.__name__}.{name}"
-            for _, cls in places(root)
+            for _, cls in own_places(root)
             for name, key in declared(cls).items()
             if key is None
         }
@@ -42,8 +51,7 @@ def undeclared(root: type) -> list[str]:
 
 def declarations(root: type) -> Iterator[Declared]:
     """Every field below ``root``, with its place; ``*`` stands for a name of a mapping."""
-    register_all()
-    for path, cls in places(root):
+    for path, cls in own_places(root):
         for name, key in declared(cls).items():
             assert key is not None, f"{cls.__name__}.{name}"
             yield Declared(f"{path}.{name}" if path else name, cls, name, key)
