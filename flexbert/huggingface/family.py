@@ -15,7 +15,7 @@ from flexbert.config.layer_windows import GLOBAL
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
-from flexbert.huggingface.names import NameTable, Sizes, to_theirs
+from flexbert.huggingface.parameter_names import NameTable, Sizes, to_theirs
 
 MASKED_LM = "masked_lm"
 SEQUENCE = "sequence_classification"

@@ -23,7 +23,7 @@ from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
 from flexbert.huggingface.folder import Weights, read_config, read_weights
-from flexbert.huggingface.names import rows_of, their_names, to_ours
+from flexbert.huggingface.parameter_names import rows_of, their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
 
