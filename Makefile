@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart test test-fast check lock groups clean
+.PHONY: quickstart test test-fast check reference lock groups clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -41,6 +41,10 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The page of all keys, from the code.
+reference: .venv/ready
+	$(BIN)/python -m flexbert.key_reference > docs/reference/keys.md
 
 # Versions stay as they are where pyproject.toml and overrides.txt allow it.
 lock: .venv/ready

@@ -121,9 +121,3 @@ def test_squared_relu_is_its_formula(in_folder: Path) -> None:
 def test_yaml_on_a_page_is_yaml(page: Path) -> None:
     for example in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
         assert OmegaConf.create(textwrap.dedent(example))
-
-
-def test_the_page_lists_all_components() -> None:
-    printed = run(REPOSITORY, "-m", "flexbert.components").stdout
-    assert printed.startswith("| family |")
-    assert PAGE.endswith(printed), "paste what `python -m flexbert.components` prints"

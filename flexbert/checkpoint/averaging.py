@@ -6,7 +6,6 @@ or of runs that began from the same weights (Wortsman et al. 2022).
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,21 +24,11 @@ from flexbert.checkpoint.checkpoint_file import (
     write_checkpoint,
 )
 from flexbert.checkpoint.weights import checked_weights, model_config
-from flexbert.config.encode import encode
+from flexbert.config.fields import FUNCTION
+from flexbert.config.keys import leaves
 from flexbert.config.model import ModelConfig
-from flexbert.config.tree import changed_keys, flatten
+from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
-
-# Keys of a model's config that change nothing of what its trained weights compute: a label, how
-# they began, what only training does, and how attention is computed. All others are the function.
-INDIFFERENT_KEYS = (
-    "model.name",
-    "model.init.*",
-    "*.dropout",
-    "*.output_dropout",
-    "*.backend",
-    "*.backend.*",
-)
 
 
 def average_checkpoints(
@@ -142,7 +131,7 @@ class _Identity:
     """What checkpoints must have in common to be averaged.
 
     Attributes:
-        function: the model's config by dotted keys, without the indifferent ones.
+        function: the keys of the model's config that decide what its weights compute.
     """
 
     path: Path
@@ -191,11 +180,7 @@ class _WeightedMean:
 
 def _function(config: ModelConfig) -> dict[str, Any]:
     """What a model with given weights computes, as keys of its config."""
-    return {
-        key: value
-        for key, value in flatten({"model": encode(config)}).items()
-        if not any(fnmatch.fnmatchcase(key, pattern) for pattern in INDIFFERENT_KEYS)
-    }
+    return {leaf.path: leaf.value for leaf in leaves(config, "model") if leaf.role is FUNCTION}
 
 
 def _require_same(first: _Identity, other: _Identity) -> None:

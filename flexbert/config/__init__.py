@@ -3,6 +3,8 @@
 Read in this order:
 
 ``recipe``           ``Recipe``: every section of one stage, and what belongs to the whole run
+``fields``           what a key says where it is declared: role, scope, bounds, unit
+``keys``             every key of a recipe by its name, with its declaration
 ``registry``         families of swappable components, found by their ``name:``
 ``model``            the families that a model is composed of, and ``ModelConfig``
 ``layer_plan``       what each layer does: attention, window, theta

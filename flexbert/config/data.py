@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from flexbert.config.decode import run_time
+from flexbert.config.fields import OPERATIONAL, ORDER, Node, key
 from flexbert.config.num_bytes import NumBytes
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError
@@ -17,17 +17,21 @@ ONLY_SOURCE = "corpus"  # the name of the source that ``data.path`` stands for
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskSplit:
-    """What becomes of a selected token; the parts sum to 1 (BERT's 80/10/10 unless told)."""
+class MaskSplit(Node):
+    """What becomes of a selected token; the parts sum to 1 (by default 80/10/10, BERT's).
 
-    mask: float = 0.8
-    random: float = 0.1
-    keep: float = 0.1
+    Attributes:
+        mask: share that [MASK] replaces.
+        random: share that another token of the ordinary vocabulary replaces.
+        keep: share that stays.
+    """
+
+    mask: float = key(ORDER, default=0.8, at_least=0, at_most=1)
+    random: float = key(ORDER, default=0.1, at_least=0, at_most=1)
+    keep: float = key(ORDER, default=0.1, at_least=0, at_most=1)
 
     def __post_init__(self) -> None:
-        for part in ("mask", "random", "keep"):
-            if not 0 <= getattr(self, part) <= 1:
-                raise ConfigError(part, f"must be between 0 and 1, got {getattr(self, part)}")
+        super().__post_init__()
         total = self.mask + self.random + self.keep
         if not math.isclose(total, 1, abs_tol=1e-9):
             raise ConfigError("", f"mask, random and keep must sum to 1, got {total:g}")
@@ -48,7 +52,7 @@ class SamplerConfig(Component, ABC, family="sampler"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpsampleConfig:
+class UpsampleConfig(Node):
     """Which documents of a source are seen more often than its others; its share stays.
 
     A document's tokens weigh the product of its factors; 0 leaves it out.
@@ -61,25 +65,23 @@ class UpsampleConfig:
         labels: factor by the label that data_prep gave the document; others weigh 1.
     """
 
-    lengths: dict[str, float] = field(default_factory=dict)
-    labels: dict[str, float] = field(default_factory=dict)
+    lengths: dict[str, float] = key(ORDER, default_factory=dict, at_least=0)
+    labels: dict[str, float] = key(ORDER, default_factory=dict, at_least=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.lengths and not self.labels:
             raise ConfigError("", "names neither lengths nor labels")
-        for kind in ("lengths", "labels"):
-            for key, factor in getattr(self, kind).items():
-                if factor < 0:
-                    raise ConfigError(f"{kind}.{key}", f"must not be negative, got {factor:g}")
-        for key in self.lengths:
-            if not key.isdecimal() or int(key) == 0:
+        for length in self.lengths:
+            if not length.isdecimal() or int(length) == 0:
                 raise ConfigError(
-                    f"lengths.{key}", "must be a number of tokens, from which on the factor counts"
+                    f"lengths.{length}",
+                    "must be a number of tokens, from which on the factor counts",
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceConfig:
+class SourceConfig(Node):
     """One corpus of a mixture.
 
     Attributes:
@@ -90,74 +92,67 @@ class SourceConfig:
         upsample: which of its documents are seen more often.
     """
 
-    path: Path | None = run_time(default=None)
-    remote: str | None = None
-    weight: float | None = None
-    upsample: UpsampleConfig | None = None
-
-    def __post_init__(self) -> None:
-        if self.weight is not None and self.weight <= 0:
-            raise ConfigError("weight", f"must be above 0, got {self.weight:g}")
+    path: Path | None = key(OPERATIONAL, default=None, run_time=True)
+    remote: str | None = key(OPERATIONAL, default=None)
+    weight: float | None = key(ORDER, default=None, above=0)
+    upsample: UpsampleConfig | None = key(ORDER, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The ``data`` node of a recipe.
+class DataConfig(Node):
+    """What a stage reads, how rows are made of it, and what is masked.
 
     Attributes:
-        path: a corpus made by data_prep; ``None`` while a recipe is planned without one, or where
-            ``sources`` are given.
-        remote: where that corpus lies, if not in ``path`` itself: see :class:`SourceConfig`.
+        path: a corpus made by data_prep, or the folder that a remote one is copied to; null while
+            a recipe is planned without one, or where ``sources`` are given.
+        remote: where that corpus lies, if not in ``path`` itself (``s3://...``, ``sftp://...``, a
+            folder); shards are fetched to ``path`` as they are needed.
         sources: a mixture of corpora, by names of your choice.
         size_exponent: where sources have no weights, each one's part of the tokens is in proportion
-            to its number of tokens to this power: 1 draws from all alike, 0 gives each the same
-            part. It is 1/T of temperature sampling, mT5's alpha and mmBERT's tau.
+            to its number of tokens to this power: 1 draws from them as from one corpus, 0 gives
+            each the same part. It is 1/T of temperature sampling, mT5's alpha and mmBERT's tau.
         sampler: in which order the chunks of a source are seen.
-        max_length: tokens per sequence at most, [CLS] and [SEP] included.
+        max_length: tokens per sequence at most; [CLS], one token and [SEP] at least.
         merge_below: where a document's last chunk has fewer tokens than this, it and the chunk
             before it are cut in two halves instead; 0 keeps every cut at ``max_length``.
-        row_length: capacity of one packed row, in tokens.
+        row_length: capacity of one packed row.
         mask_rate: share of the ordinary tokens that training selects for prediction.
         mask_split: what becomes of the selected ones.
-        packing_window: chunks that are packed together; more of them fill rows better and start
-            slower.
+        packing_window: how many chunks are packed together; more of them fill rows better and
+            start slower.
         num_workers: processes that prepare batches ahead; 0 prepares them in the training process.
         tokenizer: when given, every corpus must have been made with this tokenizer.
-        verify_hashes: compare every shard with its hash on opening; unless told, splits up to
-            1 GiB are compared.
+        verify_hashes: compare every shard with its hash on opening; null compares splits up to
+            1 GiB.
         cache: folder for what a node's processes share about large corpora: orders (4 bytes a
-            chunk) and where long documents are cut; unless told, one in the system's folder for
+            chunk) and where long documents are cut; null is one in the system's folder for
             temporary files.
-        cache_limit: bytes of shards that a node keeps of each remote split; none keeps all.
+        cache_limit: what a node keeps of each remote split's shards; null keeps all.
         accept_changed_order: continue a run although its data has changed since: a new order
             begins, and what is seen of it does not depend on what was seen before.
     """
 
-    path: Path | None = run_time(default=None)
-    remote: str | None = None
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
-    size_exponent: float = 1.0
-    sampler: SamplerConfig
-    max_length: int
-    merge_below: int = 0
-    row_length: int
-    mask_rate: float
-    mask_split: MaskSplit = field(default_factory=MaskSplit)
-    packing_window: int = 16_384
-    num_workers: int = 1
-    tokenizer: Path | None = None
-    verify_hashes: bool | None = None
-    cache: Path | None = None
-    cache_limit: NumBytes | None = None
-    accept_changed_order: bool = False
+    path: Path | None = key(OPERATIONAL, default=None, run_time=True)
+    remote: str | None = key(OPERATIONAL, default=None)
+    sources: dict[str, SourceConfig] = key(ORDER, default_factory=dict)
+    size_exponent: float = key(ORDER, default=1.0)
+    sampler: SamplerConfig = key(ORDER)
+    max_length: int = key(ORDER, at_least=3, unit="tokens")
+    merge_below: int = key(ORDER, default=0, at_least=0, unit="tokens")
+    row_length: int = key(ORDER, unit="tokens")
+    mask_rate: float = key(ORDER, above=0, at_most=1)
+    mask_split: MaskSplit = key(ORDER, default_factory=MaskSplit)
+    packing_window: int = key(ORDER, default=16_384, at_least=1, unit="chunks")
+    num_workers: int = key(OPERATIONAL, default=1, at_least=0, unit="processes")
+    tokenizer: Path | None = key(OPERATIONAL, default=None)
+    verify_hashes: bool | None = key(OPERATIONAL, default=None)
+    cache: Path | None = key(OPERATIONAL, default=None)
+    cache_limit: NumBytes | None = key(OPERATIONAL, default=None)
+    accept_changed_order: bool = key(OPERATIONAL, default=False)
 
     def __post_init__(self) -> None:
-        if self.max_length < 3:
-            raise ConfigError(
-                "max_length",
-                f"must hold [CLS], a token and [SEP]: at least 3, got {self.max_length}",
-            )
-        if not 0 <= self.merge_below <= self.max_length - 2:
+        super().__post_init__()
+        if self.merge_below > self.max_length - 2:
             raise ConfigError(
                 "merge_below",
                 f"must be at most the {self.max_length - 2} tokens of a full chunk, "
@@ -168,12 +163,6 @@ class DataConfig:
                 "row_length",
                 f"must hold a sequence of max_length {self.max_length}, got {self.row_length}",
             )
-        if not 0 < self.mask_rate <= 1:
-            raise ConfigError("mask_rate", f"must be above 0 and at most 1, got {self.mask_rate}")
-        if self.packing_window < 1:
-            raise ConfigError("packing_window", f"must be at least 1, got {self.packing_window}")
-        if self.num_workers < 0:
-            raise ConfigError("num_workers", f"must be 0 or more, got {self.num_workers}")
         self._check_sources()
 
     def _check_sources(self) -> None:

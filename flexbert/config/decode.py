@@ -6,26 +6,19 @@ Reads only annotations, so a new field in a dataclass is a new key in YAML and n
 from __future__ import annotations
 
 import dataclasses
-import functools
 import sys
 import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from flexbert.config.registry import Component, members
+from flexbert.config.fields import Key, declared, is_node, type_hints
+from flexbert.config.registry import Component, is_family, members
 from flexbert.errors import ConfigError, config_errors_under, did_you_mean
 
 T = TypeVar("T")
 
 MISSING = "???"
-RUN_TIME = "run_time"
-
-
-def run_time(**kwargs: Any) -> Any:
-    """A dataclass field that a plan can do without: ``???`` decodes to None and is listed."""
-    return dataclasses.field(metadata={RUN_TIME: True}, **kwargs)
 
 
 def decode(cls: type[T], node: Any, missing: list[str] | None = None) -> T:
@@ -57,10 +50,10 @@ class _Decoder:
             return self._tuple(tp, node, path)
         if origin is dict:
             return self._dict(tp, node, path)
-        if isinstance(tp, type) and issubclass(tp, Component) and not hasattr(tp, "name"):
+        if is_family(tp):
             return self._component(tp, node, path)
-        if dataclasses.is_dataclass(tp) and not hasattr(tp, "parse"):
-            return self._dataclass(typing.cast(type, tp), node, path)
+        if is_node(tp):
+            return self._dataclass(tp, node, path)
         return _scalar(tp, node, path)
 
     def _optional(self, tp: Any, node: Any, path: tuple[str, ...]) -> Any:
@@ -128,16 +121,14 @@ class _Decoder:
                 raise ConfigError(
                     _dotted((*path, str(key))), f"unknown key; {did_you_mean(str(key), fields)}"
                 )
-        hints = _type_hints(cls)  # type: ignore[arg-type]
+        hints, keys = type_hints(cls), declared(cls)
         values: dict[str, Any] = {}
         for name, field in fields.items():
             here = (*path, name)
             if name not in node:
                 if _is_required(field):
                     raise ConfigError(_dotted(here), "is missing")
-            elif (
-                node[name] == MISSING and field.metadata.get(RUN_TIME) and self.missing is not None
-            ):
+            elif node[name] == MISSING and self.missing is not None and _at_run_time(keys[name]):
                 self.missing.append(_dotted(here))
                 values[name] = None
             else:
@@ -190,9 +181,8 @@ def _literal(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
     return node
 
 
-@functools.cache
-def _type_hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _at_run_time(key: Key | None) -> bool:
+    return key is not None and key.run_time
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flexbert.config.decode import run_time
+from flexbert.config.fields import COMPUTATION, Node, key
 from flexbert.errors import ConfigError
 
 InitMethod = Literal["copy", "tile_center", "tile_edge", "center_random"]
@@ -14,11 +14,12 @@ DepthMapping = Literal["scaled", "same_kind"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitFromConfig:
-    """The ``init_from`` node of a recipe.
+class InitFromConfig(Node):
+    """Whose weights a new model starts from.
 
     Attributes:
-        checkpoint: of the trained model; ``None`` while a recipe is planned without one.
+        checkpoint: the trained model: a checkpoint, a run's folder or a Hugging Face folder; null
+            while a recipe is planned without one.
         method: how a smaller model's weights fill a larger one. ``copy`` demands the same shapes
             and depth. ``tile_center`` puts the old matrix in the middle and repeats it to all sides
             (ModernBERT, arXiv 2412.13663, section 2.2.2), ``tile_edge`` repeats it from the first
@@ -28,11 +29,12 @@ class InitFromConfig:
             the nearest to it of the same attention kind.
     """
 
-    checkpoint: Path | None = run_time()
-    method: InitMethod = "copy"
-    depth: DepthMapping = "scaled"
+    checkpoint: Path | None = key(COMPUTATION, run_time=True)
+    method: InitMethod = key(COMPUTATION, default="copy")
+    depth: DepthMapping = key(COMPUTATION, default="scaled")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.method == "copy" and self.depth != "scaled":
             raise ConfigError(
                 "depth", "would do nothing: method copy takes each layer from the same one"

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from flexbert.config.fields import COMPUTATION, FIRST_STAGE, FUNCTION, OPERATIONAL, Node, key
 from flexbert.config.layer_range import LayerRange
 from flexbert.config.layer_windows import LayerWindows, Window
 from flexbert.config.registry import Component
@@ -95,22 +96,17 @@ class PositionConfig(Component, ABC, family="position"):
 class AttentionConfig(Component, ABC, family="attention"):
     """What every member has: it decides the layer plan.
 
-    Args:
-        head_dim: size of a head; ``hidden_size / num_heads`` when None.
+    Attributes:
+        num_heads: heads of queries.
+        head_dim: size of a head; ``hidden_size / num_heads`` when null.
         windows: which layers are global, and the windows of the others.
-        rope: rotary embeddings, if any.
+        rope: rotary embeddings; null is none.
     """
 
-    num_heads: int
-    head_dim: int | None = None
-    windows: LayerWindows = LayerWindows()
-    rope: PositionConfig | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_heads <= 0:
-            raise ConfigError("num_heads", f"must be positive, got {self.num_heads}")
-        if self.head_dim is not None and self.head_dim <= 0:
-            raise ConfigError("head_dim", f"must be positive, got {self.head_dim}")
+    num_heads: int = key(FUNCTION, above=0)
+    head_dim: int | None = key(FUNCTION, default=None, above=0)
+    windows: LayerWindows = key(FUNCTION, default=LayerWindows())
+    rope: PositionConfig | None = key(FUNCTION, default=None)
 
     @property
     def knows_positions(self) -> bool:
@@ -206,12 +202,18 @@ class InitConfig(Component, ABC, family="init"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerConfig:
-    """The parts of one layer. As an override of some layers, None keeps the model's own part."""
+class LayerConfig(Node):
+    """Other parts of some layers; null keeps the model's own.
 
-    block: BlockConfig | None = None
-    attention: AttentionConfig | None = None
-    mlp: MLPConfig | None = None
+    Attributes:
+        block: how norms and residuals surround attention and MLP.
+        attention: what mixes tokens.
+        mlp: what transforms each token.
+    """
+
+    block: BlockConfig | None = key(FUNCTION, default=None)
+    attention: AttentionConfig | None = key(FUNCTION, default=None)
+    mlp: MLPConfig | None = key(FUNCTION, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,33 +255,40 @@ class LayerPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Node):
     """An encoder with a head; each part is a node of its own.
 
     Attributes:
         name: of the architecture. In a recipe a model of another name replaces this one whole, as
             any node does, so that a published encoder may be included over another.
-        layers: other parts for some layers, by :class:`~flexbert.config.layer_range.LayerRange`
-            (``"0-2"``, ``"-1"``).
+        vocab_size: rows of the token matrix; at least as many as the tokenizer has entries.
+        hidden_size: width of the residual stream.
+        num_layers: how many encoder layers there are.
+        embedding: from tokens to hidden states.
+        block: how norms and residuals surround attention and MLP.
+        attention: what mixes tokens.
+        mlp: what transforms each token.
+        layers: other parts for some layers, by their numbers: ``"0-2"``, ``"-1"``, ``"0,3-5"``.
+        final_norm: after the last layer; null is none.
+        head: what is predicted from hidden states.
+        init: how a new model's parameters get their values.
     """
 
-    name: str = dataclasses.field(default="custom", compare=False)
-    vocab_size: int
-    hidden_size: int
-    num_layers: int
-    embedding: EmbeddingConfig
-    block: BlockConfig
-    attention: AttentionConfig
-    mlp: MLPConfig
-    layers: dict[str, LayerConfig] = dataclasses.field(default_factory=dict)
-    final_norm: NormConfig | None
-    head: HeadConfig
-    init: InitConfig
+    name: str = key(OPERATIONAL, default="custom", compare=False)
+    vocab_size: int = key(FUNCTION, above=0)
+    hidden_size: int = key(FUNCTION, above=0)
+    num_layers: int = key(FUNCTION, above=0)
+    embedding: EmbeddingConfig = key(FUNCTION)
+    block: BlockConfig = key(FUNCTION)
+    attention: AttentionConfig = key(FUNCTION)
+    mlp: MLPConfig = key(FUNCTION)
+    layers: dict[str, LayerConfig] = key(FUNCTION, default_factory=dict)
+    final_norm: NormConfig | None = key(FUNCTION)
+    head: HeadConfig = key(FUNCTION)
+    init: InitConfig = key(COMPUTATION, scope=FIRST_STAGE)
 
     def __post_init__(self) -> None:
-        for key in ("vocab_size", "hidden_size", "num_layers"):
-            if getattr(self, key) <= 0:
-                raise ConfigError(key, f"must be positive, got {getattr(self, key)}")
+        super().__post_init__()
         self._check_layer_ranges()
         self._check_attention()
         with config_errors_under("embedding"):
@@ -297,8 +306,8 @@ class ModelConfig:
     def layer(self, index: int) -> LayerParts:
         """The parts of layer ``index``: the model's own, or what ``layers`` says instead."""
         parts = LayerParts(block=self.block, attention=self.attention, mlp=self.mlp)
-        for key, other in self.layers.items():
-            if index in LayerRange.parse(key).indices(self.num_layers):
+        for which, other in self.layers.items():
+            if index in LayerRange.parse(which).indices(self.num_layers):
                 given = {
                     field.name: value
                     for field in dataclasses.fields(other)
@@ -309,20 +318,22 @@ class ModelConfig:
 
     def _check_layer_ranges(self) -> None:
         taken: dict[tuple[str, int], str] = {}
-        for key, other in self.layers.items():
+        for which, other in self.layers.items():
             try:
-                indices = LayerRange.parse(key).indices(self.num_layers)
+                indices = LayerRange.parse(which).indices(self.num_layers)
             except ValueError as error:
-                raise ConfigError(f"layers.{key}", str(error)) from None
+                raise ConfigError(f"layers.{which}", str(error)) from None
             families = [f.name for f in dataclasses.fields(other) if getattr(other, f.name)]
             if not families:
-                raise ConfigError(f"layers.{key}", "changes nothing: give block, attention or mlp")
+                raise ConfigError(
+                    f"layers.{which}", "changes nothing: give block, attention or mlp"
+                )
             for index in indices:
                 for family in families:
-                    first = taken.setdefault((family, index), key)
-                    if first != key:
+                    first = taken.setdefault((family, index), which)
+                    if first != which:
                         raise ConfigError(
-                            f"layers.{key}.{family}", f"layer {index} has one from {first!r} too"
+                            f"layers.{which}.{family}", f"layer {index} has one from {first!r} too"
                         )
 
     def _check_attention(self) -> None:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flexbert.config.fields import COMPUTATION, Node, key
 from flexbert.config.registry import Component
 from flexbert.errors import ConfigError
 
@@ -32,8 +33,8 @@ class Multipliers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupConfig:
-    """Parameters that are updated otherwise than the rest.
+class GroupConfig(Node):
+    """Parameters that are updated differently from the rest.
 
     Attributes:
         parameters: pattern over parameter names, ``encoder.embedding.*`` or ``*.bias``.
@@ -42,15 +43,12 @@ class GroupConfig:
             norms and biases.
     """
 
-    parameters: str
-    lr_multiplier: float = 1.0
-    weight_decay_multiplier: float | None = None
+    parameters: str = key(COMPUTATION)
+    lr_multiplier: float = key(COMPUTATION, default=1.0, at_least=0)
+    weight_decay_multiplier: float | None = key(COMPUTATION, default=None, at_least=0)
 
     def __post_init__(self) -> None:
-        for key in ("lr_multiplier", "weight_decay_multiplier"):
-            value = getattr(self, key)
-            if value is not None and value < 0:
-                raise ConfigError(key, f"must not be negative, got {value}")
+        super().__post_init__()
         if self.lr_multiplier == 1 and self.weight_decay_multiplier is None:
             raise ConfigError(
                 "lr_multiplier", "1 changes nothing without a weight_decay_multiplier"
@@ -73,18 +71,13 @@ class OptimizerConfig(Component, ABC, family="optimizer"):
         clip_norm: gradients are scaled down to this L2 norm over all parameters; null is never.
     """
 
-    lr: float
-    weight_decay: float
-    groups: tuple[GroupConfig, ...] = ()
-    clip_norm: float | None = None
+    lr: float = key(COMPUTATION, above=0)
+    weight_decay: float = key(COMPUTATION, at_least=0)
+    groups: tuple[GroupConfig, ...] = key(COMPUTATION, default=())
+    clip_norm: float | None = key(COMPUTATION, default=None, above=0)
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ConfigError("lr", f"must be positive, got {self.lr}")
-        if self.weight_decay < 0:
-            raise ConfigError("weight_decay", f"must not be negative, got {self.weight_decay}")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ConfigError("clip_norm", f"must be positive or null, got {self.clip_norm}")
+        super().__post_init__()
         for index, group in enumerate(self.groups):
             if group.weight_decay_multiplier and self.weight_decay == 0:
                 raise ConfigError(
@@ -129,16 +122,8 @@ class AdamFamilyConfig(OptimizerConfig):
         eps: added to the square root that an update is divided by.
     """
 
-    betas: tuple[float, float]
-    eps: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for index, beta in enumerate(self.betas):
-            if not 0 <= beta < 1:
-                raise ConfigError(f"betas.{index}", f"must be at least 0 and below 1, got {beta}")
-        if self.eps <= 0:
-            raise ConfigError("eps", f"must be positive, got {self.eps}")
+    betas: tuple[float, float] = key(COMPUTATION, at_least=0, below=1)
+    eps: float = key(COMPUTATION, above=0)
 
     def state_size(self, parameter: nn.Parameter, *, of_linear: bool) -> int:
         return 2 * parameter.numel()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flexbert.errors import ConfigError
+from flexbert.config.fields import OPERATIONAL, Node, key
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfilerConfig:
+class ProfilerConfig(Node):
     """Traces of some updates, in ``traces/`` in the run folder, for chrome://tracing and Perfetto.
 
     Counted from where a process begins, also after a restart and in every stage. Recording slows
@@ -16,29 +16,25 @@ class ProfilerConfig:
 
     Attributes:
         skip: updates before the first cycle.
-        wait, warmup, record: a cycle is so many updates without a trace, so many with the profiler
-            running and nothing kept, and so many recorded.
-        cycles: how many; 0 goes on to the stage's end.
+        wait: updates of a cycle without the profiler.
+        warmup: updates after them in which it runs and keeps nothing.
+        record: updates after them that are recorded, and with which the cycle ends.
+        cycles: how many cycles; 0 goes on to the stage's end.
         shapes: record the shapes of operations' inputs.
         memory: record what is allocated and freed.
         stacks: record where in the source an operation was called.
     """
 
-    skip: int = 5
-    wait: int = 0
-    warmup: int = 1
-    record: int = 2
-    cycles: int = 1
-    shapes: bool = False
-    memory: bool = False
-    stacks: bool = False
+    skip: int = key(OPERATIONAL, default=5, at_least=0, unit="updates")
+    wait: int = key(OPERATIONAL, default=0, at_least=0, unit="updates")
+    warmup: int = key(OPERATIONAL, default=1, at_least=0, unit="updates")
+    record: int = key(OPERATIONAL, default=2, at_least=1, unit="updates")
+    cycles: int = key(OPERATIONAL, default=1, at_least=0)
+    shapes: bool = key(OPERATIONAL, default=False)
+    memory: bool = key(OPERATIONAL, default=False)
+    stacks: bool = key(OPERATIONAL, default=False)
 
     @property
     def before(self) -> int:
         """Updates before the first that is recorded."""
         return self.skip + self.wait + self.warmup
-
-    def __post_init__(self) -> None:
-        for key, least in (("skip", 0), ("wait", 0), ("warmup", 0), ("record", 1), ("cycles", 0)):
-            if getattr(self, key) < least:
-                raise ConfigError(key, f"must be at least {least}, got {getattr(self, key)}")

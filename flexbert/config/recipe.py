@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from flexbert.config.callback import CallbackConfig
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
+from flexbert.config.fields import (
+    COMPUTATION,
+    FUNCTION,
+    OPERATIONAL,
+    ORDER,
+    RUN,
+    Node,
+    key,
+)
 from flexbert.config.init_from import InitFromConfig
 from flexbert.config.model import MASKED_LM, ModelConfig
 from flexbert.config.plugins import Plugin
@@ -30,7 +39,7 @@ Compile = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Node):
     """One stage of a run, with what belongs to the run.
 
     Attributes:
@@ -43,58 +52,64 @@ class Recipe:
         plugins: files, modules and entry points to import for their components. A file's path is
             relative to the YAML file that names it.
         accept_changed_plugins: continue a run though one of its plugins has changed.
-        stage: run this stage alone.
+        runs_folder: where all runs' folders lie.
+        stage: run this stage alone; null runs all.
         init_from: take a new model's weights from another one's; nothing else is carried over.
         start_from: checkpoints to go on from with this recipe: weights, the optimizer's state,
             clocks and, unless ``stage`` names a stage to begin, the place in the data. Several are
-            as many runs, one after the other.
-        schedule: of the learning rate.
-        weight_decay_schedule: of the weight decay, beside what the optimizer's own formula takes
-            from the learning rate; none keeps it.
-        mask_rate_schedule: of ``data.mask_rate``; none keeps it.
+            as many runs, one after the other; a single one needs no list around it.
+        model: what is trained.
+        data: what it is trained on.
+        loss: what training minimises.
+        batch: how much one update reads.
+        optimizer: how an update changes the weights.
+        schedule: how the learning rate changes.
+        weight_decay_schedule: how the weight decay changes, apart from what the optimizer's own
+            formula takes from the learning rate; null keeps it.
+        mask_rate_schedule: how ``data.mask_rate`` changes; null keeps it.
         duration: length of the stage, in real tokens (padding never counts) or in updates.
-        moving_average: keep an exponential moving average of the weights beside them.
+        moving_average: keep an exponential moving average of the weights too; null keeps none.
+        evaluation: masked loss and accuracy on the validation split.
+        checkpoints: what is kept to resume from.
+        logging: what is recorded, and where.
         callbacks: Composer callbacks, which run after FlexBERT's own, each under a name of its own.
     """
 
-    run_name: str
-    runs_folder: Path = Path("runs")
-    seed: int
-    precision: Precision = "amp_bf16"
-    compile: Compile = "auto"
-    deterministic: bool = False
-    plugins: tuple[Plugin, ...] = ()
-    accept_changed_plugins: bool = False
-    stage: str | None = None
-    init_from: InitFromConfig | None = None
-    start_from: tuple[Path, ...] = ()
-    model: ModelConfig
-    data: DataConfig
-    loss: LossConfig
-    batch: BatchConfig
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
-    weight_decay_schedule: ScheduleConfig | None = None
-    mask_rate_schedule: ScheduleConfig | None = None
-    duration: Duration
-    moving_average: MovingAverageConfig | None = None
-    evaluation: EvaluationConfig
-    checkpoints: CheckpointConfig
-    logging: LoggingConfig = LoggingConfig()
-    callbacks: dict[str, CallbackConfig] = field(default_factory=dict)
+    run_name: str = key(OPERATIONAL, scope=RUN)
+    runs_folder: Path = key(OPERATIONAL, default=Path("runs"), scope=RUN)
+    seed: int = key(ORDER, at_least=0, scope=RUN)
+    precision: Precision = key(COMPUTATION, default="amp_bf16")
+    compile: Compile = key(OPERATIONAL, default="auto")
+    deterministic: bool = key(COMPUTATION, default=False, scope=RUN)
+    plugins: tuple[Plugin, ...] = key(OPERATIONAL, default=(), scope=RUN)
+    accept_changed_plugins: bool = key(OPERATIONAL, default=False, scope=RUN)
+    stage: str | None = key(COMPUTATION, default=None, scope=RUN)
+    init_from: InitFromConfig | None = key(COMPUTATION, default=None, scope=RUN)
+    start_from: tuple[Path, ...] = key(COMPUTATION, default=(), scope=RUN)
+    model: ModelConfig = key(FUNCTION)
+    data: DataConfig = key(ORDER)
+    loss: LossConfig = key(COMPUTATION)
+    batch: BatchConfig = key(COMPUTATION)
+    optimizer: OptimizerConfig = key(COMPUTATION)
+    schedule: ScheduleConfig = key(COMPUTATION)
+    weight_decay_schedule: ScheduleConfig | None = key(COMPUTATION, default=None)
+    mask_rate_schedule: ScheduleConfig | None = key(COMPUTATION, default=None)
+    duration: Duration = key(COMPUTATION, above=0)
+    moving_average: MovingAverageConfig | None = key(COMPUTATION, default=None)
+    evaluation: EvaluationConfig = key(OPERATIONAL)
+    checkpoints: CheckpointConfig = key(OPERATIONAL)
+    logging: LoggingConfig = key(OPERATIONAL, default=LoggingConfig())
+    callbacks: dict[str, CallbackConfig] = key(COMPUTATION, default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.run_name):
             raise ConfigError(
                 "run_name",
                 f"names a folder: letters, digits, '.', '_' and '-' only, got {self.run_name!r}",
             )
-        if self.seed < 0:
-            raise ConfigError("seed", f"must not be negative, got {self.seed}")
-        if self.duration.unit == "dur" or self.duration.value <= 0:
-            raise ConfigError(
-                "duration", f"must be a positive number of tok or ba, got {self.duration}"
-            )
+        if self.duration.unit == "dur":
+            raise ConfigError("duration", f"must be a number of tok or ba, got {self.duration}")
         for section, interval in (
             ("evaluation", self.evaluation.interval),
             ("checkpoints", self.checkpoints.interval),
@@ -114,9 +129,9 @@ class Recipe:
             )
         with config_errors_under("batch"):
             self.batch.check(self.data, self.duration)
-        for key in ("schedule", "weight_decay_schedule", "mask_rate_schedule"):
-            if (schedule := getattr(self, key)) is not None:
-                with config_errors_under(key):
+        for name in ("schedule", "weight_decay_schedule", "mask_rate_schedule"):
+            if (schedule := getattr(self, name)) is not None:
+                with config_errors_under(name):
                     schedule.check(self.duration)
 
     @property

@@ -6,7 +6,7 @@ frozen dataclass that subclasses it and is registered under a name::
     @register("rmsnorm")
     @dataclass(frozen=True, kw_only=True)
     class RMSNorm(NormConfig):
-        eps: float = 1e-6
+        eps: float = key(FUNCTION, default=1e-6, above=0)
 
         def build(self, hidden_size: int) -> nn.Module: ...
 
@@ -18,12 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
+from flexbert.config.fields import Node
+
 C = TypeVar("C", bound="type[Component]")
 
 _FAMILIES: dict[str, dict[str, type[Component]]] = {}
 
 
-class Component:
+class Component(Node):
     """Base of every config that a recipe selects by name."""
 
     family: ClassVar[str]
@@ -60,6 +62,11 @@ def register(name: str) -> Callable[[C], C]:
         return cls
 
     return decorate
+
+
+def is_family(tp: Any) -> bool:
+    """Whether this is a family's class, of which a recipe chooses a member by its name."""
+    return isinstance(tp, type) and issubclass(tp, Component) and not hasattr(tp, "name")
 
 
 def families() -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flexbert.config.encode import encode
+from flexbert.config.fields import FIRST_STAGE, RUN
+from flexbert.config.keys import values_in
 from flexbert.config.recipe import Recipe
 from flexbert.config.tree import difference, flatten, merge
 from flexbert.errors import ConfigError, did_you_mean
@@ -15,22 +17,11 @@ from flexbert.errors import ConfigError, did_you_mean
 STAGES = "stages"
 ONLY_STAGE = "pretrain"  # the name of the stage of a recipe that lists none
 
-# What belongs to a run and not to a stage.
-RUN_WIDE = (
-    "run_name",
-    "runs_folder",
-    "seed",
-    "deterministic",
-    "stage",
-    "start_from",
-    "init_from",
-    "plugins",
-    "accept_changed_plugins",
-    "logging.wandb",
-    "logging.tensorboard",
-)
-# What only a new model is made by, so that a later stage's would do nothing.
-ONLY_AT_FIRST = ("model.init",)
+# Why a stage may not change keys of this scope.
+_NOT_A_STAGES_OWN = {
+    RUN: "belongs to the whole run, not to a stage",
+    FIRST_STAGE: "would do nothing: only the first stage makes a new model",
+}
 
 
 def settle_stages(
@@ -103,14 +94,11 @@ def decode_stages(
             in_stage = recipes or any(_overlap(error.path, key) for key in flatten(overrides))
             raise (error.under(f"{STAGES}.{name}") if in_stage else error) from None
         first = next(iter(recipes.values()))
-        for key in (*RUN_WIDE, *ONLY_AT_FIRST):
-            if _attribute(recipe, key) != _attribute(first, key):
-                raise ConfigError(
-                    f"{STAGES}.{name}.{key}",
-                    "belongs to the whole run, not to a stage"
-                    if key in RUN_WIDE
-                    else "would do nothing: only the first stage makes a new model",
-                )
+        for scope, problem in _NOT_A_STAGES_OWN.items():
+            settled = dict(values_in(scope, first))
+            for key, value in values_in(scope, recipe):
+                if key not in settled or value != settled[key]:
+                    raise ConfigError(f"{STAGES}.{name}.{key}", problem)
     chosen = first.stage
     if chosen is not None and chosen not in recipes:
         raise ConfigError("stage", f"unknown stage {chosen!r}; {did_you_mean(chosen, recipes)}")
@@ -173,10 +161,3 @@ def encode_stages(recipes: Mapping[str, Recipe]) -> dict[str, Any]:
 def _overlap(path: str, key: str) -> bool:
     """Whether one of two dotted paths is the other, or lies below it."""
     return f"{path}.".startswith(f"{key}.") or f"{key}.".startswith(f"{path}.")
-
-
-def _attribute(recipe: Recipe, key: str) -> Any:
-    value: Any = recipe
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value

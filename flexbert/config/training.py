@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
+from flexbert.config.fields import COMPUTATION, OPERATIONAL, RUN, Node, key
 from flexbert.config.optimizer import OptimizerConfig as OptimizerConfig
 from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.registry import Component
@@ -48,7 +49,7 @@ class LossConfig(Component, ABC, family="loss"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchWarmupConfig:
+class BatchWarmupConfig(Node):
     """Smaller batches at the beginning of a stage, each size for the same number of updates.
 
     Sizes run from ``start`` upwards and stop below ``batch.size`` (ModernBERT, arXiv 2412.13663,
@@ -57,18 +58,12 @@ class BatchWarmupConfig:
     Attributes:
         start: sequences in the first updates.
         duration: length of all these sizes together; tokens are counted as if rows were full.
-        increment: by how much a size is larger than the one before; ``start`` unless told.
+        increment: by how much a size is larger than the one before; null is ``start``.
     """
 
-    start: int
-    duration: Duration
-    increment: int | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("start", "increment"):
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ConfigError(key, f"must be positive, got {value}")
+    start: int = key(COMPUTATION, above=0, unit="sequences")
+    duration: Duration = key(COMPUTATION)
+    increment: int | None = key(COMPUTATION, default=None, above=0, unit="sequences")
 
     def sizes(self, full: int) -> tuple[int, ...]:
         """All sizes below ``full``, ascending."""
@@ -96,8 +91,9 @@ class BatchWarmupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchConfig:
-    """
+class BatchConfig(Node):
+    """How much one update reads.
+
     Attributes:
         size: sequences of ``data.max_length`` tokens in one update, over all processes; so
             ``size * max_length / row_length`` packed rows.
@@ -106,15 +102,12 @@ class BatchConfig:
             suit the device. It changes speed and memory, never the result.
     """
 
-    size: int
-    warmup: BatchWarmupConfig | None = None
-    microbatch_rows: int | None = None
+    size: int = key(COMPUTATION, above=0, unit="sequences")
+    warmup: BatchWarmupConfig | None = key(COMPUTATION, default=None)
+    microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
 
     def __post_init__(self) -> None:
-        for key in ("size", "microbatch_rows"):
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ConfigError(key, f"must be positive, got {value}")
+        super().__post_init__()
         if self.warmup is not None and not self.warmup.sizes(self.size):
             raise ConfigError(
                 "warmup.start", f"must be below size {self.size}, got {self.warmup.start}"
@@ -132,8 +125,8 @@ class BatchConfig:
             return
         for size in self.warmup.sizes(self.size):
             if size * data.max_length % data.row_length:
-                key = "start" if size == self.warmup.start else "increment"
-                raise ConfigError(f"warmup.{key}", _no_whole_rows(size, data))
+                name = "start" if size == self.warmup.start else "increment"
+                raise ConfigError(f"warmup.{name}", _no_whole_rows(size, data))
         length = self.warmup.duration
         if length.unit == duration.unit and length.value > duration.value:
             raise ConfigError("warmup.duration", f"{length} is longer than the stage's {duration}")
@@ -150,26 +143,20 @@ def _no_whole_rows(size: int, data: DataConfig) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MovingAverageConfig:
-    """An exponential moving average of the weights, kept beside them and in checkpoints.
+class MovingAverageConfig(Node):
+    """An exponential moving average of the weights, kept in memory and in checkpoints.
 
     Attributes:
         decay: share of the average that an update of it keeps.
         every: updates of the weights for one of the average.
     """
 
-    decay: float
-    every: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.decay < 1:
-            raise ConfigError("decay", f"must lie between 0 and 1, got {self.decay}")
-        if self.every <= 0:
-            raise ConfigError("every", f"must be positive, got {self.every}")
+    decay: float = key(COMPUTATION, above=0, below=1)
+    every: int = key(COMPUTATION, default=1, above=0, unit="updates")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Node):
     """Masked loss and accuracy on the validation split.
 
     Attributes:
@@ -180,51 +167,46 @@ class EvaluationConfig:
             training.
     """
 
-    interval: Duration
-    mask_rate: float
-    rows: int | None = None
-    microbatch_rows: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_interval("interval", self.interval)
-        if not 0 < self.mask_rate <= 1:
-            raise ConfigError("mask_rate", f"must be above 0 and at most 1, got {self.mask_rate}")
-        for key in ("rows", "microbatch_rows"):
-            value = getattr(self, key)
-            if value is not None and value <= 0:
-                raise ConfigError(key, f"must be positive, got {value}")
+    interval: Duration = key(OPERATIONAL, above=0)
+    mask_rate: float = key(OPERATIONAL, above=0, at_most=1)
+    rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
+    microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointConfig:
-    """
+class CheckpointConfig(Node):
+    """What is kept of a run to resume from.
+
     Attributes:
         interval: length of training between two checkpoints; one more is saved at the end.
         keep: how many of the newest to keep; null keeps all.
     """
 
-    interval: Duration
-    keep: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_interval("interval", self.interval)
-        if self.keep is not None and self.keep <= 0:
-            raise ConfigError("keep", f"must be positive or null, got {self.keep}")
+    interval: Duration = key(OPERATIONAL, above=0)
+    keep: int | None = key(OPERATIONAL, default=None, above=0, unit="checkpoints")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WandbConfig:
-    """Weights & Biases; ``mode: offline`` writes to the run folder for a later ``wandb sync``."""
+class WandbConfig(Node):
+    """Weights & Biases.
 
-    project: str
-    entity: str | None = None
-    group: str | None = None
-    mode: Literal["online", "offline"] = "online"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoggingConfig:
+    Attributes:
+        project: that the run is listed in.
+        entity: user or team that the project belongs to; null is your default one.
+        group: runs of one group are shown together.
+        mode: ``offline`` writes to the run folder for a later ``wandb sync``.
     """
+
+    project: str = key(OPERATIONAL)
+    entity: str | None = key(OPERATIONAL, default=None)
+    group: str | None = key(OPERATIONAL, default=None)
+    mode: Literal["online", "offline"] = key(OPERATIONAL, default="online")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggingConfig(Node):
+    """What is recorded of a run, and where.
+
     Attributes:
         interval: length of training between two lines on the console and in ``metrics.jsonl``.
         wandb: null turns Weights & Biases off.
@@ -234,18 +216,8 @@ class LoggingConfig:
         profiler: null records no traces.
     """
 
-    interval: Duration = field(default_factory=lambda: Duration(10, "ba"))
-    wandb: WandbConfig | None = None
-    tensorboard: bool = False
-    peak_tflops: float | None = None
-    profiler: ProfilerConfig | None = None
-
-    def __post_init__(self) -> None:
-        _check_interval("interval", self.interval)
-        if self.peak_tflops is not None and self.peak_tflops <= 0:
-            raise ConfigError("peak_tflops", f"must be positive, got {self.peak_tflops}")
-
-
-def _check_interval(key: str, interval: Duration) -> None:
-    if interval.value <= 0:
-        raise ConfigError(key, f"must be positive, got {interval}")
+    interval: Duration = key(OPERATIONAL, default=Duration(10, "ba"), above=0)
+    wandb: WandbConfig | None = key(OPERATIONAL, default=None, scope=RUN)
+    tensorboard: bool = key(OPERATIONAL, default=False, scope=RUN)
+    peak_tflops: float | None = key(OPERATIONAL, default=None, above=0, unit="TFLOP/s")
+    profiler: ProfilerConfig | None = key(OPERATIONAL, default=None)

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flexbert.errors import ConfigError, did_you_mean
-
 
 def _relu_squared(x: Tensor) -> Tensor:
     """Primer's (So et al. 2021)."""
@@ -43,9 +41,3 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": F.softplus,
     "tanh": torch.tanh,
 }
-
-
-def check_activation(key: str, name: str) -> None:
-    """Raises: ConfigError for a name that is no activation."""
-    if name not in ACTIVATIONS:
-        raise ConfigError(key, f"no activation {name!r}; {did_you_mean(name, ACTIVATIONS)}")

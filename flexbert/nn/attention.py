@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.backend_choice import BackendChoice
+from flexbert.config.fields import COMPUTATION, FUNCTION, key
 from flexbert.config.model import AttentionConfig, LayerPlan, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.attention_backends import attend, check_backend
-from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import OutputProjection
 from flexbert.nn.rope import Rotation, rotate
@@ -24,41 +24,36 @@ from flexbert.nn.units import DimensionUnits, Units
 class MultiHeadConfig(AttentionConfig):
     """Multi-head attention (Vaswani et al. 2017), also with fewer keys than queries.
 
-    Args:
+    Attributes:
         num_kv_heads: heads of keys and values, each shared by as many heads of queries (Ainslie et
-            al. 2023); ``num_heads`` when None.
+            al. 2023); ``num_heads`` when null.
         alibi: penalise distant keys linearly (Press et al. 2022), instead of rope.
         qk_norm: a norm on every head's queries and one on its keys (Henry et al. 2020).
-        bias: whether queries, keys and values have one, and the projection out unless told.
-        output_bias: whether the projection out has one.
+        bias: whether the projections to queries, keys and values have one.
+        output_bias: whether the projection out has one; null is ``bias``.
         dropout: on attention probabilities.
         output_dropout: on what attention adds to the residual stream.
         backend: of :mod:`flexbert.nn.attention_backends`, or ``auto``; one for all layers, or one
             for each kind.
     """
 
-    num_kv_heads: int | None = None
-    alibi: bool = False
-    qk_norm: NormConfig | None = None
-    bias: bool = False
-    output_bias: bool | None = None
-    dropout: float = 0.0
-    output_dropout: float = 0.0
-    backend: BackendChoice = BackendChoice()
+    num_kv_heads: int | None = key(FUNCTION, default=None, above=0)
+    alibi: bool = key(FUNCTION, default=False)
+    qk_norm: NormConfig | None = key(FUNCTION, default=None)
+    bias: bool = key(FUNCTION, default=False)
+    output_bias: bool | None = key(FUNCTION, default=None)
+    dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    output_dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    backend: BackendChoice = key(COMPUTATION, default=BackendChoice())
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_probability("dropout", self.dropout)
-        check_probability("output_dropout", self.output_dropout)
         check_backend("backend", self.backend.global_layers)
         check_backend("backend", self.backend.local_layers)
-        if self.num_kv_heads is not None:
-            check_positive("num_kv_heads", self.num_kv_heads)
-            if self.num_heads % self.num_kv_heads:
-                raise ConfigError(
-                    "num_kv_heads",
-                    f"must divide num_heads {self.num_heads}, got {self.num_kv_heads}",
-                )
+        if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                "num_kv_heads", f"must divide num_heads {self.num_heads}, got {self.num_kv_heads}"
+            )
         if self.alibi and self.rope is not None:
             raise ConfigError(
                 "alibi", "stands for rope: give one of them, rope: null or alibi: false"

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from flexbert.config.fields import FUNCTION, key
 from flexbert.config.model import BlockConfig, LayerPlan, ModelConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.nn.packed_batch import PackedBatch
@@ -26,13 +27,14 @@ class Block(nn.Module):
 class _PreNormedConfig(BlockConfig):
     """A block whose attention and MLP read normalised hidden states.
 
-    Args:
+    Attributes:
+        norm: what each norm of the block is.
         skip_first_norm: leave out the first layer's attention norm, for an embedding that ends
             with a norm of its own.
     """
 
-    norm: NormConfig
-    skip_first_norm: bool = False
+    norm: NormConfig = key(FUNCTION)
+    skip_first_norm: bool = key(FUNCTION, default=False)
 
     def skips_attention_norm(self, index: int) -> bool:
         return self.skip_first_norm and index == 0
@@ -64,11 +66,15 @@ class PreNormBlock(Block):
 @register("post_norm")
 @dataclass(frozen=True, kw_only=True)
 class PostNormConfig(BlockConfig):
-    """Normalise the residual stream after attention and after the MLP (Vaswani et al. 2017)."""
+    """Normalise the residual stream after attention and after the MLP (Vaswani et al. 2017).
+
+    Attributes:
+        norm: what each norm of the block is.
+    """
 
     ends_with_norm: ClassVar[bool] = True
 
-    norm: NormConfig
+    norm: NormConfig = key(FUNCTION)
 
     def build(self, model: ModelConfig, layer: LayerPlan) -> PostNormBlock:
         return PostNormBlock(self, model, layer)
@@ -113,12 +119,13 @@ class SandwichBlock(Block):
 class ParallelConfig(BlockConfig):
     """Attention and MLP read the same residual stream (Wang and Komatsuzaki 2021).
 
-    Args:
+    Attributes:
+        norm: what each norm of the block is.
         separate_norms: one norm for each (GPT-NeoX) instead of one for both (GPT-J, PaLM).
     """
 
-    norm: NormConfig
-    separate_norms: bool = False
+    norm: NormConfig = key(FUNCTION)
+    separate_norms: bool = key(FUNCTION, default=False)
 
     def build(self, model: ModelConfig, layer: LayerPlan) -> ParallelBlock:
         return ParallelBlock(self, model, layer)

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from flexbert.config.fields import COMPUTATION, FUNCTION, key
 from flexbert.config.model import ModelConfig, Pooling
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.head import Transform, TransformedHeadConfig
 from flexbert.nn.packed_batch import PackedBatch
@@ -21,18 +21,13 @@ from flexbert.nn.pooling import pool
 class ClassificationHeadConfig(TransformedHeadConfig):
     """Dense, activation, norm, dropout, and a linear classifier with bias.
 
-    Args:
+    Attributes:
         num_labels: logits of each sequence, or token.
         dropout: before the classifier.
     """
 
-    num_labels: int
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("num_labels", self.num_labels)
-        check_probability("dropout", self.dropout)
+    num_labels: int = key(FUNCTION, above=0)
+    dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
 
     def build(self, model: ModelConfig) -> ClassificationHead:
         return ClassificationHead(self, model)
@@ -51,14 +46,14 @@ class TokenClassificationConfig(ClassificationHeadConfig):
 class SequenceClassificationConfig(ClassificationHeadConfig):
     """Logits for every sequence.
 
-    Args:
+    Attributes:
         pooling: which vector stands for it.
     """
 
     task: ClassVar[str] = "sequence_classification"
     per_token: ClassVar[bool] = False
 
-    pooling: Pooling = "cls"
+    pooling: Pooling = key(FUNCTION, default="cls")
 
     @property
     def pooled(self) -> Pooling:

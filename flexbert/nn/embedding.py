@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from flexbert.config.fields import COMPUTATION, FUNCTION, key
 from flexbert.config.model import AbsolutePositionConfig, EmbeddingConfig, NormConfig
 from flexbert.config.registry import register
-from flexbert.errors import ConfigError, config_errors_under
-from flexbert.nn.checks import check_positive, check_probability
+from flexbert.errors import config_errors_under
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import embedding_table
 
@@ -19,27 +19,21 @@ from flexbert.nn.projection import embedding_table
 class TokenEmbeddingConfig(EmbeddingConfig):
     """Token embeddings, and what is added to them.
 
-    Args:
-        positions: absolute positions; None leaves position to attention.
-        token_types: how many types of tokens are told apart, by a learned vector each
-            (Devlin et al. 2019). Pretraining data is all of the first.
+    Attributes:
+        positions: absolute positions; null leaves position to attention.
+        token_types: how many types of tokens there are, each with a learned vector (Devlin et
+            al. 2019). Pretraining data is all of the first; 0 is no such vectors.
         size: width of the embeddings, projected to hidden_size after the norm (ALBERT, Lan et al.
-            2020); hidden_size when None.
+            2020); hidden_size when null.
+        norm: on the sum; null is none.
         dropout: on the result.
     """
 
-    positions: AbsolutePositionConfig | None = None
-    token_types: int = 0
-    size: int | None = None
-    norm: NormConfig | None = None
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_probability("dropout", self.dropout)
-        if self.token_types < 0:
-            raise ConfigError("token_types", f"must not be negative, got {self.token_types}")
-        if self.size is not None:
-            check_positive("size", self.size)
+    positions: AbsolutePositionConfig | None = key(FUNCTION, default=None)
+    token_types: int = key(FUNCTION, default=0, at_least=0)
+    size: int | None = key(FUNCTION, default=None, above=0)
+    norm: NormConfig | None = key(FUNCTION, default=None)
+    dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
 
     @property
     def max_length(self) -> int | None:

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from flexbert.config.fields import FUNCTION, key
 from flexbert.config.model import MASKED_LM, HeadConfig, ModelConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.activations import ACTIVATIONS, check_activation
+from flexbert.nn.activations import ACTIVATIONS
 from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.projection import Decoder
 
@@ -19,24 +20,23 @@ from flexbert.nn.projection import Decoder
 class TransformedHeadConfig(HeadConfig):
     """A head that first transforms hidden states; each of the three parts may be left out.
 
-    Args:
+    Attributes:
         dense: whether there is a matrix first.
         bias: whether that has one.
-        activation: after the matrix; None for none.
-        norm: after the activation; None for none.
+        activation: after the matrix; null is none.
+        norm: after the activation; null is none.
     """
 
     shared_fields: ClassVar[tuple[str, ...]] = ("dense", "bias", "activation", "norm")
     shared_modules: ClassVar[tuple[str, ...]] = ("dense", "norm")
 
-    dense: bool = True
-    bias: bool = False
-    activation: str | None = "gelu"
-    norm: NormConfig | None
+    dense: bool = key(FUNCTION, default=True)
+    bias: bool = key(FUNCTION, default=False)
+    activation: str | None = key(FUNCTION, default="gelu", one_of=ACTIVATIONS)
+    norm: NormConfig | None = key(FUNCTION)
 
     def __post_init__(self) -> None:
-        if self.activation is not None:
-            check_activation("activation", self.activation)
+        super().__post_init__()
         if self.bias and not self.dense:
             raise ConfigError("bias", "is that of the dense layer, and dense is false")
 
@@ -61,15 +61,15 @@ class Transform(nn.Module):
 class MLMHeadConfig(TransformedHeadConfig):
     """BERT's head (Devlin et al. 2019): dense, activation, norm, decoder.
 
-    Args:
+    Attributes:
         tied: whether the decoder's matrix is the token embedding's.
         decoder_bias: whether the decoder has a bias of its own.
     """
 
     task: ClassVar[str] = MASKED_LM
 
-    tied: bool = True
-    decoder_bias: bool = True
+    tied: bool = key(FUNCTION, default=True)
+    decoder_bias: bool = key(FUNCTION, default=True)
 
     def check(self, model: ModelConfig) -> None:
         width = model.embedding.matrix_size(model.hidden_size)

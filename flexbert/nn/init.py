@@ -17,10 +17,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.model import InitConfig, ModelConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.checks import check_positive
 from flexbert.nn.norm import RMSNorm
 from flexbert.nn.projection import Decoder, OutputProjection
 
@@ -48,12 +48,12 @@ class Matrix:
 class NormalInitConfig(InitConfig):
     """Normals, cut off or not, whose spread depends on the matrix.
 
-    Args:
+    Attributes:
         small_embedding: draw token embeddings from ``U(-1e-4, 1e-4)`` instead, so that the norm
             after them lets their directions change fast (SmallInit, as RWKV has it).
     """
 
-    small_embedding: bool = False
+    small_embedding: bool = key(COMPUTATION, default=False)
 
     @abstractmethod
     def spread(self, matrix: Matrix, model: ModelConfig) -> float:
@@ -120,12 +120,13 @@ def _matrix(path: str, part: nn.Module, weight: Tensor) -> Matrix:
 @register("normal")
 @dataclass(frozen=True, kw_only=True)
 class NormalConfig(NormalInitConfig):
-    """One normal for every matrix (Radford et al. 2018; BERT's implementations in PyTorch)."""
+    """One normal for every matrix (Radford et al. 2018; BERT's implementations in PyTorch).
 
-    std: float = 0.02
+    Attributes:
+        std: standard deviation.
+    """
 
-    def __post_init__(self) -> None:
-        check_positive("std", self.std)
+    std: float = key(COMPUTATION, default=0.02, above=0)
 
     def spread(self, matrix: Matrix, model: ModelConfig) -> float:
         return self.std
@@ -136,15 +137,11 @@ class NormalConfig(NormalInitConfig):
 class TruncatedNormalConfig(NormalConfig):
     """One normal for every matrix, cut off (BERT's original, Devlin et al. 2019).
 
-    Args:
+    Attributes:
         cutoff: nothing is further from zero than this many standard deviations.
     """
 
-    cutoff: float = 2.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("cutoff", self.cutoff)
+    cutoff: float = key(COMPUTATION, default=2.0, above=0, unit="standard deviations")
 
     def limit(self) -> float:
         return self.cutoff

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.registry import register
 from flexbert.config.training import IGNORE, LossConfig
 from flexbert.errors import ConfigError
-from flexbert.nn.checks import check_probability
 from flexbert.nn.cross_entropy import summed_cross_entropy, working_bytes
 from flexbert.nn.logits import DeferredLogits
 
@@ -52,20 +52,15 @@ def as_loss(config: LossConfig) -> Loss:
 class CrossEntropyConfig(Loss):
     """Cross-entropy, in nats per masked token.
 
-    Args:
+    Attributes:
         label_smoothing: share of the target spread evenly over the vocabulary (Szegedy et al.
             2016).
         z_loss: factor on the squared log of the softmax's denominator, which keeps logits from
             drifting (PaLM, Chowdhery et al. 2022, has 1e-4).
     """
 
-    label_smoothing: float = 0.0
-    z_loss: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_probability("label_smoothing", self.label_smoothing)
-        if self.z_loss < 0:
-            raise ConfigError("z_loss", f"must not be negative, got {self.z_loss}")
+    label_smoothing: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    z_loss: float = key(COMPUTATION, default=0.0, at_least=0)
 
     def __call__(self, logits: DeferredLogits, labels: Tensor) -> Tensor:
         """Zero, with gradients of zero, where every label is ``IGNORE``."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from flexbert.config.fields import COMPUTATION, FUNCTION, key
 from flexbert.config.model import MLPConfig
 from flexbert.config.registry import register
-from flexbert.nn.activations import ACTIVATIONS, check_activation
-from flexbert.nn.checks import check_positive, check_probability
+from flexbert.nn.activations import ACTIVATIONS
 from flexbert.nn.projection import OutputProjection
 from flexbert.nn.units import DimensionUnits, Units
 
@@ -18,25 +18,21 @@ from flexbert.nn.units import DimensionUnits, Units
 class _TwoLayerConfig(MLPConfig):
     """A matrix up, an activation, a matrix down.
 
-    Args:
-        bias: whether the first matrix has one, and the second unless told.
-        output_bias: whether the second matrix has one.
+    Attributes:
+        intermediate_size: width between the two matrices.
+        activation: what stands between them.
+        bias: whether the first matrix has one.
+        output_bias: whether the second matrix has one; null is ``bias``.
         dropout: on what the second matrix reads.
         output_dropout: on what is added to the residual stream.
     """
 
-    intermediate_size: int
-    activation: str = "gelu"
-    bias: bool = False
-    output_bias: bool | None = None
-    dropout: float = 0.0
-    output_dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_positive("intermediate_size", self.intermediate_size)
-        check_activation("activation", self.activation)
-        check_probability("dropout", self.dropout)
-        check_probability("output_dropout", self.output_dropout)
+    intermediate_size: int = key(FUNCTION, above=0)
+    activation: str = key(FUNCTION, default="gelu", one_of=ACTIVATIONS)
+    bias: bool = key(FUNCTION, default=False)
+    output_bias: bool | None = key(FUNCTION, default=None)
+    dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    output_dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
 
     @property
     def down_bias(self) -> bool:

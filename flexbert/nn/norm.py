@@ -8,21 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flexbert.config.fields import FUNCTION, key
 from flexbert.config.model import NormConfig
 from flexbert.config.registry import register
-from flexbert.nn.checks import check_positive
 
 
 @register("layernorm")
 @dataclass(frozen=True, kw_only=True)
 class LayerNormConfig(NormConfig):
-    """LayerNorm (Ba et al. 2016), always with a weight."""
+    """LayerNorm (Ba et al. 2016), always with a weight.
 
-    eps: float = 1e-5
-    bias: bool = False
+    Attributes:
+        eps: added to the variance.
+        bias: whether it has one.
+    """
 
-    def __post_init__(self) -> None:
-        check_positive("eps", self.eps)
+    eps: float = key(FUNCTION, default=1e-5, above=0)
+    bias: bool = key(FUNCTION, default=False)
 
     def build(self, size: int) -> nn.LayerNorm:
         return nn.LayerNorm(size, eps=self.eps, bias=self.bias)
@@ -31,13 +33,15 @@ class LayerNormConfig(NormConfig):
 @register("rmsnorm")
 @dataclass(frozen=True, kw_only=True)
 class RMSNormConfig(NormConfig):
-    """RMSNorm (Zhang and Sennrich 2019), always with a weight."""
+    """RMSNorm (Zhang and Sennrich 2019), always with a weight.
 
-    eps: float = 1e-6
-    bias: bool = False
+    Attributes:
+        eps: added to the mean square.
+        bias: whether it has one.
+    """
 
-    def __post_init__(self) -> None:
-        check_positive("eps", self.eps)
+    eps: float = key(FUNCTION, default=1e-6, above=0)
+    bias: bool = key(FUNCTION, default=False)
 
     def build(self, size: int) -> RMSNorm:
         return RMSNorm(size, self.eps, self.bias)

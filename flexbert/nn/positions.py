@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from flexbert.config.fields import FUNCTION, key
 from flexbert.config.model import AbsolutePositionConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.checks import check_positive
 from flexbert.nn.projection import embedding_table
 from flexbert.nn.rope_scaling import inverse_frequencies
 
@@ -23,18 +23,13 @@ SINUSOID_BASE = 10_000.0
 class LearnedPositionsConfig(AbsolutePositionConfig):
     """A learned vector for each position (Devlin et al. 2019).
 
-    Args:
+    Attributes:
         length: documents are at most this long.
         offset: rows of the table before that of position 0; RoBERTa has 2, which it never reads.
     """
 
-    length: int
-    offset: int = 0
-
-    def __post_init__(self) -> None:
-        check_positive("length", self.length)
-        if self.offset < 0:
-            raise ConfigError("offset", f"must not be negative, got {self.offset}")
+    length: int = key(FUNCTION, above=0, unit="tokens")
+    offset: int = key(FUNCTION, default=0, at_least=0)
 
     @property
     def max_length(self) -> int:
@@ -59,12 +54,12 @@ class LearnedPositions(nn.Module):
 class SinusoidalPositionsConfig(AbsolutePositionConfig):
     """Fixed sinusoids (Vaswani et al. 2017), for documents of any length.
 
-    Args:
+    Attributes:
         learned_scale: multiply them by one learned number that begins at ``size ** -0.5``
             (Hua et al. 2022; Cramming, arXiv 2212.14034).
     """
 
-    learned_scale: bool = False
+    learned_scale: bool = key(FUNCTION, default=False)
 
     def check(self, size: int) -> None:
         if size % 2:

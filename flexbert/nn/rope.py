@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from flexbert.config.fields import FUNCTION, key
 from flexbert.config.layer_windows import GLOBAL, Window
 from flexbert.config.model import PositionConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.checks import check_positive
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
 
@@ -32,7 +32,7 @@ LOCAL = "local"
 class RopeConfig(PositionConfig):
     """Rotary embeddings.
 
-    Args:
+    Attributes:
         theta: the base of ``global`` layers, that of ``local`` ones, and that of a window of its
             own, named by its width (``"256"``); as many as there are uses for, null is none.
         fraction: share of the head's dimensions that is turned, from the first one on.
@@ -40,17 +40,10 @@ class RopeConfig(PositionConfig):
         scaling: how to reach further than the lengths trained on.
     """
 
-    theta: dict[str, float | None]
-    fraction: float = 1.0
-    interleaved: bool = False
-    scaling: ScalingConfig | None = None
-
-    def __post_init__(self) -> None:
-        for kind, theta in self.theta.items():
-            if theta is not None:
-                check_positive(f"theta.{kind}", theta)
-        if not 0 < self.fraction <= 1:
-            raise ConfigError("fraction", f"must be above 0 and at most 1, got {self.fraction}")
+    theta: dict[str, float | None] = key(FUNCTION, above=0)
+    fraction: float = key(FUNCTION, default=1.0, above=0, at_most=1)
+    interleaved: bool = key(FUNCTION, default=False)
+    scaling: ScalingConfig | None = key(FUNCTION, default=None)
 
     def layer_theta(self, window: Window) -> float:
         theta = self.theta[self._theta_key(window)]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import Component, register
 from flexbert.errors import ConfigError
-from flexbert.nn.checks import check_positive
 from flexbert.nn.packed_batch import PackedBatch, sequence_ids
 
 
@@ -45,15 +45,11 @@ class ScalingConfig(Component, ABC, family="rope_scaling"):
 class _FactorConfig(ScalingConfig):
     """A scaling with a factor.
 
-    Args:
+    Attributes:
         factor: how many times further to reach.
     """
 
-    factor: float
-
-    def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ConfigError("factor", f"must be at least 1, got {self.factor}")
+    factor: float = key(FUNCTION, at_least=1)
 
 
 @register("linear")
@@ -96,13 +92,12 @@ class DynamicNTKScaling(_FactorConfig):
     A document of at most ``original_length`` L is left as it is, a longer one is scaled by
     ``factor * n / L - (factor - 1)``. Other implementations take the longest document of a batch
     for n, so that there a document's logits depend on its neighbours.
+
+    Attributes:
+        original_length: the longest document trained on.
     """
 
-    original_length: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("original_length", self.original_length)
+    original_length: int = key(FUNCTION, above=0, unit="tokens")
 
     def inverse_frequencies(self, theta: float, size: int, packed: PackedBatch) -> Tensor:
         document = sequence_ids(packed.cu_seqlens, len(packed.tokens))
@@ -120,17 +115,23 @@ class YarnScaling(_FactorConfig):
     Pairs that turn more than ``beta_fast`` times over the original length keep their angle, those
     that turn less than ``beta_slow`` times are interpolated, a ramp lies between; queries and keys
     are multiplied by ``0.1 ln(factor) + 1``.
+
+    Attributes:
+        original_length: the longest document trained on.
+        beta_fast: pairs that turn more often keep their angle.
+        beta_slow: pairs that turn less often are interpolated.
     """
 
-    original_length: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
+    original_length: int = key(FUNCTION, above=0, unit="tokens")
+    beta_fast: float = key(FUNCTION, default=32.0, above=0, unit="turns")
+    beta_slow: float = key(FUNCTION, default=1.0, above=0, unit="turns")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive("original_length", self.original_length)
-        if not 0 < self.beta_slow < self.beta_fast:
-            raise ConfigError("beta_slow", "must be above 0 and below beta_fast")
+        if self.beta_slow >= self.beta_fast:
+            raise ConfigError(
+                "beta_slow", f"must be below beta_fast {self.beta_fast:g}, got {self.beta_slow:g}"
+            )
 
     def attention_factor(self) -> float:
         return 0.1 * math.log(self.factor) + 1.0

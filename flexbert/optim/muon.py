@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
@@ -37,11 +38,11 @@ class Muon(AdamFamilyConfig):
     """
 
     weight_decay: float = 0.1
-    momentum: float = 0.95
-    nesterov: bool = True
-    ns_steps: int = 5
-    adjust_lr: Literal["match_rms_adamw", "original"] = "match_rms_adamw"
-    adamw_lr: float | None = None
+    momentum: float = key(COMPUTATION, default=0.95, above=0, below=1)
+    nesterov: bool = key(COMPUTATION, default=True)
+    ns_steps: int = key(COMPUTATION, default=5, above=0, below=100)
+    adjust_lr: Literal["match_rms_adamw", "original"] = key(COMPUTATION, default="match_rms_adamw")
+    adamw_lr: float | None = key(COMPUTATION, default=None, above=0)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
 
@@ -52,12 +53,6 @@ class Muon(AdamFamilyConfig):
                 "name",
                 f"muon comes with torch 2.9 and later, and this is torch {torch.__version__}",
             )
-        if not 0 < self.momentum < 1:
-            raise ConfigError("momentum", f"must be above 0 and below 1, got {self.momentum}")
-        if not 0 < self.ns_steps < 100:
-            raise ConfigError("ns_steps", f"must be above 0 and below 100, got {self.ns_steps}")
-        if self.adamw_lr is not None and self.adamw_lr <= 0:
-            raise ConfigError("adamw_lr", f"must be positive or null, got {self.adamw_lr}")
 
     def state_size(self, parameter: nn.Parameter, *, of_linear: bool) -> int:
         return parameter.numel() if of_linear else super().state_size(parameter, of_linear=False)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
@@ -27,7 +28,7 @@ class StableAdamW(AdamFamilyConfig):
         clip_anyway: clip gradients by ``clip_norm`` although every update is clipped.
     """
 
-    clip_anyway: bool = False
+    clip_anyway: bool = key(COMPUTATION, default=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

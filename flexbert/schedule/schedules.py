@@ -14,6 +14,7 @@ from typing import Literal
 
 from flexbert.config.clock import StageClock
 from flexbert.config.duration import Duration
+from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.registry import register
 from flexbert.config.training import ScheduleConfig
 from flexbert.errors import ConfigError
@@ -51,17 +52,17 @@ def decay_fraction(
 class _DecayedConfig(ScheduleConfig):
     """Warmup, some course, and a decay at the end.
 
-    Args:
+    Attributes:
+        warmup: how long the value grows from 0 at the beginning.
+        decay: how long it falls at the end.
+        decay_shape: how it falls.
         final_fraction: what the decay ends at.
     """
 
-    warmup: Duration = NONE
-    decay: Duration = NONE
-    decay_shape: DecayShape = "one_minus_sqrt"
-    final_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_fraction("final_fraction", self.final_fraction)
+    warmup: Duration = key(COMPUTATION, default=NONE)
+    decay: Duration = key(COMPUTATION, default=NONE)
+    decay_shape: DecayShape = key(COMPUTATION, default="one_minus_sqrt")
+    final_fraction: float = key(COMPUTATION, default=0.0, at_least=0, at_most=1)
 
     def check(self, duration: Duration) -> None:
         if self.decay.value == 0 and self.final_fraction != 0:
@@ -116,11 +117,11 @@ class InverseSqrt(_DecayedConfig):
     ``n / W`` up to W, then ``sqrt(s / (s + n - W))``, and over the last D from the value at
     ``T - D`` to the final fraction.
 
-    Args:
-        timescale: s; W unless told, which is the ``sqrt(W / n)`` of Vaswani et al. 2017.
+    Attributes:
+        timescale: s; null is W, which is the ``sqrt(W / n)`` of Vaswani et al. 2017.
     """
 
-    timescale: Duration | None = None
+    timescale: Duration | None = key(COMPUTATION, default=None)
 
     def check(self, duration: Duration) -> None:
         super().check(duration)
@@ -152,13 +153,14 @@ class Cosine(ScheduleConfig):
 
     With a the final fraction: ``n / W`` up to W, then
     ``a + (1 - a) * (1 + cos(pi (n - W) / (T - W))) / 2``, and ``a`` after T.
+
+    Attributes:
+        warmup: how long the value grows from 0 at the beginning.
+        final_fraction: what it ends at.
     """
 
-    warmup: Duration = NONE
-    final_fraction: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_fraction("final_fraction", self.final_fraction)
+    warmup: Duration = key(COMPUTATION, default=NONE)
+    final_fraction: float = key(COMPUTATION, default=0.0, at_least=0, at_most=1)
 
     def check(self, duration: Duration) -> None:
         _check_unit("warmup", self.warmup, duration)
@@ -184,15 +186,10 @@ class Constant(ScheduleConfig):
         return 1.0
 
 
-def _check_fraction(key: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(key, f"must lie between 0 and 1, got {value}")
-
-
-def _check_unit(key: str, span: Duration, duration: Duration) -> None:
+def _check_unit(name: str, span: Duration, duration: Duration) -> None:
     if span.value and span.unit not in (duration.unit, "dur"):
         raise ConfigError(
-            key,
+            name,
             f"{span} cannot be placed in a stage of {duration}: give it in {duration.unit} or as a "
             "fraction (dur)",
         )

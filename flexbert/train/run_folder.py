@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_name
+from flexbert.config.fields import OPERATIONAL, ORDER, Role
+from flexbert.config.keys import role_of
+from flexbert.config.recipe import Recipe
 from flexbert.config.stage_overrides import STAGES
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
 from flexbert.files.durable import write_text
-
-# Keys that change what is recorded or how fast, never what is computed. All others are the run.
-OPERATIONAL_KEYS = (
-    "runs_folder",
-    # Compared by their versions: flexbert.train.plugins.
-    "plugins",
-    "accept_changed_plugins",
-    "logging",
-    "checkpoints",
-    "evaluation",
-    "compile",
-    "model.name",
-    "batch.microbatch_rows",
-    "data.path",
-    "data.remote",
-    "data.sources.*.path",
-    "data.sources.*.remote",
-    "data.tokenizer",
-    "data.num_workers",
-    "data.verify_hashes",
-    "data.cache",
-    "data.cache_limit",
-    "data.accept_changed_order",
-)
-# Keys that decide the data's order: a run may go on with others where that is accepted.
-ORDER_KEYS = ("seed", "data")
 
 
 class RunFolder:
@@ -107,27 +83,33 @@ def name_stage_end(checkpoints: Path, stage: str, step: int) -> None:
 
 
 def refuse_changed_recipe(
-    run_folder: Path, old: Mapping[str, Any], new: Mapping[str, Any], accepted: Sequence[str] = ()
+    run_folder: Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    accept_changed_order: bool = False,
 ) -> None:
-    """A run continues with the recipe it began with.
+    """A run resumes with the recipe it began with.
 
     Args:
-        accepted: keys that may change beside the operational ones.
+        old, new: resolved recipes, of all stages.
+        accept_changed_order: whether keys that decide the data's order may change too.
 
     Raises:
-        UserError: naming every changed key that is not operational, with both values.
+        UserError: naming every key that changed and may not, with both values.
     """
+    accepted = {OPERATIONAL, ORDER} if accept_changed_order else {OPERATIONAL}
     changed = {
         key: values
         for key, values in sorted(changed_keys(old, new).items())
-        if not _is_among(key, (*OPERATIONAL_KEYS, *accepted))
+        if _role(key) not in accepted
     }
     if changed:
         listed = ", ".join(
             f"{key} ({_show(before)} -> {_show(after)})" for key, (before, after) in changed.items()
         )
         accept = ""
-        if all(_is_among(key, ORDER_KEYS) for key in changed):
+        if all(_role(key) is ORDER for key in changed):
             accept = "; to go on with a new order of the data: data.accept_changed_order=true"
         raise UserError(
             f"{run_folder} was begun with another recipe; changed: {listed}. "
@@ -139,12 +121,7 @@ def _show(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _is_among(key: str, names: Sequence[str]) -> bool:
-    """Whether a key, of a stage or of all, is one of these or below one.
-
-    ``*`` stands for one part of a key.
-    """
+def _role(key: str) -> Role:
+    """The role of a key of a resolved recipe: a stage's has that of the recipe's own."""
     parts = key.split(".")
-    if parts[0] == STAGES:
-        parts = parts[2:]
-    return any(fnmatch.fnmatchcase(".".join(parts[: name.count(".") + 1]), name) for name in names)
+    return role_of(Recipe, ".".join(parts[2:] if parts[0] == STAGES else parts))

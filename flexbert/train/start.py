@@ -21,8 +21,8 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
 from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages
-from flexbert.train.plugins import refuse_changed_plugins
-from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
+from flexbert.train.plugin_agreement import refuse_changed_plugins
+from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +62,12 @@ def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpor
     own, notes = _newest(folder.checkpoints)
     if own is not None:
         training = _training(own)
-        accepted = ORDER_KEYS if recipe.data.accept_changed_order else ()
-        refuse_changed_recipe(folder.path, training.run, loaded.resolved, accepted)
+        refuse_changed_recipe(
+            folder.path,
+            training.run,
+            loaded.resolved,
+            accept_changed_order=recipe.data.accept_changed_order,
+        )
         notes += refuse_changed_plugins(folder.path, training.run, loaded.resolved)
         stage, data, ended = _place(stages, training)
         summary = f"continuing {folder.path} after update {training.clock.updates}"

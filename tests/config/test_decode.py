@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
-from flexbert.config.decode import decode, run_time
+from flexbert.config.decode import decode
 from flexbert.config.duration import Duration
+from flexbert.config.fields import OPERATIONAL, key
 from flexbert.config.registry import Component, members, register
 from flexbert.errors import ConfigError
 
@@ -21,11 +22,7 @@ class Shape(Component, family="shape"):
 @register("circle")
 @dataclass(frozen=True, kw_only=True)
 class Circle(Shape):
-    radius: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.radius <= 0:
-            raise ConfigError("radius", "must be positive")
+    radius: float = key(OPERATIONAL, default=1.0, above=0)
 
 
 @register("square")
@@ -47,7 +44,7 @@ class Canvas:
     sizes: tuple[int, ...] = ()
     thetas: dict[str, float] = field(default_factory=dict)
     length: Duration = Duration(1, "ba")
-    folder: Path | None = run_time(default=None)
+    folder: Path | None = key(OPERATIONAL, default=None, run_time=True)
 
 
 CIRCLE = {"name": "circle"}

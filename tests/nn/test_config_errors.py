@@ -28,7 +28,7 @@ NORM = LayerNormConfig()
     ("make", "message"),
     [
         (lambda: attention_config(num_heads=0), "num_heads: must be positive, got 0"),
-        (lambda: attention_config(head_dim=0), "head_dim: must be positive, got 0"),
+        (lambda: attention_config(head_dim=0), "head_dim: must be positive or null, got 0"),
         (lambda: attention_config(num_kv_heads=3), "num_kv_heads: must divide num_heads 4"),
         (lambda: attention_config(dropout=1.0), "dropout: must be at least 0"),
         (lambda: attention_config(output_dropout=1.0), "output_dropout: must be at least 0"),
@@ -51,7 +51,7 @@ NORM = LayerNormConfig()
         (lambda: YarnScaling(factor=2.0, original_length=0), "original_length: must be positive"),
         (
             lambda: YarnScaling(factor=2.0, original_length=9, beta_slow=40.0),
-            "beta_slow: must be above 0 and below beta_fast",
+            "beta_slow: must be below beta_fast 32, got 40",
         ),
         (lambda: MegatronInitConfig(std=0.0), "std: must be positive"),
         (lambda: MegatronInitConfig(cutoff=0.0), "cutoff: must be positive"),

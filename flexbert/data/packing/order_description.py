@@ -1,6 +1,7 @@
 """Everything that a stage's data order depends on, so that a resumed run is sure to have the same.
 
-What a row holds and what is masked in it follow from these values and nothing else.
+What a row holds and what is masked in it follow from these values and, where the recipe has one,
+from ``mask_rate_schedule``, with which no run may resume changed.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flexbert.config.data import DataConfig
-from flexbert.config.encode import encode
+from flexbert.config.fields import ORDER
+from flexbert.config.keys import leaves
 from flexbert.data.packing.position import OrderDescription, StreamKey
 from flexbert.data.packing.row_stream import RowStream
 from flexbert.data.reading.corpus import Split
@@ -20,7 +22,11 @@ ORDER_FORMAT = 1  # changes whenever this code would give another order for the 
 def describe_order(
     stream: RowStream, splits: Mapping[str, Split], config: DataConfig, key: StreamKey
 ) -> OrderDescription:
-    """Name and value of everything that the order, and the masks, of a stage depend on."""
+    """Name and value of everything that the order, and the masks, of a stage depend on.
+
+    Of ``config`` those are the keys that declare it (:data:`flexbert.config.fields.ORDER`) and are
+    not null.
+    """
     described: OrderDescription = {"format": ORDER_FORMAT, "seed": key.seed, "stage": key.stage}
     for name, split in splits.items():
         described |= {
@@ -34,16 +40,11 @@ def describe_order(
             described[f"{name}.labels"] = split.labels_hash
     for bucket, share in zip(stream.mixture.buckets, stream.mixture.shares.of_all, strict=True):
         described[f"{bucket.name}.share"] = float(f"{share:.12g}")
-    described |= {
-        "data.max_length": config.max_length,
-        "data.merge_below": config.merge_below,
-        "data.row_length": config.row_length,
-        "data.packing_window": config.packing_window,
-        "data.mask_rate": config.mask_rate,
-        **{f"data.mask_split.{name}": value for name, value in encode(config.mask_split).items()},
-        **{f"data.sampler.{name}": value for name, value in encode(config.sampler).items()},
+    return described | {
+        leaf.path: leaf.value
+        for leaf in leaves(config, "data")
+        if leaf.role is ORDER and leaf.value is not None
     }
-    return described
 
 
 def require_same_order(before: OrderDescription, now: OrderDescription) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from flexbert.config.data import SamplerConfig
+from flexbert.config.fields import ORDER, key
 from flexbert.config.registry import register
 from flexbert.data.sampling.chunks import Chunks
 from flexbert.data.sampling.permutation import permutation, shuffled
@@ -92,11 +93,7 @@ class ShardBlocksConfig(SamplerFactory):
         block_shards: shards whose chunks are shuffled together.
     """
 
-    block_shards: int = 32
-
-    def __post_init__(self) -> None:
-        if self.block_shards < 1:
-            raise ConfigError("block_shards", f"must be at least 1, got {self.block_shards}")
+    block_shards: int = key(ORDER, default=32, at_least=1, unit="shards")
 
     @property
     def shards_needed(self) -> int | None:
