@@ -32,7 +32,7 @@ class TruncatedFileError(DamagedFileError):
     """A compressed file is cut off; what came before has been read, and is good."""
 
 
-def is_compressed(path: str | PurePath) -> bool:
+def is_compressed_text(path: str | PurePath) -> bool:
     return PurePath(path).suffix.lower() in SUFFIXES
 
 
@@ -43,7 +43,7 @@ def open_input(path: str) -> BinaryIO:
     before, and :class:`DamagedFileError` where it is corrupt. (Corruption may show late: the check
     sum of a gzip member comes at its end.)
     """
-    if not is_compressed(path):
+    if not is_compressed_text(path):
         return _open(path)
     return io.BufferedReader(_Unpacked(path), BUFFER_BYTES)
 

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from data_prep.columns import arrow_rows, parquet_rows
 from data_prep.comma_separated import csv_rows
-from data_prep.compression import BUFFER_BYTES, TruncatedFileError, is_compressed, open_input
+from data_prep.compression import BUFFER_BYTES, TruncatedFileError, is_compressed_text, open_input
 from data_prep.hub_datasets import dataset_rows
 from data_prep.rows import (
     UTF8_BYTES,
@@ -64,7 +64,7 @@ def read_text(piece: Piece, fields: Fields) -> Iterator[Row]:
 def read_jsonl(piece: Piece, fields: Fields) -> Iterator[Row]:
     """One object a line; the lines that begin within the piece."""
     limit = ESCAPED_BYTES * fields.max_characters + OTHER_FIELDS
-    stop = math.inf if is_compressed(piece.file.path) else piece.stop
+    stop = math.inf if is_compressed_text(piece.file.path) else piece.stop
     with open_input(piece.file.path) as file:
         position = piece.start
         if position > 0:

@@ -11,7 +11,7 @@ from typing import Any
 
 from data_prep.columns import arrow_batches, open_parquet
 from data_prep.compression import SUFFIXES as COMPRESSED_SUFFIXES
-from data_prep.compression import is_compressed
+from data_prep.compression import is_compressed_text
 from data_prep.hub_datasets import (
     PREFIX,
     SAVED_DICT,
@@ -140,7 +140,7 @@ def find_inputs(arguments: Iterable[Path], *, format_override: str | None = None
             continue
         for path, name in _walk(argument):
             format_ = format_override or _format(path)
-            suffix = "".join(path.suffixes[-2:]) if is_compressed(path) else path.suffix
+            suffix = "".join(path.suffixes[-2:]) if is_compressed_text(path) else path.suffix
             if format_ is None and path == argument:
                 raise UserError(
                     f"{path}: unknown file type {suffix or '(no suffix)'}; "
@@ -183,7 +183,7 @@ def find_dataset(argument: str) -> InputFile:
 
 
 def _format(path: Path) -> str | None:
-    if not is_compressed(path):
+    if not is_compressed_text(path):
         return FORMAT_OF_SUFFIX.get(path.suffix.lower())
     format_ = FORMAT_OF_SUFFIX.get(path.with_suffix("").suffix.lower())
     return None if format_ in (PARQUET, ARROW) else format_
@@ -222,7 +222,7 @@ def cut_pieces(file: InputFile, piece_bytes: int) -> Iterator[Piece]:
     Raises:
         UserError: if a file whose format must be looked into cannot be opened.
     """
-    if file.format == JSONL and not is_compressed(file.path):
+    if file.format == JSONL and not is_compressed_text(file.path):
         for start in range(0, file.size, piece_bytes):
             stop = min(start + piece_bytes, file.size)
             yield Piece(file=file, start=start, stop=stop, size=stop - start)

@@ -15,7 +15,7 @@ from flexbert.nn.attention import MultiHeadConfig
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPart:
     """A node of a new model beside that of the old one whose weights it takes.
 
     Args:
@@ -54,21 +54,21 @@ class Part:
         return f"is {_show(new)}, and {_show(old)} in {self.place}"
 
 
-def pair_parts(new: ModelConfig, old: ModelConfig, sources: Sequence[int]) -> dict[str, Part]:
+def pair_parts(new: ModelConfig, old: ModelConfig, sources: Sequence[int]) -> dict[str, ModelPart]:
     """How names of a new model's parameters begin, to the part that decides them.
 
     Args:
         sources: the old layer for each new one.
     """
     parts = {
-        "encoder.embedding.": Part("model.embedding", new.embedding, old.embedding),
-        "encoder.final_norm.": Part("model.final_norm", new.final_norm, old.final_norm),
-        "head.": Part("model.head", new.head, old.head),
+        "encoder.embedding.": ModelPart("model.embedding", new.embedding, old.embedding),
+        "encoder.final_norm.": ModelPart("model.final_norm", new.final_norm, old.final_norm),
+        "head.": ModelPart("model.head", new.head, old.head),
     }
     for index, source in enumerate(sources):
         # The block's is last: it begins the names of the others too.
         for family, own in (("attention", "attention."), ("mlp", "mlp."), ("block", "")):
-            parts[f"encoder.layers.{index}.{own}"] = Part(
+            parts[f"encoder.layers.{index}.{own}"] = ModelPart(
                 _path(new, index, family),
                 getattr(new.layer(index), family),
                 getattr(old.layer(source), family),
@@ -77,7 +77,7 @@ def pair_parts(new: ModelConfig, old: ModelConfig, sources: Sequence[int]) -> di
     return parts
 
 
-def part_of(name: str, parts: Mapping[str, Part]) -> Part:
+def part_of(name: str, parts: Mapping[str, ModelPart]) -> ModelPart:
     """The part that decides the parameter ``name``."""
     return next(part for beginning, part in parts.items() if name.startswith(beginning))
 
@@ -105,7 +105,7 @@ def check_sizes(new: ModelConfig, old: ModelConfig, method: InitMethod) -> None:
         )
 
 
-def check_parts(parts: Mapping[str, Part], new: ModelConfig, old: ModelConfig) -> None:
+def check_parts(parts: Mapping[str, ModelPart], new: ModelConfig, old: ModelConfig) -> None:
     """Raises: ConfigError if a part is another component, or its heads are of other sizes."""
     for part in parts.values():
         part.check_kinds()

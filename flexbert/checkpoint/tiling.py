@@ -11,7 +11,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from flexbert.checkpoint.model_parts import Part, check_parts, check_sizes, pair_parts, part_of
+from flexbert.checkpoint.model_parts import ModelPart, check_parts, check_sizes, pair_parts, part_of
 from flexbert.config.init_from import DepthMapping, InitMethod
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
@@ -145,7 +145,7 @@ def _skipped_norms(
 
 
 def _check_names(
-    names: Collection[str], expected: Collection[str], parts: Mapping[str, Part]
+    names: Collection[str], expected: Collection[str], parts: Mapping[str, ModelPart]
 ) -> None:
     """Raises: ConfigError if a parameter is in one of the models only."""
     for name in names:
@@ -157,7 +157,7 @@ def _check_names(
 
 
 def _index_maps(
-    name: str, part: Part, new: Dimensions, old: Dimensions, method: InitMethod
+    name: str, part: ModelPart, new: Dimensions, old: Dimensions, method: InitMethod
 ) -> list[Tensor]:
     """For each dimension the old index of every new one, -1 where the initial value stays.
 

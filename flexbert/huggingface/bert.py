@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from flexbert.huggingface import activation_names
 from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Family
-from flexbert.huggingface.keys import Key, Tables
+from flexbert.huggingface.keys import Tables, TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 
 NORMS = ("embedding.norm", "block.norm")
@@ -19,12 +19,12 @@ def _some_token_types(count: int) -> int:
     return count
 
 
-TOKEN_TYPES = Key("type_vocab_size", ("embedding.token_types",), _some_token_types)
+TOKEN_TYPES = TheirKey("type_vocab_size", ("embedding.token_types",), _some_token_types)
 
 
 def keys(
     *, norms: tuple[str, ...], activations_of: tuple[str, ...], dropouts: tuple[str, ...]
-) -> tuple[Key, ...]:
+) -> tuple[TheirKey, ...]:
     """What the encoder can vary, but for positions and token types.
 
     Args:
@@ -33,16 +33,16 @@ def keys(
         dropouts: fields that share the one dropout.
     """
     return (
-        Key("vocab_size", ("vocab_size",)),
-        Key("hidden_size", ("hidden_size",)),
-        Key("num_hidden_layers", ("num_layers",)),
-        Key("num_attention_heads", ("attention.num_heads",)),
-        Key("intermediate_size", ("mlp.intermediate_size",)),
-        Key("hidden_act", activations_of, *activation_names.BOTH_WAYS),
-        Key("layer_norm_eps", tuple(f"{norm}.eps" for norm in norms)),
-        Key("hidden_dropout_prob", dropouts, only_training=True),
-        Key("attention_probs_dropout_prob", ("attention.dropout",), only_training=True),
-        Key("initializer_range", ("init.std",)),
+        TheirKey("vocab_size", ("vocab_size",)),
+        TheirKey("hidden_size", ("hidden_size",)),
+        TheirKey("num_hidden_layers", ("num_layers",)),
+        TheirKey("num_attention_heads", ("attention.num_heads",)),
+        TheirKey("intermediate_size", ("mlp.intermediate_size",)),
+        TheirKey("hidden_act", activations_of, *activation_names.BOTH_WAYS),
+        TheirKey("layer_norm_eps", tuple(f"{norm}.eps" for norm in norms)),
+        TheirKey("hidden_dropout_prob", dropouts, only_training=True),
+        TheirKey("attention_probs_dropout_prob", ("attention.dropout",), only_training=True),
+        TheirKey("initializer_range", ("init.std",)),
     )
 
 
@@ -90,10 +90,10 @@ HEADS: dict[str, dict[str, Any]] = {
     },
     CHOICE: {"head.name": CHOICE, "head.num_labels": 1, **POOLED},
 }
-LABELS = Key("num_labels", ("head.num_labels",))
-DROPOUT = Key("classifier_dropout", ("head.dropout",), only_training=True)
-HEAD_KEYS: dict[str, tuple[Key, ...]] = {
-    MASKED_LM: (Key("tie_word_embeddings", ("head.tied",)),),
+LABELS = TheirKey("num_labels", ("head.num_labels",))
+DROPOUT = TheirKey("classifier_dropout", ("head.dropout",), only_training=True)
+HEAD_KEYS: dict[str, tuple[TheirKey, ...]] = {
+    MASKED_LM: (TheirKey("tie_word_embeddings", ("head.tied",)),),
     SEQUENCE: (LABELS, DROPOUT),
     TOKEN: (LABELS, DROPOUT),
     CHOICE: (DROPOUT,),
@@ -121,8 +121,8 @@ class Bert(Family):
 
     # Whether the masked-LM head has the layers' activation, or its own.
     head_shares_activation = True
-    more_keys: ClassVar[tuple[Key, ...]] = (
-        Key("max_position_embeddings", ("embedding.positions.length",)),
+    more_keys: ClassVar[tuple[TheirKey, ...]] = (
+        TheirKey("max_position_embeddings", ("embedding.positions.length",)),
         TOKEN_TYPES,
     )
     dropouts: ClassVar[tuple[str, ...]] = (

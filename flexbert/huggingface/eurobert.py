@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface import activation_names, rope_keys
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN, Facts, Family
-from flexbert.huggingface.keys import Key, Leaves, Tables
+from flexbert.huggingface.keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.parameter_names import NameTable, Sizes
 
 NORMS = ("block.norm", "final_norm")
@@ -31,34 +31,34 @@ def _pooling_to_ours(name: object) -> str:
 
 
 KEYS = (
-    Key("vocab_size", ("vocab_size",)),
-    Key("hidden_size", ("hidden_size",)),
-    Key("num_hidden_layers", ("num_layers",)),
-    Key("num_attention_heads", ("attention.num_heads",)),
-    Key("num_key_value_heads", ("attention.num_kv_heads",)),
-    Key("head_dim", ("attention.head_dim",)),
-    Key("attention_bias", ("attention.bias",)),
-    Key("intermediate_size", ("mlp.intermediate_size",)),
-    Key("hidden_act", ("mlp.activation",), *activation_names.BOTH_WAYS),
-    Key("rms_norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
-    Key("attention_dropout", ("attention.dropout",), only_training=True),
-    Key("initializer_range", ("init.std",)),
+    TheirKey("vocab_size", ("vocab_size",)),
+    TheirKey("hidden_size", ("hidden_size",)),
+    TheirKey("num_hidden_layers", ("num_layers",)),
+    TheirKey("num_attention_heads", ("attention.num_heads",)),
+    TheirKey("num_key_value_heads", ("attention.num_kv_heads",)),
+    TheirKey("head_dim", ("attention.head_dim",)),
+    TheirKey("attention_bias", ("attention.bias",)),
+    TheirKey("intermediate_size", ("mlp.intermediate_size",)),
+    TheirKey("hidden_act", ("mlp.activation",), *activation_names.BOTH_WAYS),
+    TheirKey("rms_norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
+    TheirKey("attention_dropout", ("attention.dropout",), only_training=True),
+    TheirKey("initializer_range", ("init.std",)),
     *rope_keys.KEYS,
 )
-LABELS = Key("num_labels", ("head.num_labels",))
+LABELS = TheirKey("num_labels", ("head.num_labels",))
 MLP_BIAS = "mlp_bias"
-HEAD_KEYS: dict[str, tuple[Key, ...]] = {
+HEAD_KEYS: dict[str, tuple[TheirKey, ...]] = {
     # One key for the layers' MLPs and the decoder.
     MASKED_LM: (
-        Key(MLP_BIAS, ("mlp.bias", "head.decoder_bias")),
-        Key("tie_word_embeddings", ("head.tied",)),
+        TheirKey(MLP_BIAS, ("mlp.bias", "head.decoder_bias")),
+        TheirKey("tie_word_embeddings", ("head.tied",)),
     ),
     SEQUENCE: (
-        Key(MLP_BIAS, ("mlp.bias",)),
+        TheirKey(MLP_BIAS, ("mlp.bias",)),
         LABELS,
-        Key("classifier_pooling", ("head.pooling",), _pooling_to_theirs, _pooling_to_ours),
+        TheirKey("classifier_pooling", ("head.pooling",), _pooling_to_theirs, _pooling_to_ours),
     ),
-    TOKEN: (Key(MLP_BIAS, ("mlp.bias",)), LABELS),
+    TOKEN: (TheirKey(MLP_BIAS, ("mlp.bias",)), LABELS),
 }
 NO_TRANSFORM: dict[str, Any] = {
     "head.dense": False,

@@ -15,7 +15,7 @@ from flexbert.config.layer_windows import GLOBAL
 from flexbert.config.model import MASKED_LM as MASKED_LM
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
-from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
+from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, leaves_of, nest
 from flexbert.huggingface.parameter_names import NameTable, Sizes, to_theirs
 
 SEQUENCE = "sequence_classification"
@@ -146,7 +146,7 @@ class Family(ABC):
 
     def express(self, model: ModelConfig, facts: Facts) -> Expressed:
         """A model's config as a ``config.json``, with what stands in the way."""
-        leaves = flatten(encode(model))
+        leaves = leaves_of(encode(model))
         del leaves["name"]
         _list_windows(leaves, model)
         note = self._adapt_common(leaves)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flexbert.huggingface import rope_keys
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN
-from flexbert.huggingface.keys import Key
+from flexbert.huggingface.keys import TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 from flexbert.huggingface.rotary_bert import RotaryBert
 
@@ -33,8 +33,8 @@ class Gte(RotaryBert):
     head_shares_activation = False
     older_defaults: ClassVar[Mapping[str, Any]] = rope_keys.older_defaults(160_000.0)
     # Token types may be none.
-    more_keys: ClassVar[tuple[Key, ...]] = (
-        Key("type_vocab_size", ("embedding.token_types",)),
+    more_keys: ClassVar[tuple[TheirKey, ...]] = (
+        TheirKey("type_vocab_size", ("embedding.token_types",)),
         *rope_keys.KEYS,
     )
     dropouts: ClassVar[tuple[str, ...]] = (*RotaryBert.dropouts, "mlp.dropout")

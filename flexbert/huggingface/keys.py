@@ -1,8 +1,8 @@
 """Tables of config keys, read in both directions.
 
-A :class:`Key` ties one key of a ``config.json`` to the fields of our model that it decides. Fields
-that a family cannot vary stand in a second table, those that matter in training alone in a third.
-Exporting reads every field of our model's config through these tables, and whatever none of them
+A :class:`TheirKey` ties one key of a ``config.json`` to the fields of our model that it decides.
+Fields that a family cannot vary stand in a second table, those that matter in training alone in a
+third. Exporting reads every field of our model's config through these tables, and whatever none of them
 names is refused: a field added to a block cannot be forgotten silently.
 """
 
@@ -21,7 +21,7 @@ def _same(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Key:
+class TheirKey:
     """One key of ``config.json``.
 
     Args:
@@ -51,7 +51,7 @@ class Tables:
         ignored: our fields that say how to compute, not what; with the value an import gives them.
     """
 
-    keys: tuple[Key, ...]
+    keys: tuple[TheirKey, ...]
     fixed: Mapping[str, Any]
     only_training: Mapping[str, Any]
     ignored: Mapping[str, Any]
@@ -72,13 +72,13 @@ class Expressed:
     notes: list[str] = field(default_factory=list)
 
 
-def flatten(tree: Any, path: str = "") -> Leaves:
+def leaves_of(tree: Any, path: str = "") -> Leaves:
     """Nested mappings to dotted paths."""
     if not isinstance(tree, Mapping) or not tree:
         return {path: tree}
     leaves: Leaves = {}
     for key, value in tree.items():
-        leaves |= flatten(value, f"{path}.{key}" if path else str(key))
+        leaves |= leaves_of(value, f"{path}.{key}" if path else str(key))
     return leaves
 
 
@@ -113,7 +113,7 @@ def express(leaves: Leaves, tables: Tables) -> Expressed:
     return result
 
 
-def _express_key(key: Key, reader: _Reader) -> None:
+def _express_key(key: TheirKey, reader: _Reader) -> None:
     values: dict[str, Any] = {}
     for path in key.paths:
         if reader.has(path):

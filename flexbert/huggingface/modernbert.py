@@ -15,7 +15,7 @@ from flexbert.huggingface.family import (
     Facts,
     Family,
 )
-from flexbert.huggingface.keys import Key, Leaves, Tables
+from flexbert.huggingface.keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 
 # One eps and one bias for all of them.
@@ -38,42 +38,44 @@ def _width(windows: Any) -> int:
 
 
 KEYS = (
-    Key("vocab_size", ("vocab_size",)),
-    Key("hidden_size", ("hidden_size",)),
-    Key("num_hidden_layers", ("num_layers",)),
-    Key("num_attention_heads", ("attention.num_heads",)),
-    Key("attention_bias", ("attention.bias",)),
-    Key("layer_types", (TYPES,)),
+    TheirKey("vocab_size", ("vocab_size",)),
+    TheirKey("hidden_size", ("hidden_size",)),
+    TheirKey("num_hidden_layers", ("num_layers",)),
+    TheirKey("num_attention_heads", ("attention.num_heads",)),
+    TheirKey("attention_bias", ("attention.bias",)),
+    TheirKey("layer_types", (TYPES,)),
     # Both sides of a token together; an odd width loses its odd one there.
-    Key("local_attention", (WINDOWS,), _width),
-    Key("global_rope_theta", (f"{THETA}.global",)),
-    Key("local_rope_theta", (f"{THETA}.local",)),
-    Key("intermediate_size", ("mlp.intermediate_size",)),
-    Key(
+    TheirKey("local_attention", (WINDOWS,), _width),
+    TheirKey("global_rope_theta", (f"{THETA}.global",)),
+    TheirKey("local_rope_theta", (f"{THETA}.local",)),
+    TheirKey("intermediate_size", ("mlp.intermediate_size",)),
+    TheirKey(
         "hidden_activation",
         ("mlp.activation",),
         activation_names.to_theirs,
         activation_names.to_ours,
     ),
-    Key("mlp_bias", ("mlp.bias",)),
-    Key("norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
-    Key("norm_bias", tuple(f"{norm}.bias" for norm in NORMS)),
-    Key(
+    TheirKey("mlp_bias", ("mlp.bias",)),
+    TheirKey("norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
+    TheirKey("norm_bias", tuple(f"{norm}.bias" for norm in NORMS)),
+    TheirKey(
         "classifier_activation",
         ("head.activation",),
         activation_names.to_theirs,
         activation_names.to_ours,
     ),
-    Key("classifier_bias", ("head.bias",)),
-    Key("embedding_dropout", ("embedding.dropout",), only_training=True),
-    Key("attention_dropout", ("attention.dropout", "attention.output_dropout"), only_training=True),
-    Key("mlp_dropout", ("mlp.dropout",), only_training=True),
-    Key("initializer_range", ("init.std",)),
-    Key("initializer_cutoff_factor", ("init.cutoff",)),
+    TheirKey("classifier_bias", ("head.bias",)),
+    TheirKey("embedding_dropout", ("embedding.dropout",), only_training=True),
+    TheirKey(
+        "attention_dropout", ("attention.dropout", "attention.output_dropout"), only_training=True
+    ),
+    TheirKey("mlp_dropout", ("mlp.dropout",), only_training=True),
+    TheirKey("initializer_range", ("init.std",)),
+    TheirKey("initializer_cutoff_factor", ("init.cutoff",)),
 )
 LABELS = (
-    Key("num_labels", ("head.num_labels",)),
-    Key("classifier_dropout", ("head.dropout",), only_training=True),
+    TheirKey("num_labels", ("head.num_labels",)),
+    TheirKey("classifier_dropout", ("head.dropout",), only_training=True),
 )
 
 
@@ -83,11 +85,11 @@ def _pooling(name: str) -> str:
     return name
 
 
-POOLING = Key("classifier_pooling", ("head.pooling",), _pooling)
+POOLING = TheirKey("classifier_pooling", ("head.pooling",), _pooling)
 HEAD_KEYS = {
     MASKED_LM: (
-        Key("decoder_bias", ("head.decoder_bias",)),
-        Key("tie_word_embeddings", ("head.tied",)),
+        TheirKey("decoder_bias", ("head.decoder_bias",)),
+        TheirKey("tie_word_embeddings", ("head.tied",)),
     ),
     SEQUENCE: (*LABELS, POOLING),
     TOKEN: LABELS,

@@ -12,7 +12,7 @@ from flexbert.config.model import ModelConfig
 from flexbert.huggingface import rope_keys
 from flexbert.huggingface.bert import TOKEN_TYPES
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN, Facts
-from flexbert.huggingface.keys import Key, Leaves
+from flexbert.huggingface.keys import Leaves, TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 from flexbert.huggingface.rotary_bert import RotaryBert
 
@@ -41,9 +41,9 @@ class NomicBert(RotaryBert):
         "head.bias": f"{HEAD}transform.dense.bias",
         "head.decoder_bias": f"{HEAD}bias",
     }
-    more_keys: ClassVar[tuple[Key, ...]] = (
+    more_keys: ClassVar[tuple[TheirKey, ...]] = (
         TOKEN_TYPES,
-        Key("head_dim", ("attention.head_dim",)),
+        TheirKey("head_dim", ("attention.head_dim",)),
         *rope_keys.KEYS,
     )
     layers: ClassVar[Mapping[str, Any]] = {

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flexbert.errors import did_you_mean
-from flexbert.huggingface.keys import Key, Leaves
+from flexbert.huggingface.keys import Leaves, TheirKey
 
 THETA, SCALING = "attention.rope.theta.global", "attention.rope.scaling"
 LENGTH, ORIGINAL = "max_position_embeddings", "original_max_position_embeddings"
@@ -79,7 +79,10 @@ def _check_yarn(given: dict[str, Any]) -> None:
         raise ValueError("truncate: only true is known")
 
 
-KEYS = (Key("rope_theta", (THETA,)), Key("rope_scaling", (SCALING,), _to_theirs, _to_ours))
+KEYS = (
+    TheirKey("rope_theta", (THETA,)),
+    TheirKey("rope_scaling", (SCALING,), _to_theirs, _to_ours),
+)
 # Every layer is a global one.
 FIXED: dict[str, Any] = {
     "attention.windows": "global",

@@ -62,7 +62,7 @@ def test_yaml_that_is_wrong_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "block",
     [b for b in YAML if b.text.startswith("include:") and not b.comment],
-    ids=lambda block: block.name
+    ids=lambda block: block.name,
 )
 def test_recipes_of_the_pages_can_be_planned(
     capsys: Output, tmp_path: Path, block: CodeBlock
