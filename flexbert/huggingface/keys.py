@@ -2,8 +2,8 @@
 
 A :class:`TheirKey` ties one key of a ``config.json`` to the fields of our model that it decides.
 Fields that a family cannot vary stand in a second table, those that matter in training alone in a
-third. Exporting reads every field of our model's config through these tables, and whatever none of them
-names is refused: a field added to a block cannot be forgotten silently.
+third. Exporting reads every field of our model's config through these tables, and whatever none of
+them names is refused: a field added to a block cannot be forgotten silently.
 """
 
 from __future__ import annotations
