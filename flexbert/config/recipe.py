@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flexbert.config.callback import CallbackConfig
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
 from flexbert.config.fields import (
@@ -19,7 +20,8 @@ from flexbert.config.fields import (
     key,
 )
 from flexbert.config.init_from import InitFromConfig
-from flexbert.config.model import ModelConfig
+from flexbert.config.model import MASKED_LM, ModelConfig
+from flexbert.config.plugins import Plugin
 from flexbert.config.training import (
     BatchConfig,
     CheckpointConfig,
@@ -48,6 +50,9 @@ class Recipe(Node):
             ``always`` does on any device and refuses to train where a part cannot.
         deterministic: only operations that give the same bits every time; slower on GPUs.
         runs_folder: where all runs' folders lie.
+        plugins: files, modules and entry points to import for their components. A file's path is
+            relative to the YAML file that names it.
+        accept_changed_plugins: continue a run though one of its plugins has changed.
         stage: run this stage alone; null runs all.
         init_from: take a new model's weights from another one's; nothing else is carried over.
         start_from: checkpoints to go on from with this recipe: weights, the optimizer's state,
@@ -67,6 +72,7 @@ class Recipe(Node):
         evaluation: masked loss and accuracy on the validation split.
         checkpoints: what is kept to resume from.
         logging: what is recorded, and where.
+        callbacks: Composer callbacks, which run after FlexBERT's own, each under a name of its own.
     """
 
     run_name: str = key(OPERATIONAL, scope=RUN)
@@ -75,6 +81,8 @@ class Recipe(Node):
     precision: Precision = key(COMPUTATION, default="amp_bf16")
     compile: Compile = key(OPERATIONAL, default="auto")
     deterministic: bool = key(COMPUTATION, default=False, scope=RUN)
+    plugins: tuple[Plugin, ...] = key(OPERATIONAL, default=(), scope=RUN)  # by their versions
+    accept_changed_plugins: bool = key(OPERATIONAL, default=False, scope=RUN)
     stage: str | None = key(COMPUTATION, default=None, scope=RUN)
     init_from: InitFromConfig | None = key(COMPUTATION, default=None, scope=RUN)
     start_from: tuple[Path, ...] = key(COMPUTATION, default=(), scope=RUN)
@@ -91,6 +99,7 @@ class Recipe(Node):
     evaluation: EvaluationConfig = key(OPERATIONAL)
     checkpoints: CheckpointConfig = key(OPERATIONAL)
     logging: LoggingConfig = key(OPERATIONAL, default=LoggingConfig())
+    callbacks: dict[str, CallbackConfig] = key(COMPUTATION, default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -108,7 +117,7 @@ class Recipe(Node):
         ):
             if interval.unit == "dur" and interval.value < 1e-6:
                 raise ConfigError(f"{section}.interval", f"{interval} is shorter than any update")
-        if self.model.head.task != "masked_lm":
+        if self.model.head.task != MASKED_LM:
             raise ConfigError(
                 "model.head.name", f"a run trains a masked-LM head, not {self.model.head.name}"
             )

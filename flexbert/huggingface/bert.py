@@ -38,7 +38,7 @@ def keys(
         Key("num_hidden_layers", ("num_layers",)),
         Key("num_attention_heads", ("attention.num_heads",)),
         Key("intermediate_size", ("mlp.intermediate_size",)),
-        Key("hidden_act", activations_of, activation_names.to_theirs, activation_names.to_ours),
+        Key("hidden_act", activations_of, *activation_names.BOTH_WAYS),
         Key("layer_norm_eps", tuple(f"{norm}.eps" for norm in norms)),
         Key("hidden_dropout_prob", dropouts, only_training=True),
         Key("attention_probs_dropout_prob", ("attention.dropout",), only_training=True),

@@ -39,7 +39,7 @@ KEYS = (
     Key("head_dim", ("attention.head_dim",)),
     Key("attention_bias", ("attention.bias",)),
     Key("intermediate_size", ("mlp.intermediate_size",)),
-    Key("hidden_act", ("mlp.activation",), activation_names.to_theirs, activation_names.to_ours),
+    Key("hidden_act", ("mlp.activation",), *activation_names.BOTH_WAYS),
     Key("rms_norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
     Key("attention_dropout", ("attention.dropout",), only_training=True),
     Key("initializer_range", ("init.std",)),

@@ -12,7 +12,7 @@ import torch
 from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint
 from flexbert.checkpoint.weights import model_config, model_of
-from flexbert.config.model import ModelConfig
+from flexbert.config.model import ModelConfig, Pooling
 from flexbert.errors import UserError
 from flexbert.files.durable import new_folder
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
@@ -27,7 +27,6 @@ from flexbert.huggingface.tokenizer import (
     write_tokenizer,
 )
 from flexbert.nn.padded import PaddedModel
-from flexbert.nn.pooling import Pooling
 
 # What a model without a table of positions is said to be for, where nothing tells.
 DEFAULT_LENGTH = 8192

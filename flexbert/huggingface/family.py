@@ -12,12 +12,12 @@ from torch import Tensor
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.layer_windows import GLOBAL
+from flexbert.config.model import MASKED_LM as MASKED_LM
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
 from flexbert.huggingface.parameter_names import NameTable, Sizes, to_theirs
 
-MASKED_LM = "masked_lm"
 SEQUENCE = "sequence_classification"
 TOKEN = "token_classification"
 CHOICE = "multiple_choice"

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from flexbert.config.fields import FUNCTION, key
-from flexbert.config.model import HeadConfig, ModelConfig, NormConfig
+from flexbert.config.model import MASKED_LM, HeadConfig, ModelConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.activations import ACTIVATIONS
@@ -26,6 +26,9 @@ class TransformedHeadConfig(HeadConfig):
         activation: after the matrix; null is none.
         norm: after the activation; null is none.
     """
+
+    shared_fields: ClassVar[tuple[str, ...]] = ("dense", "bias", "activation", "norm")
+    shared_modules: ClassVar[tuple[str, ...]] = ("dense", "norm")
 
     dense: bool = key(FUNCTION, default=True)
     bias: bool = key(FUNCTION, default=False)
@@ -63,7 +66,7 @@ class MLMHeadConfig(TransformedHeadConfig):
         decoder_bias: whether the decoder has a bias of its own.
     """
 
-    task: ClassVar[str] = "masked_lm"
+    task: ClassVar[str] = MASKED_LM
 
     tied: bool = key(FUNCTION, default=True)
     decoder_bias: bool = key(FUNCTION, default=True)

@@ -57,6 +57,7 @@ def make_plan(
     return {
         "run_name": recipe.run_name,
         "run_folder": str(recipe.run_folder),
+        "plugins": [str(plugin) for plugin in recipe.plugins],
         "to_be_given": list(loaded.missing),
         "notes": loaded.notes(recipe.stage) if recipe.stage else [],
         "begins_from": None if beginning is None else str(beginning),

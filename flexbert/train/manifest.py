@@ -45,6 +45,7 @@ def write_manifest(
             "platform": platform.platform(),
             "python": platform.python_version(),
             "flexbert": __version__,
+            "plugins": [plugin.plain() for plugin in stages[0].recipe.plugins],
             "packages": {name: package_version(name) for name in PACKAGES},
         }
     )
