@@ -24,7 +24,7 @@ from flexbert.train.checkpointing import restore
 from flexbert.train.composer_model import compile_as_asked, make_model
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
-from flexbert.train.plugins import check_same_plugins
+from flexbert.train.plugin_agreement import check_same_plugins
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text

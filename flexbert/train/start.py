@@ -21,7 +21,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
 from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages
-from flexbert.train.plugins import refuse_changed_plugins
+from flexbert.train.plugin_agreement import refuse_changed_plugins
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
 
 

@@ -11,7 +11,7 @@ from composer.utils import dist
 
 from flexbert.config.plugins import Plugin
 from flexbert.errors import ConfigError, UserError
-from flexbert.train.plugins import check_same_plugins
+from flexbert.train.plugin_agreement import check_same_plugins
 from flexbert.train.recipe_callbacks import build_callbacks, callback_states, load_callback_states
 
 

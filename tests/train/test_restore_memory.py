@@ -64,7 +64,7 @@ def restored(path: Path, recipe: Recipe) -> tuple[Any, Any]:
     state: Any = SimpleNamespace(optimizers=[optimizer], timestamp=Timestamp())
     run: Any = SimpleNamespace(recipe=recipe)
     base = memory("VmRSS")
-    restore(path, state, model, run)
+    restore(path, state, model, run, {})
     parameters = sum(p.numel() for p in model.parameters())
     # What was there before holds the weights.
     needed = 3 * 4 * parameters
