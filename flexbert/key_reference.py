@@ -23,6 +23,7 @@ from flexbert.config.fields import Bounds, Key, Role, Scope, declared, is_node, 
 from flexbert.config.keys import places
 from flexbert.config.layer_windows import LayerWindows
 from flexbert.config.num_bytes import NumBytes
+from flexbert.config.plugins import Plugin
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import DEFAULTS
 from flexbert.config.registry import Component, is_family, members
@@ -48,6 +49,7 @@ _WORDS: dict[Any, str] = {
     Duration: "duration (`3e9tok`, `500ba`, `0.1dur`)",
     NumBytes: "amount (`500mb`, `200gb`)",
     BackendChoice: "name, or one for `global` and one for `local` layers",
+    Plugin: "file, module or entry point, or `{name: ..., version: ...}`",
     LayerWindows: "`global`, a width in tokens, a list of these, or `{repeat: ..., LAYERS: ...}`",
 }
 _SCOPES = {
@@ -144,6 +146,8 @@ def _type_words(hint: Any) -> str:
         return f"list of {len(arguments)}: {item}" if len(arguments) > 1 else f"list: {item}"
     if get_origin(hint) is dict:
         return f"mapping of names: {_type(arguments[1], None)}"
+    if is_family(hint) and not members(hint.family):
+        return f"{hint.family} of a plugin"
     if is_family(hint):
         return f"[{hint.family}](#{hint.family})"
     if is_node(hint):

@@ -49,10 +49,10 @@ class Recipe(Node):
         compile: torch.compile. ``auto`` compiles on GPUs what can be compiled and says what cannot;
             ``always`` does on any device and refuses to train where a part cannot.
         deterministic: only operations that give the same bits every time; slower on GPUs.
+        runs_folder: where all runs' folders lie.
         plugins: files, modules and entry points to import for their components. A file's path is
             relative to the YAML file that names it.
         accept_changed_plugins: continue a run though one of its plugins has changed.
-        runs_folder: where all runs' folders lie.
         stage: run this stage alone; null runs all.
         init_from: take a new model's weights from another one's; nothing else is carried over.
         start_from: checkpoints to go on from with this recipe: weights, the optimizer's state,
@@ -81,7 +81,7 @@ class Recipe(Node):
     precision: Precision = key(COMPUTATION, default="amp_bf16")
     compile: Compile = key(OPERATIONAL, default="auto")
     deterministic: bool = key(COMPUTATION, default=False, scope=RUN)
-    plugins: tuple[Plugin, ...] = key(OPERATIONAL, default=(), scope=RUN)
+    plugins: tuple[Plugin, ...] = key(OPERATIONAL, default=(), scope=RUN)  # by their versions
     accept_changed_plugins: bool = key(OPERATIONAL, default=False, scope=RUN)
     stage: str | None = key(COMPUTATION, default=None, scope=RUN)
     init_from: InitFromConfig | None = key(COMPUTATION, default=None, scope=RUN)

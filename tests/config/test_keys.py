@@ -29,6 +29,7 @@ from flexbert.errors import ConfigError, UserError
 from flexbert.train.run_folder import refuse_changed_recipe
 from tests.config.declarations import declarations
 from tests.conftest import REPOSITORY, TINY_RECIPE
+from tests.outside import forgotten_afterwards, write_file
 
 
 @cache
@@ -76,7 +77,7 @@ def test_outside_of_data_and_model_only_these_are_operational() -> None:
     assert {path for path in roles() if path.startswith(nodes)} <= operational
     assert {p for p in operational if not p.startswith((*nodes, "data.", "model."))} == {
         *("run_name", "runs_folder", "compile", "batch.microbatch_rows"),
-        # Compared by the plugins' versions: flexbert.train.plugin_agreement.
+        # By name; train.plugins compares their versions.
         *("plugins", "accept_changed_plugins"),
     }
 
@@ -131,7 +132,7 @@ OTHERS: dict[Scope, dict[str, Any]] = {
         "runs_folder": "elsewhere",
         "seed": 6,
         "deterministic": True,
-        "plugins": ["some.module"],
+        "plugins": ["./mine.py"],
         "accept_changed_plugins": True,
         "stage": "two",
         "start_from": ["some.pt"],
@@ -147,12 +148,13 @@ OTHERS: dict[Scope, dict[str, Any]] = {
 def test_a_stage_changes_only_its_own_keys(scope: Scope, tmp_path: Path) -> None:
     assert {d.path for d in declarations(Recipe) if d.key.scope is scope} == set(OTHERS[scope])
     words = {RUN: "belongs to the whole run", FIRST_STAGE: "only the first stage makes a new model"}
+    write_file(tmp_path)
     for path, value in OTHERS[scope].items():
         stages = {"one": {}, "two": nested(path, value)}
         file = tmp_path / "recipe.yaml"
         file.write_text(
             yaml.safe_dump({"include": [str(TINY_RECIPE)], "stages": stages}, sort_keys=False)
         )
-        with pytest.raises(ConfigError, match=words[scope]) as error:
+        with forgotten_afterwards(), pytest.raises(ConfigError, match=words[scope]) as error:
             load_recipe(file, [], planning=True)
         assert error.value.path == f"stages.two.{path}"
