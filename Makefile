@@ -45,6 +45,7 @@ check: .venv/ready
 # The page of all keys, from the code.
 reference: .venv/ready
 	$(BIN)/python -m flexbert.key_reference > docs/reference/keys.md
+	$(BIN)/python -m flexbert.commands.command_reference > docs/reference/commands.md
 
 # Versions stay as they are where pyproject.toml and overrides.txt allow it.
 lock: .venv/ready

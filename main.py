@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from flexbert.commands.command import add_recipe
 from flexbert.components import load_recipe
 from flexbert.errors import OneLineParser, run_command
 
 
 def main() -> int:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("recipe", type=Path, help="a YAML recipe, for instance yamls/base.yaml")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help="recipe keys to change"
-    )
+    add_recipe(parser)
 
     def command() -> int:
         arguments = parser.parse_args()

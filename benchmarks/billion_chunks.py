@@ -250,7 +250,7 @@ def measure(folder: Path, num_documents: int) -> dict[str, float]:
     resumed = [seconds_of(launch(folder, 0, 1, workers, 1)) for workers in (0, 1)]
     run, index_seconds = make_run(folder, num_windows=num_documents // 16_384 // 2)
     begin = time.perf_counter()
-    command = [sys.executable, "-m", "flexbert.cli", "seen", str(folder / "corpus")]
+    command = [sys.executable, "-m", "flexbert.commands", "seen", str(folder / "corpus")]
     subprocess.run(
         [*command, str(num_documents // 3), "--run", str(run)], check=True, stdout=sys.stderr
     )

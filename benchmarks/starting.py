@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parent.parent
 def plan(recipe: list[str]) -> float:
     """Seconds of the whole command."""
     begin = time.perf_counter()
-    command = [sys.executable, "-m", "flexbert.cli", "plan", *recipe]
+    command = [sys.executable, "-m", "flexbert.commands", "plan", *recipe]
     subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - begin
 

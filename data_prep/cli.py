@@ -1,4 +1,4 @@
-"""The command line: ``python -m data_prep COMMAND``; see ``_parser`` for the commands."""
+"""The command line: ``python -m data_prep COMMAND``; see ``command_parser`` for the commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
 
     def command() -> int:
-        arguments = _parser().parse_args(argv)
+        arguments = command_parser().parse_args(argv)
         try:
             arguments.run(arguments)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(command)
 
 
-def _parser() -> OneLineParser:
+def command_parser() -> OneLineParser:
+    """Every command with its arguments."""
     parser = OneLineParser(
         prog="python -m data_prep", description="From text to a corpus.", allow_abbrev=False
     )

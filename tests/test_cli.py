@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flexbert.cli import main
+from flexbert.commands import main
 from tests.conftest import REPOSITORY, TINY_RECIPE, VOCAB_SIZE, Overrides
 
 Output = pytest.CaptureFixture[str]
@@ -241,7 +241,7 @@ def test_a_recipe_may_insist_on_a_tokenizer(
 
 def test_planning_imports_neither_composer_nor_transformers() -> None:
     code = (
-        "import sys; from flexbert.cli import main; "
+        "import sys; from flexbert.commands import main; "
         f"assert main(['plan', {str(REPOSITORY / 'yamls' / 'base.yaml')!r}]) == 0; "
         "found = {'composer', 'transformers', 'streaming'} & set(sys.modules); "
         "assert not found, found"

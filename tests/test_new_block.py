@@ -34,7 +34,7 @@ CHANGES = {
 # Run outside of the project: plans the recipe, and trains its model for some steps.
 TRAIN = """
 import sys, torch
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model

@@ -21,7 +21,7 @@ from flexbert.checkpoint import averaging
 from flexbert.checkpoint.checkpoint import Averaged, Checkpoint, TrainingState
 from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_step
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface.export import export_checkpoint

@@ -13,7 +13,7 @@ import torch
 from flexbert import load_model, save_model
 from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, write_checkpoint
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.components import load_recipe
 from flexbert.config.encode import encode
 from flexbert.config.plugins import Plugin, differences, import_plugins

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import flexbert
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig

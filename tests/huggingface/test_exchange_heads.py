@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import flexbert
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.config.encode import encode
 from flexbert.errors import UserError
 from flexbert.huggingface.export import export_checkpoint

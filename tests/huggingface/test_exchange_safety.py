@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import flexbert
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.errors import UserError
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder

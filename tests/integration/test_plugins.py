@@ -12,7 +12,7 @@ import pytest
 
 from flexbert import load_model
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.components import load_recipe
 from flexbert.config.plugins import recorded
 from flexbert.errors import UserError
@@ -75,7 +75,7 @@ def test_a_run_with_a_file_from_another_folder(
     capsys.readouterr()
     for command in (["export", str(folder), str(tmp_path / "hf")], ["rows", str(folder), "3"]):
         done = subprocess.run(
-            [sys.executable, "-m", "flexbert.cli", *command],
+            [sys.executable, "-m", "flexbert.commands", *command],
             cwd=REPOSITORY,
             capture_output=True,
             text=True,

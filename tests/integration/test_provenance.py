@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from flexbert.cli import main as flexbert
+from flexbert.commands import main as flexbert
 from flexbert.components import load_recipe
 from flexbert.data.reading.corpus import Corpus
 from flexbert.data.sampling.chunks import Chunks, Cut

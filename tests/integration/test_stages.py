@@ -17,7 +17,7 @@ from composer import Callback, Logger, State
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
-from flexbert.cli import main as flexbert
+from flexbert.commands import main as flexbert
 from flexbert.components import load_recipe
 from flexbert.config.layer_plan import layer_plan
 from flexbert.errors import UserError

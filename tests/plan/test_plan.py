@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexbert.cli import main
+from flexbert.commands import main
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.plan.plan_picture import draw_plan, stage_curves

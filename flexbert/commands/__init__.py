@@ -1,0 +1,69 @@
+"""The ``flexbert`` command: one file a command, named for what it does.
+
+``command``             what all share: declaring one, plugins, JSON
+``plan_recipe``         ``flexbert plan``
+``check_installation``  ``flexbert doctor``
+``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
+``average_models``      ``flexbert average``
+``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
+``plot_run``            ``flexbert plot``
+
+A command declares its arguments and calls one function of another room. A new one is a file with a
+``COMMAND`` and an entry in ``COMMANDS`` below. Training is no command: ``main.py`` is what
+Composer's launcher starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flexbert.commands import (
+    average_models,
+    check_installation,
+    export_model,
+    import_model,
+    plan_recipe,
+    plot_run,
+    rows_of_update,
+    seen_document,
+)
+from flexbert.components import register_all
+from flexbert.config.plugins import import_plugins
+from flexbert.errors import OneLineParser, run_command
+
+# In the order in which --help lists them.
+COMMANDS = (
+    plan_recipe.COMMAND,
+    check_installation.COMMAND,
+    export_model.COMMAND,
+    import_model.COMMAND,
+    average_models.COMMAND,
+    seen_document.COMMAND,
+    rows_of_update.COMMAND,
+    plot_run.COMMAND,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+
+    def command() -> int:
+        arguments = command_parser().parse_args(argv)
+        if getattr(arguments, "plugins", None):
+            register_all()
+            import_plugins(arguments.plugins)
+        code: int = arguments.run(arguments)
+        return code
+
+    return run_command(command)
+
+
+def command_parser() -> OneLineParser:
+    """Every command with its arguments."""
+    parser = OneLineParser(prog="flexbert", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        own = commands.add_parser(command.name, allow_abbrev=False, help=command.help)
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,7 @@
+"""``python -m flexbert.commands`` is ``flexbert``."""
+
+import sys
+
+from flexbert.commands import main
+
+sys.exit(main())
