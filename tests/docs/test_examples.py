@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-import data_prep.cli
 import flexbert
-import flexbert.cli
+from data_prep.cli import command_parser as data_prep_parser
+from flexbert import commands as flexbert_commands
 from flexbert.components import load_recipe
 from flexbert.errors import UserError
 from tests.conftest import REPOSITORY
@@ -69,7 +69,7 @@ def test_recipes_of_the_pages_can_be_planned(
 ) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(whole_recipe(block.text))
-    assert flexbert.cli.main(["plan", str(file), "--json"]) == 0
+    assert flexbert_commands.main(["plan", str(file), "--json"]) == 0
     assert capsys.readouterr().out.startswith("{")
 
 
@@ -113,7 +113,7 @@ def test_what_trains_or_plans_can_be_planned(
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(re.sub(r".*(main\.py|flexbert plan) ", "", command))
     words = [word for word in words if not word.startswith("data.path=")]
-    code = flexbert.cli.main(["plan", *words, "data.path=???", "--json"])
+    code = flexbert_commands.main(["plan", *words, "data.path=???", "--json"])
     printed = capsys.readouterr()
     if code == 0:
         return
@@ -128,9 +128,9 @@ def problem(command: str) -> str | None:
         del words[0]
     match [word.removeprefix(".venv/bin/") for word in words[:3]]:
         case ["flexbert", *_]:
-            return _misparsed(flexbert.cli._parser(), words[1:])
+            return _misparsed(flexbert_commands.command_parser(), words[1:])
         case ["python", "-m", "data_prep"]:
-            return _misparsed(data_prep.cli._parser(), words[3:])
+            return _misparsed(data_prep_parser(), words[3:])
         case ["python", "-m", "pytest"]:
             paths = [w.partition("::")[0] for w in words if w.startswith("tests/")]
             return next((f"no {path}" for path in paths if not (REPOSITORY / path).exists()), None)
