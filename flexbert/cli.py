@@ -9,12 +9,15 @@ import gc
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from flexbert.components import load_recipe
+from flexbert.config.encode import encode
 from flexbert.errors import OneLineParser, UserError, run_command
+
+T = TypeVar("T")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -262,8 +265,8 @@ def _plot(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print(arguments: argparse.Namespace, content: dict[str, Any], as_text: Any) -> int:
-    print(json.dumps(content, indent=2) if arguments.json else as_text(content))
+def _print(arguments: argparse.Namespace, content: T, as_text: Callable[[T], str]) -> int:
+    print(json.dumps(encode(content), indent=2) if arguments.json else as_text(content))
     return 0
 
 

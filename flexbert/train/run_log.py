@@ -112,12 +112,8 @@ class RunLog(Callback):
 
     def _epochs(self, tokens: int) -> dict[str, float]:
         """How often each bucket of the mixture was seen, its share of the tokens being kept."""
-        return {
-            bucket.name: float(f"{tokens * share / bucket.chunks.num_tokens:.6g}")
-            for bucket, share in zip(
-                self.mixture.buckets, self.mixture.shares.of_all.tolist(), strict=True
-            )
-        }
+        shares = self.mixture.describe(tokens)
+        return {name: float(f"{share.epochs:.6g}") for name, share in shares.items()}
 
     def _header(self, event: str, state: State) -> dict[str, Any]:
         return {
