@@ -27,11 +27,14 @@ quickstart: .venv/ready
 	$(BIN)/flexbert export runs/quickstart runs/quickstart/huggingface
 	$(BIN)/python benchmarks/fill_mask.py runs/quickstart/huggingface
 
+# Each file is one process's: its tests share what is slow to make.
+PARALLEL := -n $(or $(TEST_PROCESSES),2) --dist loadfile
+
 test: .venv/ready
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov $(PARALLEL)
 
 test-fast: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

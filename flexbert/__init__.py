@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,15 @@ __version__ = "0.1.0"
 # torch is imported when these are called.
 
 
-def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> LoadedModel:
+def load_model(
+    path: str | Path,
+    head: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> LoadedModel:
     """See :func:`flexbert.pretrained.load_model.load_model`."""
     from flexbert.pretrained.load_model import load_model as load
 
-    return load(path, head)
+    return load(path, head, plugins)
 
 
 def save_model(model: LoadedModel, path: str | Path) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from flexbert.components import load_recipe
+from flexbert.components import load_recipe, register_all
 from flexbert.config.encode import encode
+from flexbert.config.plugins import import_plugins
 from flexbert.errors import OneLineParser, UserError, run_command
 
 T = TypeVar("T")
@@ -25,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         arguments = _parser().parse_args(argv)
+        if getattr(arguments, "plugins", None):
+            register_all()
+            import_plugins(arguments.plugins)
         code: int = arguments.run(arguments)
         return code
 
@@ -81,6 +85,7 @@ def _parser() -> OneLineParser:
         metavar="POOLING",
         help="also for sentence-transformers, pooling by cls, mean or max",
     )
+    _take_plugins(export)
     export.set_defaults(run=_export)
 
     import_ = commands.add_parser(
@@ -127,6 +132,7 @@ def _parser() -> OneLineParser:
     average.add_argument(
         "--stage", help="whose checkpoints are compared (default: that of the newest)"
     )
+    _take_plugins(average)
     average.set_defaults(run=_average)
 
     seen = commands.add_parser(
@@ -138,6 +144,7 @@ def _parser() -> OneLineParser:
         "--run", dest="run_folder", type=Path, required=True, metavar="RUN_FOLDER", help="runs/NAME"
     )
     seen.add_argument("--json", action="store_true", help="print JSON")
+    _take_plugins(seen)
     seen.set_defaults(run=_seen)
 
     rows = commands.add_parser(
@@ -153,12 +160,25 @@ def _parser() -> OneLineParser:
         help="to show of each text (default: %(default)s); JSON has it whole",
     )
     rows.add_argument("--json", action="store_true", help="print JSON")
+    _take_plugins(rows)
     rows.set_defaults(run=_rows)
 
     plot = commands.add_parser("plot", allow_abbrev=False, help="draw a run's report.png")
     plot.add_argument("run_folder", type=Path, help="for instance runs/quickstart")
     plot.set_defaults(run=_plot)
     return parser
+
+
+def _take_plugins(parser: argparse.ArgumentParser) -> None:
+    """Give a command the option for what components of a run may be from."""
+    parser.add_argument(
+        "--plugin",
+        dest="plugins",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a file, module or entry point to import for its components; may be repeated",
+    )
 
 
 # Each command imports what it needs, so that none waits for another's libraries.

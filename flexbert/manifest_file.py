@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flexbert.config.encode import encode
+from flexbert.config.plugins import Plugin
 from flexbert.errors import UserError
 from flexbert.files.durable import write_text
 
@@ -45,6 +46,7 @@ class Launch:
     Attributes:
         time: in UTC, ISO 8601.
         after_step: the run's last update before it.
+        plugins: what the recipe imported for its components, with versions.
         packages: version by name; None if a package is not installed.
     """
 
@@ -56,6 +58,7 @@ class Launch:
     platform: str
     python: str
     flexbert: str
+    plugins: tuple[Plugin, ...] = ()
     packages: Mapping[str, str | None]
 
 
@@ -104,7 +107,14 @@ class Manifest:
                 for name, stage in plain["stages"].items()
             }
             launches = tuple(
-                _known(Launch, {**launch, "command": tuple(launch["command"])})
+                _known(
+                    Launch,
+                    {
+                        **launch,
+                        "command": tuple(launch["command"]),
+                        "plugins": tuple(map(Plugin.parse, launch.get("plugins", ()))),
+                    },
+                )
                 for launch in plain["launches"]
             )
             return _known(cls, {**plain, "stages": stages, "launches": launches})

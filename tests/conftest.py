@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import textwrap
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Test processes share the machine's cores. Threads that wait for each other by spinning would
+    # slow all of them many times over, so each has its part; read when torch is first imported.
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 from data_prep.cli import main as data_prep
 

@@ -21,6 +21,7 @@ ALLOWED = {
     "train/run_folder.py": "a recipe's tree: config.yaml, and what changed in it",
     "train/trainer.py stage_trainer": "a recipe's tree, for checkpoints",
     "train/checkpointing.py Checkpointer.__init__": "a recipe's tree, for checkpoints",
+    "train/plugins.py refuse_changed_plugins": "a recipe's tree",
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
     # What others have defined.
@@ -29,6 +30,7 @@ ALLOWED = {
     "data/packing/loader.py": "Composer's batch",
     "train/composer_model.py": "Composer's batch",
     "data/packing/microbatches.py MicrobatchBuilder.build": "Composer's batch",
+    "train/recipe_callbacks.py": "what a Composer callback keeps of itself in a checkpoint",
     # A dataclass as the plain containers of a file or of printed JSON, and back.
     "data/packing/position.py": "a file format: plain and read",
     "metrics_file.py Record.read": "a file format: one line",

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
-import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
-from tests.conftest import REPOSITORY
+from flexbert.components import load_recipe
+from flexbert.errors import UserError
+from tests.conftest import REPOSITORY, TINY_RECIPE
+from tests.outside import forgotten_afterwards
 
 PAGE = (REPOSITORY / "docs" / "blocks.md").read_text()
-EXAMPLES = dict(re.findall(r"```python\n# (flexbert/nn/\w+\.py)\n(.*?)```", PAGE, re.DOTALL))
-OVERRIDES = {
-    "flexbert/nn/squared_relu.py": "model.mlp={name: squared_relu, intermediate_size: 96}",
-    "flexbert/nn/differential.py": (
+EXAMPLES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL))
+(RECIPE,) = re.findall(r"```yaml\n(include: .*?)```", PAGE, re.DOTALL)
+CHANGES = {
+    "squared_relu.py": ["model.mlp.intermediate_size=96"],
+    "differential.py": [
+        "plugins=[./differential.py]",
+        "model.mlp={name: glu, intermediate_size: 48}",
         "model.attention={name: differential, num_heads: 2, windows: {repeat: [global, 16, 16]}, "
-        "rope: {name: rope, theta: {global: 1e4, local: 1e4}}}"
-    ),
+        "rope: {name: rope, theta: {global: 1e4, local: 1e4}}}",
+    ],
 }
-# Run in a copy of the project that has the new file: trains the model for some steps.
+# Run outside of the project: plans the recipe, and trains its model for some steps.
 TRAIN = """
 import sys, torch
+from flexbert.cli import main
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
 from tests.nn.cases import packed_batch
 
+assert main(["plan", *sys.argv[1:]]) == 0
 recipe = load_recipe(sys.argv[1], sys.argv[2:], planning=True).first
 torch.manual_seed(0)
 model = build_model(recipe.model)
@@ -53,61 +62,59 @@ print(losses[0], losses[-1])
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with both new files and nothing else changed."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("flexbert", "yamls", "tests"):
-        shutil.copytree(
-            REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the page's files and its recipe, of the tiny run instead of base's."""
+    folder = tmp_path_factory.mktemp("outside")
     for file, source in EXAMPLES.items():
         (folder / file).write_text(source)
+    recipe = RECIPE.replace("flexbert/yamls/base.yaml", str(TINY_RECIPE))
+    (folder / "recipe.yaml").write_text(recipe)
     return folder
 
 
-def run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def in_folder(outside: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(outside)
+    with forgotten_afterwards():
+        yield outside
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=copy, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-def test_the_page_has_an_example_for_each_override() -> None:
-    assert EXAMPLES.keys() == OVERRIDES.keys()
+def test_the_page_has_an_example_for_each_change() -> None:
+    assert EXAMPLES.keys() == CHANGES.keys()
 
 
-@pytest.mark.parametrize("file", OVERRIDES)
-def test_a_new_file_is_a_new_block(copy: Path, file: str) -> None:
-    recipe = "tests/integration/tiny.yaml"
-    planned = run(copy, "-m", "flexbert.cli", "plan", recipe, OVERRIDES[file], "--json")
-    assert planned.returncode == 0, planned.stderr
-    assert json.loads(planned.stdout)["parameters"]["total"] > 0
-    trained = run(copy, "-c", TRAIN, recipe, OVERRIDES[file])
+@pytest.mark.parametrize("file", CHANGES)
+def test_a_file_outside_is_a_new_block(outside: Path, file: str) -> None:
+    trained = run(outside, "-c", TRAIN, "recipe.yaml", *CHANGES[file])
     assert trained.returncode == 0, trained.stderr
-    first, last = map(float, trained.stdout.split())
+    first, last = map(float, trained.stdout.splitlines()[-1].split())
     assert last < first / 2
 
 
-def test_a_mistyped_key_of_a_new_block_is_answered_like_any_other(copy: Path) -> None:
-    override = "model.mlp={name: squared_relu, intermediate_sise: 96}"
-    planned = run(copy, "-m", "flexbert.cli", "plan", "tests/integration/tiny.yaml", override)
-    assert planned.returncode == 2
-    assert "model.mlp.intermediate_sise: unknown key; did you mean 'intermediate_size'" in (
-        planned.stderr
-    )
+def test_a_mistyped_key_of_a_new_block_is_answered_like_any_other(in_folder: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"model\.mlp\.factor: unknown key; known: intermediate_size"
+    ):
+        load_recipe(in_folder / "recipe.yaml", ["model.mlp.factor=2"], planning=True)
 
 
-def test_squared_relu_is_its_formula(copy: Path) -> None:
-    script = """
-import torch
-from flexbert.nn.squared_relu import SquaredReLUConfig
-
-mlp = SquaredReLUConfig(intermediate_size=24).build(16)
-x = torch.randn(5, 16)
-expected = (x @ mlp.up.weight.T).clamp(min=0) ** 2 @ mlp.down.weight.T
-torch.testing.assert_close(mlp(x), expected)
-"""
-    checked = run(copy, "-c", script)
-    assert checked.returncode == 0, checked.stderr
+def test_squared_relu_is_its_formula(in_folder: Path) -> None:
+    mlp = load_recipe(in_folder / "recipe.yaml", [], planning=True).first.model.mlp.build(16)
+    x = torch.randn(5, 16)
+    expected = (x @ mlp.up.weight.T).clamp(min=0) ** 2 @ mlp.down.weight.T
+    torch.testing.assert_close(mlp(x), expected)
 
 
 @pytest.mark.parametrize("page", sorted((REPOSITORY / "docs").glob("*.md")), ids=lambda p: p.stem)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flexbert.config.plugins import Plugin
 from flexbert.errors import UserError
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.metrics_file import Record, read_metrics
@@ -22,6 +23,7 @@ LAUNCH = Launch(
     platform="Linux",
     python="3.11",
     flexbert="0.1.0",
+    plugins=(Plugin("./mine.py", "sha256:1"),),
     packages={"torch": "2.11.0", "wandb": None},
 )
 CORPUS = CorpusRecord(path="corpus", tokenizer_sha256="ab", splits={"train": "cd"})
@@ -51,8 +53,12 @@ def test_a_manifest_of_another_version_is_read_as_far_as_it_is_known(tmp_path: P
     MANIFEST.write(tmp_path)
     plain = json.loads((tmp_path / "manifest.json").read_text())
     launches = [{**launch, "mood": "good"} for launch in plain["launches"]]
+    del launches[0]["plugins"]
     change_json(tmp_path / "manifest.json", launches=launches, color="blue")
-    assert Manifest.read(tmp_path) == MANIFEST
+    first, second = MANIFEST.launches
+    assert Manifest.read(tmp_path) == replace(
+        MANIFEST, launches=(replace(first, plugins=()), second)
+    )
 
 
 @pytest.mark.parametrize("changes", [{"launches": [{}]}, {"stages": {"one": 1}}, {"launches": 1}])

@@ -53,6 +53,7 @@ class TrainingState:
     Attributes:
         run: the resolved recipe of the whole run, all stages.
         moving_average: of the weights, by parameter name, where the recipe keeps one.
+        callbacks: what those of the recipe remember, by their names in it.
     """
 
     run: Mapping[str, Any]
@@ -60,6 +61,7 @@ class TrainingState:
     data: DataState
     optimizer: OptimizerState
     moving_average: Weights | None = None
+    callbacks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ A file ``checkpoints/step-00001000.pt`` holds plain containers and tensors, so t
         data            stage, generation, position, order
         optimizer       name, parameters (by parameter name), updates
         moving_average  parameter name to tensor, or None
+        callbacks       name in the recipe to what the callback remembers
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
                 "updates": optimizer.updates,
             },
             "moving_average": _dict_or_none(training.moving_average),
+            "callbacks": dict(training.callbacks),
         }
     return plain
 
@@ -164,6 +166,7 @@ def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
             updates=optimizer["updates"],
         ),
         moving_average=_dict_or_none(plain["moving_average"]),
+        callbacks=_mapping(plain, "callbacks"),
     )
 
 

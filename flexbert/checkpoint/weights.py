@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from flexbert.checkpoint.checkpoint_file import CheckpointError
 from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.model import ModelConfig
+from flexbert.config.plugins import changed_text, missing_text
 from flexbert.errors import ConfigError, UserError, first_line
 from flexbert.nn.build import Model, new_model
 
@@ -26,11 +28,15 @@ def model_config(checkpoint: Checkpoint) -> ModelConfig:
     """
     register_all()
     try:
-        return decode(ModelConfig, checkpoint.recipe["model"])
+        config = decode(ModelConfig, checkpoint.recipe["model"])
     except (ConfigError, KeyError, TypeError, OverflowError) as error:
+        missing = missing_text(checkpoint.recipe)
         raise CheckpointError(
-            f"{checkpoint.name}: holds no model this FlexBERT knows ({error})"
+            f"{checkpoint.name}: {missing or 'holds no model this FlexBERT knows'} ({error})"
         ) from None
+    if changed := changed_text(config, checkpoint.recipe):
+        warnings.warn(f"{checkpoint.name}: its model is {changed}", stacklevel=2)
+    return config
 
 
 def checked_weights(

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 AttentionKind = Literal["global", "local"]
 
+# Which vector stands for a sequence.
+Pooling = Literal["cls", "mean", "max"]
+MASKED_LM = "masked_lm"
+
 
 class NormConfig(Component, ABC, family="norm"):
     @abstractmethod
@@ -165,6 +169,16 @@ class HeadConfig(Component, ABC, family="head"):
     task: ClassVar[str]
     # Whether there are logits for each token, and not for each sequence.
     per_token: ClassVar[bool] = True
+    # Whether a sequence is one of several choices, and has one score.
+    per_choice: ClassVar[bool] = False
+    # What a new head takes over from one that has it too: fields, and modules with their weights.
+    shared_fields: ClassVar[tuple[str, ...]] = ()
+    shared_modules: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def pooled(self) -> Pooling | None:
+        """How a sequence becomes one vector before the head, if it does."""
+        return None
 
     def check(self, model: ModelConfig) -> None:
         """Raises: ConfigError if the head does not fit the rest of the model."""
@@ -174,8 +188,10 @@ class HeadConfig(Component, ABC, family="head"):
     def build(self, model: ModelConfig) -> nn.Module:
         """A module from hidden states ``[M, C]`` to logits.
 
-        That of a masked-LM head gives what its decoder reads, and has a method ``logits(hidden,
-        token_matrix)`` that gives :class:`~flexbert.nn.logits.DeferredLogits`.
+        One with logits for each sequence that does not have them pooled gets all hidden states and
+        the packed batch. That of a masked-LM head, whose ``task`` is ``masked_lm``, gives what its
+        decoder reads, and has a method ``logits(hidden, token_matrix)`` that gives
+        :class:`~flexbert.nn.logits.DeferredLogits`.
         """
 
 

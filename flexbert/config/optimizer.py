@@ -115,6 +115,10 @@ class OptimizerConfig(Component, ABC, family="optimizer"):
         never used.
         """
 
+    def group_weight_decay(self, group: ParameterGroup) -> float:
+        """The weight decay that a group holds, in the recipe's terms: for the log."""
+        return float(group["weight_decay"])
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdamFamilyConfig(OptimizerConfig):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from flexbert.config.callback import CallbackConfig
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
 from flexbert.config.init_from import InitFromConfig
-from flexbert.config.model import ModelConfig
+from flexbert.config.model import MASKED_LM, ModelConfig
+from flexbert.config.plugins import Plugin
 from flexbert.config.training import (
     BatchConfig,
     CheckpointConfig,
@@ -38,6 +40,9 @@ class Recipe:
         compile: torch.compile. ``auto`` compiles on GPUs what can be compiled and says what cannot;
             ``always`` does on any device and refuses to train where a part cannot.
         deterministic: only operations that give the same bits every time; slower on GPUs.
+        plugins: files, modules and entry points to import for their components. A file's path is
+            relative to the YAML file that names it.
+        accept_changed_plugins: continue a run though one of its plugins has changed.
         stage: run this stage alone.
         init_from: take a new model's weights from another one's; nothing else is carried over.
         start_from: checkpoints to go on from with this recipe: weights, the optimizer's state,
@@ -49,6 +54,7 @@ class Recipe:
         mask_rate_schedule: of ``data.mask_rate``; none keeps it.
         duration: length of the stage, in real tokens (padding never counts) or in updates.
         moving_average: keep an exponential moving average of the weights beside them.
+        callbacks: Composer callbacks, which run after FlexBERT's own, each under a name of its own.
     """
 
     run_name: str
@@ -57,6 +63,8 @@ class Recipe:
     precision: Precision = "amp_bf16"
     compile: Compile = "auto"
     deterministic: bool = False
+    plugins: tuple[Plugin, ...] = ()
+    accept_changed_plugins: bool = False
     stage: str | None = None
     init_from: InitFromConfig | None = None
     start_from: tuple[Path, ...] = ()
@@ -73,6 +81,7 @@ class Recipe:
     evaluation: EvaluationConfig
     checkpoints: CheckpointConfig
     logging: LoggingConfig = LoggingConfig()
+    callbacks: dict[str, CallbackConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.run_name):
@@ -93,7 +102,7 @@ class Recipe:
         ):
             if interval.unit == "dur" and interval.value < 1e-6:
                 raise ConfigError(f"{section}.interval", f"{interval} is shorter than any update")
-        if self.model.head.task != "masked_lm":
+        if self.model.head.task != MASKED_LM:
             raise ConfigError(
                 "model.head.name", f"a run trains a masked-LM head, not {self.model.head.name}"
             )

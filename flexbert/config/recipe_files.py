@@ -12,6 +12,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flexbert.config.decode import MISSING, decode
+from flexbert.config.plugins import KEY as PLUGINS
+from flexbert.config.plugins import Plugin, import_plugins
 from flexbert.config.recipe import Recipe
 from flexbert.config.stage_overrides import (
     check_overrides,
@@ -94,14 +96,19 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
         UserError: if a file cannot be read or an override is no ``key=value`` pair.
         ConfigError: if the merged tree is not a recipe.
     """
-    given = overrides_tree(overrides)
+    given = plugins_beside(overrides_tree(overrides), Path())
     beneath = merge(DEFAULTS, read_tree(path))
     check_overrides(beneath, given)
     tree = settle_stages(beneath, given, derive(beneath, given), reorder=False)
+    if tree.get(PLUGINS):
+        # Before anything is decoded: they bring names that the recipe uses.
+        tree = {**tree, PLUGINS: import_plugins(tree[PLUGINS])}
     missing: list[str] | None = [] if planning else None
 
     def decode_one(stage: Mapping[str, Any]) -> Recipe:
-        plain = sources_for_path(interpolate(stage))
+        plugins = stage.get(PLUGINS) or ()
+        rest = {key: value for key, value in stage.items() if key != PLUGINS}
+        plain = {**sources_for_path(interpolate(rest)), PLUGINS: plugins}
         return decode(Recipe, listed_starts(complete_layers(plain)), missing)
 
     stages = decode_stages(tree, decode_one)
@@ -125,7 +132,7 @@ def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name in includes:
         tree = merge(tree, read_tree(path.parent / name, (*including, path.resolve())))
-    own = expand_dotted(own)
+    own = plugins_beside(expand_dotted(own), path.parent)
     return settle_stages(tree, own, derive(tree, own), reorder=True)
 
 
@@ -157,6 +164,17 @@ def derive(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     unnamed = {key: value for key, value in model.items() if key != "name"}
     derived = merge(base, {**own, "model": unnamed})
     return {**derived, "model": {**derived["model"], "name": model["name"]}}
+
+
+def plugins_beside(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Paths of plugins from relative to ``folder`` to absolute, so that they survive merging."""
+    nodes = tree.get(PLUGINS)
+    if not isinstance(nodes, list):
+        return dict(tree)
+    try:
+        return {**tree, PLUGINS: [Plugin.parse(node).beside(folder).plain() for node in nodes]}
+    except ValueError as error:
+        raise ConfigError(PLUGINS, str(error)) from None
 
 
 def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,9 +45,16 @@ def register(name: str) -> Callable[[C], C]:
 
     def decorate(cls: C) -> C:
         members = _FAMILIES[cls.family]
-        # A second import of the same file (a plugin loaded by path) is not a conflict.
-        if name in members and members[name].__qualname__ != cls.__qualname__:
-            raise ValueError(f"{cls.family} {name!r} is already registered by {members[name]}")
+        taken = members.get(name)
+        # A second import of the same file, a plugin's that was edited, is not a conflict.
+        if taken is not None and (taken.__module__, taken.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ValueError(
+                f"{cls.family} {name!r} is there already, from {taken.__module__}; give it another "
+                "name"
+            )
         cls.name = name
         members[name] = cls
         return cls

@@ -24,6 +24,8 @@ RUN_WIDE = (
     "stage",
     "start_from",
     "init_from",
+    "plugins",
+    "accept_changed_plugins",
     "logging.wandb",
     "logging.tensorboard",
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flexbert.huggingface import activations
+from flexbert.huggingface import activation_names
 from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Family
 from flexbert.huggingface.keys import Key, Tables
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.parameter_names import NameTable
 
 NORMS = ("embedding.norm", "block.norm")
 
@@ -38,7 +38,7 @@ def keys(
         Key("num_hidden_layers", ("num_layers",)),
         Key("num_attention_heads", ("attention.num_heads",)),
         Key("intermediate_size", ("mlp.intermediate_size",)),
-        Key("hidden_act", activations_of, activations.to_theirs, activations.to_ours),
+        Key("hidden_act", activations_of, *activation_names.BOTH_WAYS),
         Key("layer_norm_eps", tuple(f"{norm}.eps" for norm in norms)),
         Key("hidden_dropout_prob", dropouts, only_training=True),
         Key("attention_probs_dropout_prob", ("attention.dropout",), only_training=True),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flexbert.config.model import ModelConfig
-from flexbert.huggingface import activations, rope
+from flexbert.huggingface import activation_names, rope_keys
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN, Facts, Family
 from flexbert.huggingface.keys import Key, Leaves, Tables
-from flexbert.huggingface.names import NameTable, Sizes
+from flexbert.huggingface.parameter_names import NameTable, Sizes
 
 NORMS = ("block.norm", "final_norm")
 LAYER = "model.layers.{}."
@@ -39,11 +39,11 @@ KEYS = (
     Key("head_dim", ("attention.head_dim",)),
     Key("attention_bias", ("attention.bias",)),
     Key("intermediate_size", ("mlp.intermediate_size",)),
-    Key("hidden_act", ("mlp.activation",), activations.to_theirs, activations.to_ours),
+    Key("hidden_act", ("mlp.activation",), *activation_names.BOTH_WAYS),
     Key("rms_norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
     Key("attention_dropout", ("attention.dropout",), only_training=True),
     Key("initializer_range", ("init.std",)),
-    *rope.KEYS,
+    *rope_keys.KEYS,
 )
 LABELS = Key("num_labels", ("head.num_labels",))
 MLP_BIAS = "mlp_bias"
@@ -78,7 +78,7 @@ HEADS: dict[str, dict[str, Any]] = {
     TOKEN: {"head.name": TOKEN, **NO_TRANSFORM},
 }
 FIXED: dict[str, Any] = {
-    **rope.FIXED,
+    **rope_keys.FIXED,
     "embedding.name": "token",
     "embedding.positions": None,
     "embedding.token_types": 0,
@@ -118,7 +118,7 @@ class EuroBert(Family):
         "init.std": 0.02,
         "init.small_embedding": False,
     }
-    older_defaults: ClassVar[Mapping[str, Any]] = rope.older_defaults(10_000.0)
+    older_defaults: ClassVar[Mapping[str, Any]] = rope_keys.older_defaults(10_000.0)
 
     def tables(self, task: str, pad_id: int | None) -> Tables:
         dropouts = DROPOUTS if task == MASKED_LM else (*DROPOUTS, "head.dropout")
@@ -145,19 +145,19 @@ class EuroBert(Family):
         return {}
 
     def adapt_ours(self, leaves: Leaves) -> None:
-        rope.gather(leaves)
+        rope_keys.gather(leaves)
 
     def adapt_theirs(self, config: dict[str, Any], given: frozenset[str]) -> None:
-        rope.read(config, given)
-        rope.without_usual_head_dim(config)
+        rope_keys.read(config, given)
+        rope_keys.without_usual_head_dim(config)
         if config["num_key_value_heads"] == config["num_attention_heads"]:
             config["num_key_value_heads"] = None
 
     def add_newer_keys(self, config: dict[str, Any]) -> None:
-        rope.write(config)
+        rope_keys.write(config)
 
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:
-        config.setdefault(rope.LENGTH, facts.max_length)
+        config.setdefault(rope_keys.LENGTH, facts.max_length)
         if config["mask_token_id"] is None:
             # It has to be a number there; the default does no harm to what is computed.
             del config["mask_token_id"]

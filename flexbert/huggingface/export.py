@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +12,9 @@ import torch
 from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint
 from flexbert.checkpoint.weights import model_config, model_of
-from flexbert.config.model import ModelConfig
+from flexbert.config.model import ModelConfig, Pooling
 from flexbert.errors import UserError
+from flexbert.files.durable import new_folder
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_for, transformers_version
 from flexbert.huggingface.family import Facts, is_tied
@@ -29,7 +27,6 @@ from flexbert.huggingface.tokenizer import (
     write_tokenizer,
 )
 from flexbert.nn.padded import PaddedModel
-from flexbert.nn.pooling import Pooling
 
 # What a model without a table of positions is said to be for, where nothing tells.
 DEFAULT_LENGTH = 8192
@@ -74,7 +71,7 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
             notes.append("the tokenizer is told to give no token_type_ids: the model takes none")
     task = config.head.task
     written = {**expressed.config, "transformers_version": transformers_version()}
-    with _folder_for(target) as folder:
+    with new_folder(target) as folder:
         write_tokenizer(of_older_transformers(tokenizer), folder)
         _write_json(folder / "config.json", written)
         _write_weights(folder, family.weights(model.state_dict(), config))
@@ -99,20 +96,6 @@ def _max_length(config: ModelConfig, checkpoint: Checkpoint, notes: list[str]) -
     length = longest(checkpoint.tokenizer) or DEFAULT_LENGTH
     notes.append(f"the checkpoint does not say how long documents are; written as {length}")
     return length
-
-
-@contextmanager
-def _folder_for(target: Path) -> Iterator[Path]:
-    """A new folder that becomes ``target`` if all goes well, and else disappears."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    folder.mkdir()
-    try:
-        yield folder
-        folder.replace(target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

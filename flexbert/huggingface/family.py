@@ -12,12 +12,12 @@ from torch import Tensor
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.layer_windows import GLOBAL
+from flexbert.config.model import MASKED_LM as MASKED_LM
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, flatten, nest
-from flexbert.huggingface.names import NameTable, Sizes, to_theirs
+from flexbert.huggingface.parameter_names import NameTable, Sizes, to_theirs
 
-MASKED_LM = "masked_lm"
 SEQUENCE = "sequence_classification"
 TOKEN = "token_classification"
 CHOICE = "multiple_choice"
@@ -52,6 +52,8 @@ class Family(ABC):
     Attributes:
         model_type: theirs, in ``config.json``.
         prefix: what the encoder's tensors are named under in a model with a head.
+        older_prefix: what they are named under in a release from before transformers had the
+            architecture.
         classes: for each task the class of transformers.
         base_class: the class of the encoder alone.
         also_masked_lm: classes with the masked-LM head and more.
@@ -66,6 +68,7 @@ class Family(ABC):
     model_type: ClassVar[str]
     title: ClassVar[str]
     prefix: ClassVar[str]
+    older_prefix: ClassVar[str | None] = None
     classes: ClassVar[Mapping[str, str]]
     base_class: ClassVar[str]
     also_masked_lm: ClassVar[tuple[str, ...]] = ()

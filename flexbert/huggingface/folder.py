@@ -90,6 +90,15 @@ class Weights(ABC):
         self.dtypes.add(tensor.dtype)
         return tensor.to(torch.float32)
 
+    def rename_prefix(self, old: str, new: str) -> None:
+        """Give the names that begin with ``old`` as beginning with ``new``."""
+
+        def renamed(name: str) -> str:
+            return new + name.removeprefix(old) if name.startswith(old) else name
+
+        self._stored = {renamed(name): stored for name, stored in self._stored.items()}
+        self.shapes = {renamed(name): shape for name, shape in self.shapes.items()}
+
     @abstractmethod
     def _load(self, stored_name: str) -> Tensor: ...
 

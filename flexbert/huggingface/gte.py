@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from flexbert.huggingface import rope
+from flexbert.huggingface import rope_keys
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN
 from flexbert.huggingface.keys import Key
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.parameter_names import NameTable
 from flexbert.huggingface.rotary_bert import RotaryBert
 
 PREFIX = "gte."
@@ -23,6 +23,7 @@ class Gte(RotaryBert):
     model_type = "gte"
     title = "GTE"
     prefix = PREFIX
+    older_prefix = "new."
     classes: ClassVar[Mapping[str, str]] = {
         MASKED_LM: "GteForMaskedLM",
         SEQUENCE: "GteForSequenceClassification",
@@ -30,11 +31,11 @@ class Gte(RotaryBert):
     }
     base_class = "GteModel"
     head_shares_activation = False
-    older_defaults: ClassVar[Mapping[str, Any]] = rope.older_defaults(160_000.0)
+    older_defaults: ClassVar[Mapping[str, Any]] = rope_keys.older_defaults(160_000.0)
     # Token types may be none.
     more_keys: ClassVar[tuple[Key, ...]] = (
         Key("type_vocab_size", ("embedding.token_types",)),
-        *rope.KEYS,
+        *rope_keys.KEYS,
     )
     dropouts: ClassVar[tuple[str, ...]] = (*RotaryBert.dropouts, "mlp.dropout")
     only_training: ClassVar[Mapping[str, Any]] = {}

@@ -23,7 +23,7 @@ from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
 from flexbert.huggingface.folder import Weights, read_config, read_weights
-from flexbert.huggingface.names import rows_of, their_names, to_ours
+from flexbert.huggingface.parameter_names import rows_of, their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
 
@@ -139,6 +139,8 @@ def read_folder(folder: Path) -> FolderModel:
     except UserError as error:
         raise UserError(f"{folder}: config.json: {error}") from None
     weights = read_weights(folder)
+    if family.older_prefix is not None:
+        weights.rename_prefix(family.older_prefix, family.prefix)
     notes: list[str] = []
     if "auto_map" in config:
         notes.append("code that config.json names (auto_map) is not run, transformers has its own")

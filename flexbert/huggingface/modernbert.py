@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flexbert.config import layer_windows
-from flexbert.huggingface import activations
+from flexbert.huggingface import activation_names
 from flexbert.huggingface.family import (
     CHOICE,
     MASKED_LM,
@@ -16,7 +16,7 @@ from flexbert.huggingface.family import (
     Family,
 )
 from flexbert.huggingface.keys import Key, Leaves, Tables
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.parameter_names import NameTable
 
 # One eps and one bias for all of them.
 NORMS = ("embedding.norm", "block.norm", "final_norm", "head.norm")
@@ -49,11 +49,21 @@ KEYS = (
     Key("global_rope_theta", (f"{THETA}.global",)),
     Key("local_rope_theta", (f"{THETA}.local",)),
     Key("intermediate_size", ("mlp.intermediate_size",)),
-    Key("hidden_activation", ("mlp.activation",), activations.to_theirs, activations.to_ours),
+    Key(
+        "hidden_activation",
+        ("mlp.activation",),
+        activation_names.to_theirs,
+        activation_names.to_ours,
+    ),
     Key("mlp_bias", ("mlp.bias",)),
     Key("norm_eps", tuple(f"{norm}.eps" for norm in NORMS)),
     Key("norm_bias", tuple(f"{norm}.bias" for norm in NORMS)),
-    Key("classifier_activation", ("head.activation",), activations.to_theirs, activations.to_ours),
+    Key(
+        "classifier_activation",
+        ("head.activation",),
+        activation_names.to_theirs,
+        activation_names.to_ours,
+    ),
     Key("classifier_bias", ("head.bias",)),
     Key("embedding_dropout", ("embedding.dropout",), only_training=True),
     Key("attention_dropout", ("attention.dropout", "attention.output_dropout"), only_training=True),

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from flexbert.config.model import ModelConfig
-from flexbert.huggingface import rope
+from flexbert.huggingface import rope_keys
 from flexbert.huggingface.bert import TOKEN_TYPES
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN, Facts
 from flexbert.huggingface.keys import Key, Leaves
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.parameter_names import NameTable
 from flexbert.huggingface.rotary_bert import RotaryBert
 
 PREFIX = "nomic_bert."
@@ -36,7 +36,7 @@ class NomicBert(RotaryBert):
         TOKEN: "NomicBertForTokenClassification",
     }
     base_class = "NomicBertModel"
-    older_defaults: ClassVar[Mapping[str, Any]] = rope.older_defaults(1000.0)
+    older_defaults: ClassVar[Mapping[str, Any]] = rope_keys.older_defaults(1000.0)
     zero_biases: ClassVar[Mapping[str, str]] = {
         "head.bias": f"{HEAD}transform.dense.bias",
         "head.decoder_bias": f"{HEAD}bias",
@@ -44,7 +44,7 @@ class NomicBert(RotaryBert):
     more_keys: ClassVar[tuple[Key, ...]] = (
         TOKEN_TYPES,
         Key("head_dim", ("attention.head_dim",)),
-        *rope.KEYS,
+        *rope_keys.KEYS,
     )
     layers: ClassVar[Mapping[str, Any]] = {
         "attention.bias": False,
@@ -102,7 +102,7 @@ class NomicBert(RotaryBert):
 
     def adapt_theirs(self, config: dict[str, Any], given: frozenset[str]) -> None:
         super().adapt_theirs(config, given)
-        rope.without_usual_head_dim(config)
+        rope_keys.without_usual_head_dim(config)
 
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:
         super().finish_theirs(config, facts)

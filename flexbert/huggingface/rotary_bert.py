@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from flexbert.huggingface import rope
+from flexbert.huggingface import rope_keys
 from flexbert.huggingface.bert import POST_NORM, Bert
 from flexbert.huggingface.family import MASKED_LM, TOKEN, Facts
 from flexbert.huggingface.keys import Leaves
-from flexbert.huggingface.names import NameTable
+from flexbert.huggingface.parameter_names import NameTable
 
 
 class RotaryBert(Bert):
@@ -22,7 +22,7 @@ class RotaryBert(Bert):
 
     def encoder(self, pad_id: int | None) -> dict[str, Any]:
         gated = {"embedding.positions": None, "mlp.name": "glu"}
-        return {**POST_NORM, **rope.FIXED, **gated, **self.layers}
+        return {**POST_NORM, **rope_keys.FIXED, **gated, **self.layers}
 
     def names(self, task: str) -> NameTable:
         return {**self.encoder_names, **self.head_names[task]}
@@ -34,14 +34,14 @@ class RotaryBert(Bert):
         return {}
 
     def adapt_ours(self, leaves: Leaves) -> None:
-        rope.gather(leaves)
+        rope_keys.gather(leaves)
 
     def adapt_theirs(self, config: dict[str, Any], given: frozenset[str]) -> None:
         super().adapt_theirs(config, given)
-        rope.read(config, given)
+        rope_keys.read(config, given)
 
     def add_newer_keys(self, config: dict[str, Any]) -> None:
-        rope.write(config)
+        rope_keys.write(config)
 
     def finish_theirs(self, config: dict[str, Any], facts: Facts) -> None:
-        config.setdefault(rope.LENGTH, facts.max_length)
+        config.setdefault(rope_keys.LENGTH, facts.max_length)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flexbert.nn.pooling import Pooling
+from flexbert.config.model import Pooling
 
 # Its oldest names, which every version of it reads.
 MODULES = [

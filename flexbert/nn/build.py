@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from flexbert.config.model import ModelConfig
-from flexbert.nn.classification import ClassificationHeadConfig, Classifier
+from flexbert.config.model import MASKED_LM, ModelConfig
+from flexbert.nn.classification import Classifier
 from flexbert.nn.masked_lm import MaskedLM
 
 Model = MaskedLM | Classifier
@@ -41,8 +41,7 @@ class ParameterCounts:
 
 def new_model(config: ModelConfig) -> Model:
     """The model that the config's head asks for, its parameters not filled yet."""
-    is_classifier = isinstance(config.head, ClassificationHeadConfig)
-    return Classifier(config) if is_classifier else MaskedLM(config)
+    return MaskedLM(config) if config.head.task == MASKED_LM else Classifier(config)
 
 
 def build_model(config: ModelConfig, *, device: torch.device | str = "cpu") -> Model:

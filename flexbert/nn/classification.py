@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from flexbert.config.model import ModelConfig
+from flexbert.config.model import ModelConfig, Pooling
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.checks import check_positive, check_probability
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.head import Transform, TransformedHeadConfig
 from flexbert.nn.packed_batch import PackedBatch
-from flexbert.nn.pooling import Pooling, pool
+from flexbert.nn.pooling import pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,6 @@ class ClassificationHeadConfig(TransformedHeadConfig):
         super().__post_init__()
         check_positive("num_labels", self.num_labels)
         check_probability("dropout", self.dropout)
-
-    @property
-    def pooled(self) -> Pooling | None:
-        """How a sequence becomes one vector; None where every token is classified."""
-        return None
 
     def build(self, model: ModelConfig) -> ClassificationHead:
         return ClassificationHead(self, model)
@@ -76,6 +71,7 @@ class MultipleChoiceConfig(SequenceClassificationConfig):
     """One score for every choice, each a sequence of its own."""
 
     task: ClassVar[str] = "multiple_choice"
+    per_choice: ClassVar[bool] = True
 
     num_labels: int = 1
 
@@ -97,16 +93,18 @@ class ClassificationHead(Transform):
 
 
 class Classifier(nn.Module):
-    """An encoder with one of the heads above."""
+    """An encoder with one of the heads above, or any other that predicts no masked tokens."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__()
-        assert isinstance(model.head, ClassificationHeadConfig)
         self.pooling = model.head.pooled
+        self.per_token = model.head.per_token
         self.encoder = Encoder(model)
         self.head = model.head.build(model)
 
     def forward(self, packed: PackedBatch) -> Tensor:
         """Logits ``[S, num_labels]`` of sequences, or ``[N, num_labels]`` of tokens."""
         hidden = self.encoder(packed)
-        return self.head(hidden if self.pooling is None else pool(hidden, packed, self.pooling))
+        if self.pooling is not None:
+            return self.head(pool(hidden, packed, self.pooling))
+        return self.head(hidden) if self.per_token else self.head(hidden, packed)

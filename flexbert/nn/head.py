@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from flexbert.config.model import HeadConfig, ModelConfig, NormConfig
+from flexbert.config.model import MASKED_LM, HeadConfig, ModelConfig, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
 from flexbert.nn.activations import ACTIVATIONS, check_activation
@@ -25,6 +25,9 @@ class TransformedHeadConfig(HeadConfig):
         activation: after the matrix; None for none.
         norm: after the activation; None for none.
     """
+
+    shared_fields: ClassVar[tuple[str, ...]] = ("dense", "bias", "activation", "norm")
+    shared_modules: ClassVar[tuple[str, ...]] = ("dense", "norm")
 
     dense: bool = True
     bias: bool = False
@@ -63,7 +66,7 @@ class MLMHeadConfig(TransformedHeadConfig):
         decoder_bias: whether the decoder has a bias of its own.
     """
 
-    task: ClassVar[str] = "masked_lm"
+    task: ClassVar[str] = MASKED_LM
 
     tied: bool = True
     decoder_bias: bool = True

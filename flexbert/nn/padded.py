@@ -32,5 +32,4 @@ class PaddedModel(nn.Module):
         logits = self.model(packed)
         if self.config.head.per_token:
             return pad(logits, indices, *rows.shape).unflatten(0, input_ids.shape[:-1])
-        choices = self.config.head.task == "multiple_choice"
-        return logits.view(input_ids.shape[:-1]) if choices else logits
+        return logits.view(input_ids.shape[:-1]) if self.config.head.per_choice else logits

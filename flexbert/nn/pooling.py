@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from flexbert.config.model import Pooling
 from flexbert.nn.packed_batch import PackedBatch, sequence_ids
-
-Pooling = Literal["cls", "mean", "max"]
 
 
 def pool(hidden: Tensor, packed: PackedBatch, how: Pooling) -> Tensor:

@@ -43,3 +43,6 @@ class DecoupledAdamW(AdamW):
     def hyperparameters(self, group: ParameterGroup, multipliers: Multipliers) -> ParameterGroup:
         shared = super().hyperparameters(group, multipliers)
         return {**shared, "weight_decay": shared["weight_decay"] / self.peak_lr(group)}
+
+    def group_weight_decay(self, group: ParameterGroup) -> float:
+        return super().group_weight_decay(group) * self.peak_lr(group)

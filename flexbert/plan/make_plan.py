@@ -61,6 +61,7 @@ def make_plan(loaded: LoadedRecipe, processes: int = 1, hardware: Hardware | Non
     return Plan(
         run_name=recipe.run_name,
         run_folder=recipe.run_folder,
+        plugins=recipe.plugins,
         to_be_given=loaded.missing,
         notes=tuple(loaded.notes(recipe.stage)) if recipe.stage else (),
         begins_from=beginning,

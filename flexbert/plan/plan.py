@@ -9,6 +9,7 @@ from typing import Any
 
 from flexbert.config.encode import encode
 from flexbert.config.model import AttentionKind
+from flexbert.config.plugins import Plugin
 from flexbert.data.format.corpus_format import SplitMeta
 from flexbert.nn.build import ParameterCounts
 from flexbert.nn.flops import FORMULA
@@ -171,6 +172,7 @@ class Plan:
     """What a recipe will do and cost.
 
     Attributes:
+        plugins: what the recipe imports for its components, with versions.
         to_be_given: dotted keys that a run needs and the recipe leaves open.
         notes: what to know before beginning with the stage that was asked for.
         begins_from: the checkpoint that the run takes its weights from, if from any.
@@ -182,6 +184,7 @@ class Plan:
 
     run_name: str
     run_folder: Path
+    plugins: tuple[Plugin, ...]
     to_be_given: tuple[str, ...]
     notes: tuple[str, ...]
     begins_from: Path | None
@@ -212,6 +215,7 @@ class Plan:
         return {
             "run_name": self.run_name,
             "run_folder": str(self.run_folder),
+            "plugins": [str(plugin) for plugin in self.plugins],
             "to_be_given": list(self.to_be_given),
             "notes": list(self.notes),
             "begins_from": encode(self.begins_from),

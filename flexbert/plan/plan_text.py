@@ -49,6 +49,7 @@ def _model(plan: Plan) -> str:
     counts, first = plan.parameters, plan.stages[0]
     lines = [
         f"{plan.run_name}  ->  {plan.run_folder}",
+        *(f"plugin      {plugin}" for plugin in plan.plugins),
         "",
         f"parameters  {counts.total:,}: embedding {counts.embedding:,}, "
         f"encoder {counts.encoder:,}, head {counts.head:,}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +13,17 @@ import torch
 from flexbert.checkpoint.checkpoint import Checkpoint, Weights
 from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint, write_checkpoint
 from flexbert.checkpoint.weights import checked_weights, filled_model, model_config
+from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.model import HeadConfig, ModelConfig
+from flexbert.config.plugins import import_plugins, plugins_of
 from flexbert.config.registry import members
 from flexbert.errors import UserError, config_errors_under
 from flexbert.huggingface.importing import read_folder
 from flexbert.huggingface.tokenizer import has_tokenizer, read_tokenizer
 from flexbert.nn.build import Model, build_model
 from flexbert.nn.padded import PaddedModel
-
-# What heads have in common, and a new one takes over from the one before.
-SHARED_FIELDS = ("dense", "bias", "activation", "norm")
-SHARED_TENSORS = ("head.dense.", "head.norm.")
 
 
 class LoadedModel(PaddedModel):
@@ -48,7 +46,11 @@ class LoadedModel(PaddedModel):
         self.max_length = max_length
 
 
-def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> LoadedModel:
+def load_model(
+    path: str | Path,
+    head: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> LoadedModel:
     """The model of a checkpoint, of a run's newest one, or of a Hugging Face folder, in float32 on
     the CPU, in eval mode.
 
@@ -61,19 +63,24 @@ def load_model(path: str | Path, head: Mapping[str, Any] | None = None) -> Loade
             that are left out of ``dense``, ``bias``, ``activation`` and ``norm`` are as in the
             trained head; its dense layer and norm are taken over where shapes agree, and what is
             new is drawn by the model's init from the global seed.
+        plugins: files, modules and entry points that the model's components are from, as a recipe
+            names them. A checkpoint says which it needs; none is imported that is not given here.
 
     Raises:
         UserError: if the file or folder cannot be read, or its weights are not those of its
             recipe.
     """
+    register_all()
+    import_plugins(plugins)
     config, weights, tokenizer, max_length = read_model(Path(path), needs_head=head is None)
     if head is not None and not isinstance(head, Mapping):
         raise UserError(f"head: expected a mapping with a name, got {head!r}")
     if head is None:
         model = filled_model(config, weights)
     else:
-        config = replace(config, head=_new_head(config, head))
-        model = _with_new_head(config, weights)
+        before = config.head
+        config = replace(config, head=_new_head(before, head))
+        model = _with_new_head(config, weights, before)
     return LoadedModel(model, config, tokenizer, max_length).eval()
 
 
@@ -125,29 +132,32 @@ def save_model(model: LoadedModel, path: str | Path) -> None:
     if path.exists():
         raise UserError(f"{path}: is there already; give another name, or remove it")
     recipe: dict[str, Any] = {"model": encode(model.config)}
+    if plugins := plugins_of(model.config):
+        recipe["plugins"] = encode(plugins)
     if model.max_length is not None:
         recipe["data"] = {"max_length": model.max_length}
     weights = {name: value.detach().cpu() for name, value in model.model.state_dict().items()}
     write_checkpoint(path, Checkpoint(recipe=recipe, tokenizer=model.tokenizer, model=weights))
 
 
-def _new_head(config: ModelConfig, given: Mapping[str, Any]) -> HeadConfig:
+def _new_head(before: HeadConfig, given: Mapping[str, Any]) -> HeadConfig:
     """A head as a recipe writes it; what it leaves out is as in the one before."""
-    cls = members("head").get(given.get("name", ""))
-    has = {field.name for field in fields(cls)} if cls else set()  # type: ignore[arg-type]
-    before = encode(config.head)
-    taken = {key: before[key] for key in SHARED_FIELDS if key in has and key in before}
+    cls: Any = members("head").get(given.get("name", ""), HeadConfig)
+    shared = [key for key in before.shared_fields if key in cls.shared_fields]
+    plain = encode(before)
+    taken = {key: plain[key] for key in shared}
     if given.get("dense") is False:
         taken.pop("bias", None)
     with config_errors_under("head"):
         return decode(HeadConfig, {**taken, **given})  # type: ignore[type-abstract]
 
 
-def _with_new_head(config: ModelConfig, weights: Weights) -> Model:
+def _with_new_head(config: ModelConfig, weights: Weights, before: HeadConfig) -> Model:
+    shared = set(before.shared_modules) & set(config.head.shared_modules)
     model = build_model(config)
     new = model.state_dict()
     for name, value in new.items():
-        is_kept = name.startswith(SHARED_TENSORS) and name in weights
+        is_kept = name in weights and any(name.startswith(f"head.{part}.") for part in shared)
         if name.startswith("encoder.") or (is_kept and weights[name].shape == value.shape):
             new[name] = weights[name].to(torch.float32, copy=True)
     model.load_state_dict(new, assign=True)

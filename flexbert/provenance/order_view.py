@@ -19,6 +19,7 @@ from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.duration import Duration
+from flexbert.config.plugins import changed_text, missing_text
 from flexbert.config.training import BatchConfig, ScheduleConfig
 from flexbert.data.packing.microbatches import training_builder
 from flexbert.data.packing.order_description import describe_order, require_same_order
@@ -26,7 +27,7 @@ from flexbert.data.packing.position import PackingWindowStart, StreamKey
 from flexbert.data.packing.row_stream import Row, training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.chunks import NUM_SPECIALS
-from flexbert.errors import UserError
+from flexbert.errors import ConfigError, UserError
 from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.schedule import schedules  # noqa: F401 - a recipe names them
 from flexbert.schedule.batch_sizes import BatchSizes
@@ -68,7 +69,13 @@ class OrderView:
         """
         self.segment = segment
         # Only what the order depends on: what a model is made of takes seconds to import.
-        data = decode(DataConfig, segment.recipe["data"])
+        try:
+            data = decode(DataConfig, segment.recipe["data"])
+        except ConfigError as error:
+            missing = missing_text(segment.recipe)
+            raise UserError(f"the run was {missing} ({error})" if missing else str(error)) from None
+        if changed := changed_text(data, segment.recipe):
+            raise UserError(f"the run's order is {changed}: give the plugins that it was run with")
         batch = decode(BatchConfig, segment.recipe["batch"])
         schedule = segment.recipe["mask_rate_schedule"]
         self._mask_schedule: ScheduleConfig | None = schedule and decode(

@@ -7,6 +7,8 @@ Read in this order:
 ``stage_run``, ``stage_data``   a stage within its run: its clock, its stream
 ``trainer``         Composer's Trainer for one stage, assembled
 ``composer_model``  the masked LM behind Composer's interface; compiling it
+``recipe_callbacks``  the callbacks that a recipe names, and their state
+``plugins``         the same on every process, and in every launch
 ``callbacks``       hyperparameters, seeds, gradients, moving average, data position, preemption
 ``checkpointing``   saving, and ``restore``
 ``run_log``, ``masked_metrics``   records: ``metrics.jsonl``, the console, Composer's loggers

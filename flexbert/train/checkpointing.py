@@ -19,6 +19,7 @@ from flexbert.checkpoint.optimizer_state import load_optimizer_state, optimizer_
 from flexbert.checkpoint.weights import checked_weights
 from flexbert.config.encode import encode
 from flexbert.data.packing.position import DataState
+from flexbert.train.recipe_callbacks import callback_states, load_callback_states
 from flexbert.train.stage_run import StageRun
 
 
@@ -38,6 +39,7 @@ class Checkpointer(Callback):
         tokenizer: Mapping[str, str],
         data: Callable[[], DataState],
         moving_average: Callable[[], Weights | None],
+        callbacks: Mapping[str, Callback],
     ) -> None:
         """
         Args:
@@ -45,6 +47,7 @@ class Checkpointer(Callback):
             tokenizer: file name to text.
             data: the place behind the last update.
             moving_average: of the weights after the last update, where the recipe keeps one.
+            callbacks: the recipe's, by name.
         """
         self.run = run
         self.folder = folder
@@ -53,6 +56,7 @@ class Checkpointer(Callback):
         self.tokenizer = tokenizer
         self.data = data
         self.moving_average = moving_average
+        self.callbacks = callbacks
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         stopping = state.max_duration is not None and state.timestamp >= state.max_duration
@@ -82,15 +86,25 @@ class Checkpointer(Callback):
                 data=self.data(),
                 optimizer=optimizer_state(recipe.optimizer.name, self.model, optimizer),
                 moving_average=self.moving_average(),
+                callbacks=callback_states(self.callbacks),
             ),
         )
 
 
-def restore(path: Path, state: State, model: nn.Module, run: StageRun) -> Weights | None:
+def restore(
+    path: Path,
+    state: State,
+    model: nn.Module,
+    run: StageRun,
+    callbacks: Mapping[str, Callback],
+) -> Weights | None:
     """Let a trainer go on from a checkpoint, and let go of the checkpoint.
 
     Weights are copied from the mapped file one at a time, and so is the optimizer's state, so that
     there is never a second copy of either. An optimizer of another name begins with none.
+
+    Args:
+        callbacks: the recipe's, by name.
 
     Returns:
         The moving average that the checkpoint holds, where the recipe keeps one.
@@ -112,6 +126,7 @@ def restore(path: Path, state: State, model: nn.Module, run: StageRun) -> Weight
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
     state.timestamp.load_state_dict(_timestamp(training.clock).state_dict())
+    load_callback_states(callbacks, training.callbacks)
     average = training.moving_average
     if average is None or run.recipe.moving_average is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from composer.utils import dist, get_device
 
 from flexbert import __version__
+from flexbert.config.plugins import Plugin
 from flexbert.data.format.corpus_format import SPLITS
 from flexbert.data.reading.corpora import Corpora
 from flexbert.doctor import PACKAGES, package_version
@@ -42,12 +43,12 @@ def write_manifest(
             for stage, opened in zip(stages, corpora, strict=True)
         },
         unigram_entropy=_unigram_entropy(corpora[0]),
-        launches=(*earlier, _launch(step, command)),
+        launches=(*earlier, _launch(step, command, recipe.plugins)),
     )
     manifest.write(folder.path)
 
 
-def _launch(step: int, command: Sequence[str]) -> Launch:
+def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> Launch:
     return Launch(
         command=tuple(command),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -57,6 +58,7 @@ def _launch(step: int, command: Sequence[str]) -> Launch:
         platform=platform.platform(),
         python=platform.python_version(),
         flexbert=__version__,
+        plugins=plugins,
         packages={name: package_version(name) for name in PACKAGES},
     )
 

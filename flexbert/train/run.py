@@ -24,6 +24,8 @@ from flexbert.train.checkpointing import restore
 from flexbert.train.composer_model import compile_as_asked, make_model
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
+from flexbert.train.plugins import check_same_plugins
+from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
 from flexbert.train.stage_data import StageData, open_stage_data
@@ -82,6 +84,7 @@ class _Run:
         check_transitions(self.stages, corpora)
         _set_determinism(self.recipe)
         dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
+        check_same_plugins(self.recipe)
         start = self._find_start(corpora)
         if start.summary is not None:
             _say(start.summary)
@@ -148,6 +151,7 @@ class _Run:
         _say(compile_as_asked(model, stage.recipe))
         kept = stage.recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
+        callbacks = build_callbacks(stage.recipe, self.folder.path)
         trainer = stage_trainer(
             run,
             model,
@@ -159,10 +163,11 @@ class _Run:
             moving_average=moving_average,
             resolved=self.resolved,
             preemption=self.preemption,
+            recipe_callbacks=callbacks,
             more_callbacks=self.callbacks,
         )
         if start.checkpoint is not None:
-            average = restore(start.checkpoint, trainer.state, model, run)
+            average = restore(start.checkpoint, trainer.state, model, run, callbacks)
             if average is not None and moving_average is not None:
                 moving_average.weights = average
         dist.barrier()

@@ -21,6 +21,9 @@ from flexbert.manifest_file import MANIFEST
 # Keys that change what is recorded or how fast, never what is computed. All others are the run.
 OPERATIONAL_KEYS = (
     "runs_folder",
+    # Compared by their versions: flexbert.train.plugins.
+    "plugins",
+    "accept_changed_plugins",
     "logging",
     "checkpoints",
     "evaluation",

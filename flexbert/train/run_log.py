@@ -27,9 +27,10 @@ class RunLog(Callback):
     """Records loss, learning rate, batch size and speed while training, and every evaluation.
 
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
-    of its global batch. ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of
-    what was added to the weights, are those of the last update. What the training cost is told by
-    :class:`SpeedMonitor`.
+    of its global batch. ``lr`` and ``weight_decay`` are those of the optimizer's group with most
+    parameters in the last update; ``groups`` has every group's. ``grad_norm`` (before clipping) and
+    ``update_rms``, the root mean square of what was added to the weights, are the last update's.
+    What training cost comes from :class:`SpeedMonitor`.
     """
 
     def __init__(
@@ -82,8 +83,7 @@ class RunLog(Callback):
             {
                 **self._header("train", state),
                 "loss": sum(self._losses) / len(self._losses),
-                "lr": stage.learning_rate(before),
-                "weight_decay": stage.weight_decay(before),
+                **self._hyperparameters(state),
                 "mask_rate": stage.mask_rate(before.tokens, before.updates),
                 "batch_size": stage.batches.size(before.updates),
                 **_numbers(self.gradients.measured),
@@ -93,6 +93,25 @@ class RunLog(Callback):
         )
         self._warn(cost)
         self._losses.clear()
+
+    def _hyperparameters(self, state: State) -> dict[str, Any]:
+        """Read off the optimizer: of the group with most parameters, and of every group."""
+        (optimizer,) = state.optimizers
+        config = self.run.recipe.optimizer
+        groups = [
+            {
+                "parameters": sum(parameter.numel() for parameter in group["params"]),
+                "lr": float(group["lr"]),
+                "weight_decay": config.group_weight_decay(group),
+            }
+            for group in optimizer.param_groups
+        ]
+        main = max(groups, key=lambda group: group["parameters"])
+        return {
+            "lr": main["lr"],
+            "weight_decay": main["weight_decay"],
+            "groups": {str(number): group for number, group in enumerate(groups)},
+        }
 
     def _warn(self, cost: TrainingCost) -> None:
         if dist.get_global_rank() != 0:

@@ -14,12 +14,14 @@ from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState
 from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.restart import read_restart
+from flexbert.config.plugins import differences
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.packing.position import DataState
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
 from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages
+from flexbert.train.plugins import refuse_changed_plugins
 from flexbert.train.run_folder import ORDER_KEYS, RunFolder, refuse_changed_recipe
 
 
@@ -62,6 +64,7 @@ def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpor
         training = _training(own)
         accepted = ORDER_KEYS if recipe.data.accept_changed_order else ()
         refuse_changed_recipe(folder.path, training.run, loaded.resolved, accepted)
+        notes += refuse_changed_plugins(folder.path, training.run, loaded.resolved)
         stage, data, ended = _place(stages, training)
         summary = f"continuing {folder.path} after update {training.clock.updates}"
         if stage == len(stages):
@@ -95,6 +98,7 @@ def _restart(
             "make the corpus with the checkpoint's",
         )
     training = _training(checkpoint)
+    notes += [f"note: start_from: {text}" for text in differences(training.run, loaded.resolved)]
     stage, data = 0, None
     if recipe.stage is None:
         stage, data, _ = _place(stages, training)

@@ -52,6 +52,7 @@ def stage_trainer(
     moving_average: MovingAverage | None,
     resolved: Mapping[str, Any],
     preemption: Preemption,
+    recipe_callbacks: Mapping[str, Callback],
     more_callbacks: Sequence[Callback],
 ) -> Trainer:
     """A trainer that stands at the stage's beginning; a checkpoint's state is loaded into it.
@@ -61,7 +62,8 @@ def stage_trainer(
         speed_monitor: of this stage.
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
-        more_callbacks: run after FlexBERT's own.
+        recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
+        more_callbacks: run last.
     """
     recipe = run.recipe
     tracing = recipe.logging.profiler
@@ -82,8 +84,10 @@ def stage_trainer(
             tokenizer=corpora.tokenizer,
             data=position.state,
             moving_average=lambda: moving_average.weights if moving_average else None,
+            callbacks=recipe_callbacks,
         ),
         preemption,
+        *recipe_callbacks.values(),
         *more_callbacks,
     ]
     return Trainer(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface.family import is_tied
-from flexbert.huggingface.names import their_names
+from flexbert.huggingface.parameter_names import their_names
 from flexbert.nn.packed_batch import PackedBatch, unpad
 from flexbert.nn.padded import PaddedModel
 from tests.huggingface.cases import padded_batch, random_model, their_model

@@ -15,7 +15,7 @@ from flexbert.config.decode import decode
 from flexbert.config.model import LayerConfig, ModelConfig
 from flexbert.config.recipe_files import complete_layers, interpolate, read_tree
 from flexbert.errors import UserError
-from flexbert.huggingface import activations
+from flexbert.huggingface.activation_names import OURS, THEIRS
 from flexbert.huggingface.families import family_for
 from flexbert.huggingface.importing import import_folder
 from flexbert.nn.activations import ACTIVATIONS
@@ -42,14 +42,12 @@ from tests.huggingface.cases import (
 from tests.nn.cases import attention_config, small_model
 
 
-@pytest.mark.parametrize("theirs", activations.OURS)
+@pytest.mark.parametrize("theirs", OURS)
 def test_activations_of_the_same_name_are_the_same(theirs: str) -> None:
     x = torch.linspace(-6, 6, 200)
-    actual = ACTIVATIONS[activations.OURS[theirs]](x)
+    actual = ACTIVATIONS[OURS[theirs]](x)
     torch.testing.assert_close(actual, ACT2FN[theirs](x), atol=1e-6, rtol=1e-6)
-    assert (
-        activations.OURS[activations.THEIRS[activations.OURS[theirs]]] == activations.OURS[theirs]
-    )
+    assert OURS[THEIRS[OURS[theirs]]] == OURS[theirs]
 
 
 REFUSED = {

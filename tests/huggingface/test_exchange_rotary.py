@@ -221,6 +221,21 @@ def test_code_that_a_published_eurobert_names_is_not_run(
     assert not (tmp_path / "ran").exists()
 
 
+def test_tensors_of_gte_under_their_older_prefix_are_read(
+    tmp_path: Path, word_tokenizer: dict[str, str]
+) -> None:
+    folder = exported(tmp_path, "gte", word_tokenizer).parent
+    weights = load_file(folder / "model.safetensors")
+    older = {
+        f"new.{name.removeprefix('gte.')}" if name.startswith("gte.") else name: tensor
+        for name, tensor in weights.items()
+    }
+    save_file(older, folder / "model.safetensors", metadata={"format": "pt"})
+    import_folder(str(folder), tmp_path / "b.pt")
+    before, after = (read_checkpoint(tmp_path / f"{name}.pt").model for name in "ab")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_late_pooling_of_eurobert_is_refused(
     tmp_path: Path, word_tokenizer: dict[str, str]
 ) -> None:

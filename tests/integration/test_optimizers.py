@@ -53,6 +53,9 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(
         assert sorted(decays) == pytest.approx([0, *(expected / d for d in divisors)])
     last = read_records(killed.run_folder, "train")[-1]
     assert last["weight_decay"] == pytest.approx(base / 12)
+    assert [group["lr"] for group in last["groups"].values()] == [g["lr"] for g in line["groups"]]
+    in_recipes_terms = {group["weight_decay"] for group in last["groups"].values()}
+    assert sorted(in_recipes_terms) == pytest.approx([0, base / 12])
 
 
 def test_measures_of_an_update_are_those_of_its_gradients_and_weights(

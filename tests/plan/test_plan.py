@@ -72,7 +72,8 @@ def test_json_has_the_keys_that_programs_read(
     arguments = tiny("batch={size: 8, warmup: {start: 2, duration: 6ba}}")
     planned = plan_json(capsys, str(TINY_RECIPE), *arguments)
     assert set(planned) >= {
-        *("run_name", "run_folder", "to_be_given", "notes", "begins_from", "beginning_checked"),
+        *("run_name", "run_folder", "plugins", "to_be_given", "notes"),
+        *("begins_from", "beginning_checked"),
         *("parameters", "layers", "flops_per_token", "flops_lengths", "flops_formula", "hardware"),
         *("tokens", "steps", "gpu_hours", "stages", "recipe"),
     }

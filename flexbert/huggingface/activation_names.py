@@ -43,3 +43,7 @@ def to_ours(theirs: object) -> str:
     if not isinstance(theirs, str) or theirs not in OURS:
         raise ValueError(f"no activation {theirs!r}; {did_you_mean(str(theirs), OURS)}")
     return OURS[theirs]
+
+
+# How a table of keys writes an activation and reads it back.
+BOTH_WAYS = (to_theirs, to_ours)
