@@ -14,7 +14,6 @@ there. One thread.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
@@ -27,6 +26,7 @@ from benchmarks.measuring import print_environment, print_header, print_row
 from benchmarks.miniatures import make_corpus, trained, write_some_documents
 from data_prep.demo import write_demo
 from flexbert.errors import run_command
+from flexbert.manifest_file import Manifest
 from flexbert.metrics_file import read_metrics
 from flexbert.pictures import picture as drawn
 
@@ -84,7 +84,7 @@ Losses = Mapping[str, np.ndarray]
 def losses_of(run_folders: Sequence[Path], event: str, key: str) -> np.ndarray:
     """What the runs of all seeds recorded ``[seeds, records]``."""
     return np.array(
-        [[r[key] for r in read_metrics(folder) if r["event"] == event] for folder in run_folders]
+        [[r.numbers[key] for r in read_metrics(folder, event)] for folder in run_folders]
     )
 
 
@@ -135,14 +135,14 @@ def compare(
                 large += [f"init_from={init_from}", f"init_from.checkpoint={checkpoint}"]
             runs[name].append(trained(RECIPE, [*large, *more]))
 
-    steps = [r["step"] for r in read_metrics(runs[RANDOM][0]) if r["event"] == "eval"]
+    steps = [record.step for record in read_metrics(runs[RANDOM][0], "eval")]
     losses = {name: losses_of(folders, "eval", "eval_loss") for name, folders in runs.items()}
     training = {name: losses_of(folders, "train", "loss") for name, folders in runs.items()}
     random = losses[RANDOM]
 
-    manifest = json.loads((bases[0] / "manifest.json").read_text())
+    entropy = Manifest.read(bases[0]).unigram_entropy
     base = spread(losses_of(bases, "eval", "eval_loss")[:, -1])
-    print(f"\nbase: validation loss {base}; unigram entropy {manifest['unigram_entropy']:.2f}")
+    print(f"\nbase: validation loss {base}; unigram entropy {entropy:.2f}")
     for title, of_starts in (("validation loss", losses), ("training loss", training)):
         rows = {name: [spread(v[:, i]) for i in SHOWN] for name, v in of_starts.items()}
         print_table(title, steps, rows)

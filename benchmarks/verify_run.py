@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from flexbert.data.packing.loader import eval_loader
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.reading.corpus import Corpus
 from flexbert.errors import UserError, run_command
+from flexbert.manifest_file import Manifest
 from flexbert.metrics_file import read_metrics
 
 # bfloat16 keeps 8 bits: padded and packed sums round differently, by far less than this on average.
@@ -102,7 +102,7 @@ def neighbour_loss(corpus: Corpus, chosen: list[Example]) -> float:
 
 
 def verify(run_folder: Path) -> int:
-    reported = [r["eval_loss"] for r in read_metrics(run_folder) if r["event"] == "eval"]
+    reported = [record.numbers["eval_loss"] for record in read_metrics(run_folder, "eval")]
     checkpoints = list_checkpoints(run_folder / "checkpoints")
     if not reported or not checkpoints:
         raise UserError(f"{run_folder}: not a finished run")
@@ -115,7 +115,7 @@ def verify(run_folder: Path) -> int:
     bf16 = config["precision"] == "amp_bf16"
     recomputed = model_loss(checkpoints[-1], chosen, corpus.meta.special_ids.pad, bf16)
     neighbours = neighbour_loss(corpus, chosen)
-    entropy = json.loads((run_folder / "manifest.json").read_text())["unigram_entropy"]
+    entropy = Manifest.read(run_folder).unigram_entropy
     agrees = abs(recomputed - reported[-1]) < TOLERANCE
     print(f"checkpoint               {checkpoints[-1]}")
     print(f"validation               {sum(len(e.labels) for e in chosen):,} masked tokens")

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, Manifest
+from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, CorpusManifest
 from data_prep.corpus_pictures import draw_report
 from data_prep.corpus_report import format_report, make_report, write_report
 from data_prep.duplicates import find_repeats
@@ -99,7 +99,7 @@ def make_corpus(
             corpus that is already there.
     """
     tokenizer = CorpusTokenizer(tokenizer_folder)
-    manifest = Manifest(
+    manifest = CorpusManifest(
         tokenizer_sha256=tokenizer.sha256,
         fields=fields.fingerprint(),
         validation=validation,
@@ -176,7 +176,7 @@ def write_corpus(
     corpus: Path,
     parts: Sequence[Part],
     *,
-    manifest: Manifest,
+    manifest: CorpusManifest,
     tokenizer: CorpusTokenizer,
     skipped: Mapping[str, int],
     workers: int,

@@ -19,7 +19,7 @@ WHOLE = "0/1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manifest:
+class CorpusManifest:
     """Everything that the bytes of a corpus depend on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Manifest:
     files: list[dict[str, Any]]
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Path) -> CorpusManifest:
         """Raises UserError if the folder has no manifest that this version can read."""
         file = folder / MANIFEST_FILE
         try:

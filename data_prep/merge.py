@@ -18,7 +18,7 @@ from data_prep.build_corpus import (
     only_writer,
     write_corpus,
 )
-from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, Manifest, describe_difference
+from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, CorpusManifest, describe_difference
 from data_prep.encoding import CorpusTokenizer
 from data_prep.parts import Part
 from data_prep.tokenization import part_folder
@@ -39,7 +39,7 @@ def merge_tasks(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: b
     if corpus.resolve() in (folder.resolve() for folder in folders):
         raise UserError(f"--out {corpus} is one of the tasks; give a folder of its own")
     tasks = _in_order(folders)
-    manifest = replace(Manifest.read(tasks[0]), task=WHOLE)
+    manifest = replace(CorpusManifest.read(tasks[0]), task=WHOLE)
     tokenizer = CorpusTokenizer(tasks[0] / TOKENIZER_FOLDER)
     if tokenizer.sha256 != manifest.tokenizer_sha256:
         raise UserError(f"{tokenizer.folder}: not the tokenizer of its task; copy it again")
@@ -80,7 +80,7 @@ def _in_order(folders: Sequence[Path]) -> list[Path]:
                 f"{folder} is no task of a corpus (no {MANIFEST_FILE}); make one with: "
                 "python -m data_prep corpus --task i/n --out FOLDER ..."
             )
-        manifest = Manifest.read(folder)
+        manifest = CorpusManifest.read(folder)
         if manifest.task == WHOLE:
             raise UserError(f"{folder} is a whole corpus, not a task; it was made without --task")
         if not (folder / TASK_FILE).is_file():
@@ -88,10 +88,10 @@ def _in_order(folders: Sequence[Path]) -> list[Path]:
                 f"{folder}: task {manifest.task} is not finished; run its command again"
             )
         first = first or folder
-        reference = replace(Manifest.read(first), task=manifest.task)
+        reference = replace(CorpusManifest.read(first), task=manifest.task)
         difference = describe_difference(asdict(reference), asdict(manifest), ignored=MAY_DIFFER)
         number, count = map(int, manifest.task.split("/"))
-        if not difference and count != (of := int(Manifest.read(first).task.split("/")[1])):
+        if not difference and count != (of := int(CorpusManifest.read(first).task.split("/")[1])):
             difference = f"one of {of} tasks, now one of {count}"
         if difference:
             raise UserError(

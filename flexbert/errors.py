@@ -60,6 +60,11 @@ class ConfigError(UserError):
         self.problem = problem
         super().__init__(f"{path}: {problem}" if path else problem)
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        # Python would call the class with the message alone, and a process that is sent the error
+        # would raise another one.
+        return type(self), (self.path, self.problem)
+
     def under(self, prefix: str) -> ConfigError:
         """The same error seen from the parent node ``prefix``."""
         path = ".".join(part for part in (prefix, self.path) if part)

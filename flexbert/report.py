@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flexbert.errors import UserError
+from flexbert.manifest_file import Manifest
 from flexbert.metrics_file import Record, read_metrics
 from flexbert.pictures import BLUE, GREY, RED, as_count, picture
 
@@ -24,11 +23,11 @@ def plot(run_folder: Path) -> Path:
         UserError: if the folder holds no run, or a run that has recorded nothing yet.
     """
     records = read_metrics(run_folder)
-    manifest = _read_manifest(run_folder)
+    manifest = Manifest.read(run_folder)
     path = run_folder / "report.png"
     with picture(path, width=11, height=8) as figure:
         axes = figure.subplot_mosaic("LLL;LLL;ASV")
-        _draw_loss(axes["L"], records, manifest.get("unigram_entropy"))
+        _draw_loss(axes["L"], records, manifest.unigram_entropy)
         _draw_accuracy(axes["A"], records)
         _draw_schedule(axes["S"], records)
         _draw_speed(axes["V"], records)
@@ -38,19 +37,9 @@ def plot(run_folder: Path) -> Path:
     return path
 
 
-def _read_manifest(run_folder: Path) -> Record:
-    file = run_folder / "manifest.json"
-    if not file.is_file():
-        raise UserError(
-            f"{run_folder}: no manifest.json there; give the folder of a run, runs/NAME"
-        )
-    manifest: Record = json.loads(file.read_text())
-    return manifest
-
-
 def _series(records: Sequence[Record], event: str, key: str) -> tuple[list[float], list[float]]:
-    chosen = [r for r in records if r["event"] == event and key in r]
-    return [r["tokens"] for r in chosen], [r[key] for r in chosen]
+    chosen = [r for r in records if r.event == event and key in r.numbers]
+    return [r.tokens for r in chosen], [r.numbers[key] for r in chosen]
 
 
 def _draw_loss(axes: Axes, records: Sequence[Record], entropy: float | None) -> None:
@@ -126,7 +115,7 @@ def _stages(records: Sequence[Record]) -> dict[str, list[Record]]:
     """The records of each stage, in order."""
     stages: dict[str, list[Record]] = {}
     for record in records:
-        stages.setdefault(record["stage"], []).append(record)
+        stages.setdefault(record.stage, []).append(record)
     return stages
 
 
@@ -143,7 +132,7 @@ def _mark_stages(axes: Axes, records: Sequence[Record], named: bool) -> None:
     if len(stages) < 2:
         return
     for name, of_stage in stages.items():
-        begin = of_stage[0]["tokens"] - of_stage[0]["stage_tokens"]
+        begin = of_stage[0].tokens - of_stage[0].stage_tokens
         axes.axvline(begin, color=QUIET, linewidth=0.8, linestyle=":")
         if named:
             axes.annotate(f" {name}", (begin, 0.02), xycoords=("data", "axes fraction"))
@@ -155,11 +144,11 @@ def _token_axis(axes: Axes) -> None:
     axes.set_xlim(left=0)
 
 
-def _title(records: Sequence[Record], manifest: Record) -> str:
+def _title(records: Sequence[Record], manifest: Manifest) -> str:
     parts = [
-        manifest["run_name"],
-        f"{as_count(manifest['parameters'])} parameters",
-        f"{as_count(records[-1]['tokens'])} tokens",
+        manifest.run_name,
+        f"{as_count(manifest.parameters)} parameters",
+        f"{as_count(records[-1].tokens)} tokens",
     ]
     losses = _series(records, "eval", "eval_loss")[1]
     if losses:

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from flexbert.commands import main
+from flexbert.manifest_file import Manifest
 from tests.conftest import REPOSITORY, TINY_RECIPE, VOCAB_SIZE, Overrides
 
 Output = pytest.CaptureFixture[str]
+RECORD = '{"event": "train", "stage": "one", "step": 1, "tokens": 9, "stage_tokens": 9, "loss": 5}'
 
 
 def plan_json(capsys: Output, *arguments: str) -> dict[str, Any]:
@@ -114,13 +116,12 @@ def test_plot_draws_a_run_from_its_records(tmp_path: Path, capsys: Output) -> No
     evaluation = {"event": "eval", "eval_loss": 2.5, "eval_accuracy": 0.25}
     ends = (("pretrain", 100, 100), ("extend", 150, 50))
     records = [
-        {**record, "stage": stage, "tokens": tokens, "stage_tokens": stage_tokens}
+        {**record, "stage": stage, "step": 7, "tokens": tokens, "stage_tokens": stage_tokens}
         for stage, tokens, stage_tokens in ends
         for record in (train, evaluation)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    manifest = {"run_name": "x", "parameters": 1_200_000, "unigram_entropy": 6.5}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    Manifest(run_name="x", parameters=1_200_000, stages={}, unigram_entropy=6.5).write(tmp_path)
     assert main(["plot", str(tmp_path)]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
@@ -131,8 +132,9 @@ def test_plot_draws_a_run_from_its_records(tmp_path: Path, capsys: Output) -> No
     [
         (None, "no metrics.jsonl"),
         ("", "nothing is recorded"),
-        ("{}\n{oops", "metrics.jsonl:2"),
-        ('{"event": "train"}', "no manifest.json"),
+        (f"{RECORD}\n{{oops", "metrics.jsonl:2: not a record"),
+        (f"{RECORD}\n{{}}", "metrics.jsonl:2: not a record"),
+        (RECORD, "no manifest.json"),
     ],
 )
 def test_plot_refuses_what_is_no_run(

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from flexbert.doctor import diagnose, diagnosis_text, faster_attention
+from flexbert.config.encode import encode
+from flexbert.doctor import Advice, diagnose, diagnosis_text, faster_attention
 from flexbert.nn.attention_backends import BACKENDS
 from flexbert.nn.compilation import cxx_compiler
 
@@ -20,7 +22,7 @@ def backends(**problems: str) -> dict[str, str | None]:
 
 
 def test_findings_are_plain_and_complete() -> None:
-    findings = json.loads(json.dumps(diagnose()))
+    findings = json.loads(json.dumps(encode(diagnose())))
     assert set(findings) >= {
         *("python", "platform", "cpu_cores", "gpus", "packages"),
         *("attention_backends", "attention_backend", "faster_attention", "cxx_compiler"),
@@ -31,10 +33,10 @@ def test_findings_are_plain_and_complete() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tells of a machine without a GPU")
 def test_without_a_gpu_there_is_nothing_to_install() -> None:
-    findings = diagnose()
-    assert findings["attention_backend"] == "matmul"
-    assert findings["faster_attention"]["command"] is None
-    assert "nothing to install: without a GPU" in diagnosis_text(findings)
+    diagnosis = diagnose()
+    assert diagnosis.attention_backend == "matmul"
+    assert diagnosis.faster_attention.command is None
+    assert "nothing to install: without a GPU" in diagnosis_text(diagnosis)
 
 
 HOPPER_BUILD = (
@@ -71,21 +73,21 @@ def test_one_command_makes_attention_faster(
     problems: dict[str, str], capability: tuple[int, int], command: str | None
 ) -> None:
     advice = faster_attention(backends(**problems), capability)
-    assert advice["command"] == command
-    assert ("nothing to install" in (advice["reason"] or "")) == (command is None)
+    assert advice.command == command
+    assert ("nothing to install" in advice.reason) == (command is None)
 
 
 def test_the_command_stands_in_the_text() -> None:
-    findings = diagnose()
-    findings["faster_attention"] = {"command": "pip install it", "reason": "it is fast"}
-    assert "for faster attention (it is fast):\n  pip install it\n" in diagnosis_text(findings)
+    advice = Advice(command="pip install it", reason="it is fast")
+    text = diagnosis_text(replace(diagnose(), faster_attention=advice))
+    assert "for faster attention (it is fast):\n  pip install it\n" in text
 
 
 def test_a_missing_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert cxx_compiler() is None
-    assert "finds no C++ compiler" in diagnosis_text({**diagnose(), "cxx_compiler": None})
+    assert "finds no C++ compiler" in diagnosis_text(replace(diagnose(), cxx_compiler=None))
     for name in ("clang++", "g++", "mine"):
         (tmp_path / name).touch(mode=0o755)
         monkeypatch.setenv("CXX", name if name == "mine" else "")

@@ -74,7 +74,6 @@ SAME_NAME = {
 SAME_FILE = {
     "__init__.py": "Python's",
     "__main__.py": "Python's",
-    "keys.py": "keys of a recipe, and those of a Hugging Face config",
 }
 
 

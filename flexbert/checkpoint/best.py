@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_step, list_checkpoints
-from flexbert.config.tree import flatten
 from flexbert.errors import UserError, did_you_mean
 from flexbert.metrics_file import Record, read_metrics
 
@@ -36,20 +35,20 @@ def best_and_last(
     """
     if count < 1:
         raise UserError(f"--best: expected at least 1, got {count}")
-    evaluations = [record for record in read_metrics(run_folder) if record["event"] == "eval"]
-    known = {name for record in evaluations for name in _metrics(record)}
+    evaluations = read_metrics(run_folder, "eval")
+    known = {name for record in evaluations for name in record.numbers if _is_metric(name)}
     if metric not in known:
         raise UserError(f"{run_folder}: unknown metric {metric!r}; {did_you_mean(metric, known)}")
     checkpoints = {checkpoint_step(p): p for p in list_checkpoints(run_folder / "checkpoints")}
     if stage is None:
         stage = _newest_stage(run_folder, checkpoints, evaluations)
-    stages = {record["stage"] for record in evaluations}
+    stages = {record.stage for record in evaluations}
     if stage not in stages:
         raise UserError(f"{run_folder}: unknown stage {stage!r}; {did_you_mean(stage, stages)}")
     eligible = {
-        checkpoints[record["step"]]: _metrics(record)[metric]
+        checkpoints[record.step]: record.numbers[metric]
         for record in evaluations
-        if record["stage"] == stage and record["step"] in checkpoints and metric in _metrics(record)
+        if record.stage == stage and record.step in checkpoints and metric in record.numbers
     }
     if len(eligible) <= count:
         raise UserError(
@@ -73,22 +72,17 @@ def _newest_stage(
         raise UserError(f"{run_folder}: no checkpoint in it")
     newest = max(checkpoints)
     for record in evaluations:
-        if record["step"] == newest:
-            stage: str = record["stage"]
-            return stage
-    stages = ", ".join(dict.fromkeys(record["stage"] for record in evaluations))
+        if record.step == newest:
+            return record.stage
+    stages = ", ".join(dict.fromkeys(record.stage for record in evaluations))
     raise UserError(
         f"{checkpoints[newest]}: was not evaluated, so that its stage is not known; give --stage "
         f"(evaluated: {stages})"
     )
 
 
-def _metrics(record: Record) -> dict[str, float]:
-    """The losses and accuracies of an evaluation, those of its sources by dotted names."""
-    return {name: value for name, value in flatten(record).items() if _is_metric(name)}
-
-
 def _is_metric(name: str) -> bool:
+    """Whether it is a loss or an accuracy, of all sources or of one."""
     return _is_loss(name) or "accuracy" in name.partition(".")[0]
 
 

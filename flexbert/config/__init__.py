@@ -3,13 +3,13 @@
 Read in this order:
 
 ``recipe``           ``Recipe``: every section of one stage, and what belongs to the whole run
-``fields``           what a key says where it is declared: role, scope, bounds, unit
-``keys``             every key of a recipe by its name, with its declaration
+``fields``, ``keys``  what a key says of itself: role, scope, bounds, unit; and how it is asked
 ``registry``         families of swappable components, found by their ``name:``
+``plugins``, ``plugin_files``   components from outside, imported when a recipe names them
 ``model``            the families that a model is composed of, and ``ModelConfig``
-``layer_plan``       what each layer does: attention, window, theta
-``data``, ``training``, ``optimizer``, ``init_from``   the other sections
-``duration``, ``num_bytes``, ``clock``   values with units, and how far a stage is
+``layer_windows``, ``layer_range``, ``layer_plan``   which layers are local; what each layer does
+``data``, ``training``, ``optimizer``, ``init_from``, ``callback``, ``profiler``   other sections
+``duration``, ``num_bytes``, ``clock``, ``backend_choice``   values with units, and a stage's clock
 ``decode``, ``encode``   plain containers to dataclasses and back, refusing what is unexpected
 ``tree``             merging and comparing nested mappings
 ``stage_overrides``  stages as overrides of the stage before

@@ -4,7 +4,7 @@
 ``families``, ``family``    which family a model is of, and what every family declares
 ``modernbert``, ``bert``, ``roberta``, ``nomicbert``, ``gte``, ``eurobert``   the families
 ``rotary_bert``, ``rope_keys``           what the three newer ones share
-``keys``, ``activation_names``, ``parameter_names``   config keys and tensors, theirs and ours
+``config_keys``, ``activation_names``, ``parameter_names``   keys and tensors, theirs and ours
 ``folder``, ``tokenizer``   reading a folder without running code of its own
 ``compare``      the same documents through both implementations
 ``sentence_transformers``   the files that make it a folder of that library too

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flexbert.huggingface import activation_names
+from flexbert.huggingface.config_keys import Tables, TheirKey
 from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Family
-from flexbert.huggingface.keys import Tables, TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 
 NORMS = ("embedding.norm", "block.norm")

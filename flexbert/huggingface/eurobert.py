@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface import activation_names, rope_keys
+from flexbert.huggingface.config_keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN, Facts, Family
-from flexbert.huggingface.keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.parameter_names import NameTable, Sizes
 
 NORMS = ("block.norm", "final_norm")

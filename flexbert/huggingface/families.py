@@ -9,10 +9,10 @@ from typing import Any
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError, did_you_mean
 from flexbert.huggingface.bert import Bert
+from flexbert.huggingface.config_keys import Expressed
 from flexbert.huggingface.eurobert import EuroBert
 from flexbert.huggingface.family import MASKED_LM, Facts, Family
 from flexbert.huggingface.gte import Gte
-from flexbert.huggingface.keys import Expressed
 from flexbert.huggingface.modernbert import ModernBert
 from flexbert.huggingface.nomicbert import NomicBert
 from flexbert.huggingface.roberta import Roberta

@@ -15,7 +15,7 @@ from flexbert.config.layer_windows import GLOBAL
 from flexbert.config.model import MASKED_LM as MASKED_LM
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
-from flexbert.huggingface.keys import Expressed, Leaves, Tables, express, leaves_of, nest
+from flexbert.huggingface.config_keys import Expressed, Leaves, Tables, express, leaves_of, nest
 from flexbert.huggingface.parameter_names import NameTable, Sizes, to_theirs
 
 SEQUENCE = "sequence_classification"

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from flexbert.huggingface import rope_keys
+from flexbert.huggingface.config_keys import TheirKey
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN
-from flexbert.huggingface.keys import TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 from flexbert.huggingface.rotary_bert import RotaryBert
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from flexbert.config import layer_windows
 from flexbert.huggingface import activation_names
+from flexbert.huggingface.config_keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.family import (
     CHOICE,
     MASKED_LM,
@@ -15,7 +16,6 @@ from flexbert.huggingface.family import (
     Facts,
     Family,
 )
-from flexbert.huggingface.keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 
 # One eps and one bias for all of them.

@@ -11,8 +11,8 @@ from torch import Tensor
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface import rope_keys
 from flexbert.huggingface.bert import TOKEN_TYPES
+from flexbert.huggingface.config_keys import Leaves, TheirKey
 from flexbert.huggingface.family import MASKED_LM, SEQUENCE, TOKEN, Facts
-from flexbert.huggingface.keys import Leaves, TheirKey
 from flexbert.huggingface.parameter_names import NameTable
 from flexbert.huggingface.rotary_bert import RotaryBert
 

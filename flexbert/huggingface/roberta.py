@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from flexbert.huggingface.bert import Bert, encoder_names
+from flexbert.huggingface.config_keys import Leaves, Tables
 from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN
-from flexbert.huggingface.keys import Leaves, Tables
 from flexbert.huggingface.parameter_names import NameTable
 
 LENGTH, OFFSET = "embedding.positions.length", "embedding.positions.offset"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flexbert.errors import did_you_mean
-from flexbert.huggingface.keys import Leaves, TheirKey
+from flexbert.huggingface.config_keys import Leaves, TheirKey
 
 THETA, SCALING = "attention.rope.theta.global", "attention.rope.scaling"
 LENGTH, ORIGINAL = "max_position_embeddings", "original_max_position_embeddings"

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from flexbert.huggingface import rope_keys
 from flexbert.huggingface.bert import POST_NORM, Bert
+from flexbert.huggingface.config_keys import Leaves
 from flexbert.huggingface.family import MASKED_LM, TOKEN, Facts
-from flexbert.huggingface.keys import Leaves
 from flexbert.huggingface.parameter_names import NameTable
 
 

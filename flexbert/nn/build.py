@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -13,6 +14,29 @@ from flexbert.nn.masked_lm import MaskedLM
 
 Model = MaskedLM | Classifier
 M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterCounts:
+    """How many parameters a model has, by part.
+
+    Attributes:
+        total: a tied decoder matrix counted once, as embedding.
+        embedding: all that tokens are embedded by.
+        encoder: layers and final norm: ``attention``, ``mlp`` and ``norms`` together.
+        attention: of the layers.
+        mlp: of the layers.
+        norms: the rest of the encoder.
+        head: what comes after the encoder.
+    """
+
+    total: int
+    embedding: int
+    encoder: int
+    attention: int
+    mlp: int
+    norms: int
+    head: int
 
 
 def new_model(config: ModelConfig) -> Model:
@@ -40,14 +64,8 @@ def fill(model: M, config: ModelConfig) -> M:
     return model
 
 
-def parameter_counts(config: ModelConfig) -> dict[str, int]:
-    """How many parameters the model has, without allocating them.
-
-    Returns:
-        ``embedding``: all that tokens are embedded by; ``encoder``: layers and final norm, of
-        which ``attention`` and ``mlp`` are the layers' and ``norms`` the rest; ``head``; and
-        ``total``, a tied decoder matrix counted once, as embedding.
-    """
+def parameter_counts(config: ModelConfig) -> ParameterCounts:
+    """Count the parameters of a model without allocating them."""
     model = build_model(config, device="meta")
     embedding, encoder = _count(model.encoder.embedding), _count(model.encoder)
     # By name: a block of one's own may have other parts.
@@ -56,15 +74,15 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
         sum(size for name, size in in_layers.items() if name.split(".")[1] == part)
         for part in ("attention", "mlp")
     )
-    return {
-        "total": _count(model),
-        "embedding": embedding,
-        "encoder": encoder - embedding,
-        "attention": attention,
-        "mlp": mlp,
-        "norms": encoder - embedding - attention - mlp,
-        "head": _count(model) - encoder,
-    }
+    return ParameterCounts(
+        total=_count(model),
+        embedding=embedding,
+        encoder=encoder - embedding,
+        attention=attention,
+        mlp=mlp,
+        norms=encoder - embedding - attention - mlp,
+        head=_count(model) - encoder,
+    )
 
 
 def _count(module: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """What a recipe will do and cost, known before a GPU is used. Neither Composer nor transformers.
 
+``plan``                what a plan says, typed: stages, layers, batches, corpora
 ``make_plan``           everything together, stage by stage; ``plan_text`` prints it
 ``stage_cost``          FLOPs of a token, and hours on given hardware
 ``memory``              weights, gradients, optimizer, activations and logits of a micro-batch
@@ -9,5 +10,6 @@
 """
 
 from flexbert.plan.make_plan import make_plan
+from flexbert.plan.plan import Plan
 
-__all__ = ["make_plan"]
+__all__ = ["Plan", "make_plan"]

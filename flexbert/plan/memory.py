@@ -46,6 +46,39 @@ class Activations:
     per_row: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on one GPU, by part.
+
+    Attributes:
+        weights: float32.
+        gradients: float32.
+        optimizer: its state.
+        moving_average: of the weights, where the recipe keeps one.
+        communication: buckets in which processes sum gradients; none for a single process.
+        activations: kept for going back, weights that autocast has in bfloat16 among them.
+        loss: what computing it takes on top.
+        total: all parts together.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    moving_average: int
+    communication: int
+    activations: int
+    loss: int
+    total: int = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "total", sum(self.parts.values()))
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of each part by its name, without the total."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+
+
 def activations_of(recipes: Sequence[Recipe]) -> list[Activations]:
     """For the recipe of each stage; counted once for stages that differ in nothing it follows."""
     counted: list[tuple[object, Activations]] = []
@@ -64,34 +97,26 @@ def activations_of(recipes: Sequence[Recipe]) -> list[Activations]:
 
 def memory(
     recipe: Recipe, model: MaskedLM, activations: Activations, processes: int, rows: int
-) -> dict[str, int]:
-    """Bytes by part.
+) -> Memory:
+    """Count what a run takes with micro-batches of ``rows`` packed rows.
 
     Args:
         model: of the recipe, on any device.
-        rows: of a micro-batch.
-
-    Returns:
-        ``weights`` and ``gradients`` (float32); ``optimizer``, its state; ``moving_average``;
-        ``communication``, the buckets in which processes sum gradients; ``activations``, kept for
-        going back, weights that autocast has in bfloat16 among them; ``loss``, while it is
-        computed; and ``total``.
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     itemsize = BFLOAT16 if recipe.precision == "amp_bf16" else FLOAT32
     decoder = decoder_matrix(model, recipe.model.hidden_size)
-    parts = {
-        "weights": FLOAT32 * count,
-        "gradients": FLOAT32 * count,
-        "optimizer": FLOAT32 * _optimizer_state(recipe, model),
-        "moving_average": FLOAT32 * count if recipe.moving_average else 0,
-        "communication": FLOAT32 * count if processes > 1 else 0,
-        "activations": activations.fixed + rows * activations.per_row,
-        "loss": recipe.loss.working_bytes(
+    return Memory(
+        weights=FLOAT32 * count,
+        gradients=FLOAT32 * count,
+        optimizer=FLOAT32 * _optimizer_state(recipe, model),
+        moving_average=FLOAT32 * count if recipe.moving_average else 0,
+        communication=FLOAT32 * count if processes > 1 else 0,
+        activations=activations.fixed + rows * activations.per_row,
+        loss=recipe.loss.working_bytes(
             rows * _masked_in_row(recipe), len(decoder), decoder.shape[1], itemsize
         ),
-    }
-    return {**parts, "total": sum(parts.values())}
+    )
 
 
 def kept_for_backward(

@@ -32,7 +32,7 @@ def fitting_rows(
     """
 
     def needed(rows: int) -> int:
-        return memory(stage.recipe, model, activations, processes, rows)["total"]
+        return memory(stage.recipe, model, activations, processes, rows).total
 
     def computed(rows: int) -> int:
         num_microbatches, size = RankRows(0, processes, rows).split(_largest_batch(stage))

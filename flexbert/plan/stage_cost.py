@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -41,10 +40,21 @@ class Hardware:
         return flops / (self.mfu * self.peak_tflops * 1e12) / 3600
 
 
-def token_cost(
-    recipe: Recipe, model: MaskedLM, train: Mapping[str, Split] | None
-) -> dict[str, Any]:
-    """Floating-point operations of a token, for the corpus's lengths where it is at hand."""
+@dataclass(frozen=True, kw_only=True)
+class TokenCost:
+    """What a token costs forward and backward.
+
+    Attributes:
+        flops: floating-point operations of a token.
+        lengths: which lengths of sequences they are averaged over, in words.
+    """
+
+    flops: float
+    lengths: str
+
+
+def token_cost(recipe: Recipe, model: MaskedLM, train: Mapping[str, Split] | None) -> TokenCost:
+    """Count a token's floating-point operations, for the lengths of the corpus if there is one."""
     if train is None:
         lengths = np.array([recipe.data.max_length])
         source = f"sequences of {recipe.data.max_length} tokens (no corpus given)"
@@ -53,4 +63,4 @@ def token_cost(
         source = "the corpus's lengths"
     cost = model_cost(model, recipe.model)
     flops = cost.flops_per_token(lengths, recipe.data.mask_rate)
-    return {"flops_per_token": flops, "flops_lengths": source}
+    return TokenCost(flops=flops, lengths=source)

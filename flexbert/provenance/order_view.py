@@ -48,7 +48,7 @@ class RowSequence:
     begin: int
     end: int
     first_token: int
-    masked: list[int]
+    masked: tuple[int, ...]
 
     @property
     def num_tokens(self) -> int:
@@ -174,7 +174,7 @@ class OrderView:
             (document,), (first,), _ = chunks.locate(np.array([number]))
             inside = masked[(masked >= begin) & (masked < begin + length)]
             # [CLS] stands before the chunk's first token.
-            tokens = (inside - begin - 1 + first).tolist()
+            tokens = tuple((inside - begin - 1 + first).tolist())
             source = self.stream.mixture.buckets[bucket].source
             found.append(
                 RowSequence(source, int(document), begin, begin + length, int(first), tokens)

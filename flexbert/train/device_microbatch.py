@@ -38,7 +38,7 @@ def suit_device(stage: Stage, device: Device) -> int:
         rows = _least(rows, device)
     if on_cpu:
         largest = largest_microbatch(stage, processes, rows)
-        needed = memory(recipe, model, activations, processes, largest)["total"]
+        needed = memory(recipe, model, activations, processes, largest).total
         suit_allocator(needed, available)
     return rows
 

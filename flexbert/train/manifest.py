@@ -1,4 +1,4 @@
-"""What made a run: the code, the environment, the data and every launch."""
+"""Writing down what makes a run: the code, the environment, the data and every launch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import datetime
 import json
 import platform
 from collections.abc import Sequence
-from typing import Any
 
 from composer.utils import dist, get_device
 
 from flexbert import __version__
+from flexbert.config.plugins import Plugin
 from flexbert.data.format.corpus_format import SPLITS
 from flexbert.data.reading.corpora import Corpora
 from flexbert.doctor import PACKAGES, package_version
+from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.nn.build import parameter_counts
 from flexbert.schedule.stages import Stage
 from flexbert.train.run_folder import RunFolder
@@ -32,45 +33,43 @@ def write_manifest(
         corpora: of each stage.
         step: the run's last update before this launch.
     """
-    launches: list[dict[str, Any]] = []
-    if folder.manifest.exists():
-        launches = json.loads(folder.manifest.read_text())["launches"]
-    launches.append(
-        {
-            "command": list(command),
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "after_step": step,
-            "processes": dist.get_world_size(),
-            "device": get_device(None).name,
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "flexbert": __version__,
-            "plugins": [plugin.plain() for plugin in stages[0].recipe.plugins],
-            "packages": {name: package_version(name) for name in PACKAGES},
-        }
-    )
+    earlier = Manifest.read(folder.path).launches if folder.manifest.exists() else ()
     recipe = stages[0].recipe
-    folder.write_manifest(
-        {
-            "run_name": recipe.run_name,
-            "parameters": parameter_counts(recipe.model)["total"],
-            "stages": {
-                stage.name: {"corpora": _describe(opened)}
-                for stage, opened in zip(stages, corpora, strict=True)
-            },
-            "unigram_entropy": _unigram_entropy(corpora[0]),
-            "launches": launches,
-        }
+    manifest = Manifest(
+        run_name=recipe.run_name,
+        parameters=parameter_counts(recipe.model).total,
+        stages={
+            stage.name: StageRecord(corpora=_fingerprints(opened))
+            for stage, opened in zip(stages, corpora, strict=True)
+        },
+        unigram_entropy=_unigram_entropy(corpora[0]),
+        launches=(*earlier, _launch(step, command, recipe.plugins)),
+    )
+    manifest.write(folder.path)
+
+
+def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> Launch:
+    return Launch(
+        command=tuple(command),
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        after_step=step,
+        processes=dist.get_world_size(),
+        device=get_device(None).name,
+        platform=platform.platform(),
+        python=platform.python_version(),
+        flexbert=__version__,
+        plugins=plugins,
+        packages={name: package_version(name) for name in PACKAGES},
     )
 
 
-def _describe(corpora: Corpora) -> dict[str, Any]:
+def _fingerprints(corpora: Corpora) -> dict[str, CorpusRecord]:
     return {
-        name: {
-            "path": str(corpus.folder),
-            "tokenizer_sha256": corpus.meta.tokenizer_sha256,
-            "splits": {split: corpus.split(split).fingerprint for split in SPLITS},
-        }
+        name: CorpusRecord(
+            path=str(corpus.folder),
+            tokenizer_sha256=corpus.meta.tokenizer_sha256,
+            splits={split: corpus.split(split).fingerprint for split in SPLITS},
+        )
         for name, corpus in corpora.by_source.items()
     }
 

@@ -18,6 +18,7 @@ from flexbert.config.stage_overrides import STAGES
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
 from flexbert.files.durable import write_text
+from flexbert.manifest_file import MANIFEST
 
 
 class RunFolder:
@@ -26,7 +27,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.manifest = path / "manifest.json"
+        self.manifest = path / MANIFEST
         self.metrics = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.png"
@@ -39,9 +40,6 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
         self._drop_metrics_after(after_step)
-
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        write_text(self.manifest, json.dumps(manifest, indent=2) + "\n")
 
     def wandb_id(self) -> str:
         """What Weights & Biases knows the run by, in all its launches and stages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
@@ -15,7 +16,7 @@ from flexbert.data.sampling.mixture import Mixture
 from flexbert.train.callbacks import Gradients
 from flexbert.train.masked_metrics import MaskedMean
 from flexbert.train.run_folder import RunFolder
-from flexbert.train.speed_monitor import SpeedMonitor
+from flexbert.train.speed_monitor import SpeedMonitor, TrainingCost
 from flexbert.train.stage_run import StageRun
 
 # A share of the training time: what a loader that keeps up stays well below.
@@ -86,7 +87,7 @@ class RunLog(Callback):
                 "mask_rate": stage.mask_rate(before.tokens, before.updates),
                 "batch_size": stage.batches.size(before.updates),
                 **_numbers(self.gradients.measured),
-                **cost,
+                **asdict(cost),
                 "epochs": self._epochs(now.tokens),
             },
         )
@@ -112,16 +113,16 @@ class RunLog(Callback):
             "groups": {str(number): group for number, group in enumerate(groups)},
         }
 
-    def _warn(self, cost: dict[str, Any]) -> None:
+    def _warn(self, cost: TrainingCost) -> None:
         if dist.get_global_rank() != 0:
             return
-        if (waited := cost["time"]["data"]) > TOO_LONG_WAITING:
+        if (waited := cost.time["data"]) > TOO_LONG_WAITING:
             print(
                 f"warning: {waited:.0%} of the time went by waiting for data; it may need more "
                 f"data.num_workers than {self.run.recipe.data.num_workers}, or a faster disk",
                 flush=True,
             )
-        if cost["mfu"] > 1 and not self._told_of_peak:
+        if cost.mfu > 1 and not self._told_of_peak:
             self._told_of_peak = True
             print(
                 "warning: an MFU above 100% is held against too low a peak; if it was measured, "
@@ -131,12 +132,8 @@ class RunLog(Callback):
 
     def _epochs(self, tokens: int) -> dict[str, float]:
         """How often each bucket of the mixture was seen, its share of the tokens being kept."""
-        return {
-            bucket.name: float(f"{tokens * share / bucket.chunks.num_tokens:.6g}")
-            for bucket, share in zip(
-                self.mixture.buckets, self.mixture.shares.of_all.tolist(), strict=True
-            )
-        }
+        shares = self.mixture.describe(tokens)
+        return {name: float(f"{share.epochs:.6g}") for name, share in shares.items()}
 
     def _header(self, event: str, state: State) -> dict[str, Any]:
         return {

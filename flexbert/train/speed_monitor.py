@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from composer import Callback, Logger, State
@@ -14,6 +15,28 @@ from flexbert.nn.flops import FORMULA, ModelCost
 from flexbert.train.peak_flops import measured_peak_flops
 from flexbert.train.stage_run import StageRun
 from flexbert.train.step_times import StepTimes
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCost:
+    """What updates cost; ``time`` and ``peak_memory`` are this process's.
+
+    Attributes:
+        tokens_per_second: real ones of all processes.
+        tflops: 10^12 floating-point operations a second of one process.
+        mfu: those over its device's peak (model FLOPs utilisation).
+        time: the share of each of :data:`~flexbert.train.step_times.PARTS`.
+        padding: the share of row space without tokens.
+        peak_memory: bytes: on a GPU the most that tensors took since the last record, else the
+            most the process ever held.
+    """
+
+    tokens_per_second: float
+    tflops: float
+    mfu: float
+    time: Mapping[str, float]
+    padding: float
+    peak_memory: int
 
 
 class SpeedMonitor(Callback):
@@ -41,30 +64,20 @@ class SpeedMonitor(Callback):
         mask_rate = self.run.stage.mask_rate(clock.tokens, clock.updates)
         self._flops += self.cost.flops(state.batch["documents"].lengths, mask_rate)
 
-    def take(self, state: State) -> dict[str, Any]:
-        """For the record of the updates since the last call.
-
-        Returns:
-            ``tokens_per_second``, real ones of all processes; ``tflops``, 10^12 floating-point
-            operations a second of one process; ``mfu``, those over its device's peak (model FLOPs
-            utilisation); ``time``, the share of each of
-            :data:`~flexbert.train.step_times.PARTS`; ``padding``, the share of row space without
-            tokens; ``peak_memory``, bytes: on a GPU the most that tensors took since the last
-            record, else the most the process ever held.
-            ``time`` and ``peak_memory`` are this process's.
-        """
+    def take(self, state: State) -> TrainingCost:
+        """Sum up the updates since the last call."""
         tokens, rows = _tokens_and_rows(state)
         new_tokens, new_rows = tokens - self._before[0], rows - self._before[1]
         seconds = self.times.total
         flops = self._flops / seconds / dist.get_world_size()
-        taken = {
-            "tokens_per_second": round(new_tokens / seconds, 1),
-            "tflops": float(f"{flops / 1e12:.4g}"),
-            "mfu": round(flops / self.peak_flops, 4),
-            "time": {part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
-            "padding": round(1 - new_tokens / (new_rows * self.run.recipe.data.row_length), 4),
-            "peak_memory": self._peak_memory(),
-        }
+        taken = TrainingCost(
+            tokens_per_second=round(new_tokens / seconds, 1),
+            tflops=float(f"{flops / 1e12:.4g}"),
+            mfu=round(flops / self.peak_flops, 4),
+            time={part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
+            padding=round(1 - new_tokens / (new_rows * self.run.recipe.data.row_length), 4),
+            peak_memory=self._peak_memory(),
+        )
         self._before = tokens, rows
         self._flops = 0.0
         self.times.clear()

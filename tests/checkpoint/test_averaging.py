@@ -320,7 +320,7 @@ def write_records(
 ) -> None:
     lines = []
     for step, (stage, loss, accuracy, web, books) in evaluations.items():
-        header = {"stage": stage, "step": step}
+        header = {"stage": stage, "step": step, "tokens": 100 * step, "stage_tokens": 100 * step}
         # A source may be called as it likes.
         sources = {"web": web, "accuracy": books}
         result = {"eval_loss": loss, "eval_accuracy": accuracy, "eval_losses": sources}

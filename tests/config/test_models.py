@@ -10,7 +10,7 @@ from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe_files import complete_layers, interpolate, read_tree
-from flexbert.nn.build import parameter_counts
+from flexbert.nn.build import ParameterCounts, parameter_counts
 from tests.conftest import REPOSITORY
 
 FOLDER = REPOSITORY / "yamls" / "models"
@@ -71,7 +71,7 @@ def test_an_included_model_replaces_the_one_before(path: Path, base: str, tmp_pa
     assert after == alone
 
 
-def counts(name: str) -> dict[str, int]:
+def counts(name: str) -> ParameterCounts:
     return parameter_counts(read_model(FOLDER / f"{name}.yaml"))
 
 
@@ -82,21 +82,21 @@ def test_every_model_has_a_published_size() -> None:
 
 @pytest.mark.parametrize("name", EXACT)
 def test_sizes_given_exactly_are_met_exactly(name: str) -> None:
-    assert counts(name)["total"] == EXACT[name]
+    assert counts(name).total == EXACT[name]
 
 
 @pytest.mark.parametrize("name", EXACT_ENCODER)
 def test_sizes_of_encoders_given_exactly_are_met_exactly(name: str) -> None:
     count = counts(name)
-    assert count["embedding"] + count["encoder"] == EXACT_ENCODER[name]
+    assert count.embedding + count.encoder == EXACT_ENCODER[name]
 
 
 @pytest.mark.parametrize("name", ROUNDED)
 def test_rounded_sizes_are_met_within_a_percent(name: str) -> None:
-    assert counts(name)["total"] / 1e6 == pytest.approx(ROUNDED[name], rel=0.01)
+    assert counts(name).total / 1e6 == pytest.approx(ROUNDED[name], rel=0.01)
 
 
 def test_the_page_tells_these_sizes() -> None:
     page = (REPOSITORY / "docs" / "models.md").read_text()
     for name in (*EXACT, *EXACT_ENCODER, *ROUNDED):
-        assert f"| `{name}` | {counts(name)['total']:,} |" in page
+        assert f"| `{name}` | {counts(name).total:,} |" in page

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.corpus_manifest import MANIFEST_FILE, Manifest
+from data_prep.corpus_manifest import MANIFEST_FILE, CorpusManifest
 from flexbert.errors import UserError
 
 
@@ -16,7 +16,7 @@ def file(name: str, size: int = 10) -> dict[str, Any]:
     return {"name": name, "format": "text", "size": size, "modified": 1}
 
 
-BEGUN = Manifest(
+BEGUN = CorpusManifest(
     tokenizer_sha256="0" * 64,
     fields={"text": "text", "label": None},
     validation=0.1,
@@ -71,7 +71,7 @@ def test_a_folder_that_holds_something_else_is_not_claimed(tmp_path: Path) -> No
 
 def test_a_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
     BEGUN.claim(tmp_path)
-    assert Manifest.read(tmp_path) == BEGUN
+    assert CorpusManifest.read(tmp_path) == BEGUN
 
 
 @pytest.mark.parametrize(
@@ -84,12 +84,12 @@ def test_a_manifest_that_cannot_be_read_is_named(
     if content is not None:
         (tmp_path / MANIFEST_FILE).write_text(content)
     with pytest.raises(UserError, match=rf"{MANIFEST_FILE}: .*{words}"):
-        Manifest.read(tmp_path)
+        CorpusManifest.read(tmp_path)
 
 
 def test_what_another_version_began_is_not_continued(tmp_path: Path) -> None:
     replace(BEGUN, parts_format=1).claim(tmp_path)
     with pytest.raises(UserError, match="another version"):
-        Manifest.read(tmp_path)
+        CorpusManifest.read(tmp_path)
     with pytest.raises(UserError, match="parts_format was 1"):
         BEGUN.claim(tmp_path)

@@ -40,7 +40,7 @@ def test_a_model_loads_plans_and_trains_two_steps(
     recipe.write_text(f"include: [{path}, {run}]\n")
     loaded = load_recipe(recipe, tiny(*shrunk(path), "duration=2ba", "schedule={name: constant}"))
     plan = make_plan(loaded, processes=1)
-    assert plan["stages"][0]["steps"] == 2
+    assert plan.stages[0].length.steps == 2
     assert train(loaded, ["test"]) == 0
     losses = [r["loss"] for r in read_records(loaded.first.run_folder, "train")]
     assert len(losses) == 2

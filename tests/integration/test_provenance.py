@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from flexbert.components import load_recipe
 from flexbert.data.reading.corpus import Corpus
 from flexbert.data.sampling.chunks import Chunks, Cut
 from flexbert.errors import UserError
-from flexbert.provenance.seen import seen, seen_text
+from flexbert.provenance.seen import Seen, Use, seen, seen_text
 from flexbert.provenance.step_rows import step_rows
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records, run_data_prep
@@ -72,13 +73,10 @@ def mixture(
     return run(overrides)
 
 
-def all_uses(run_folder: Path, corpora: list[Path]) -> list[dict]:
-    return [
-        {**use, "corpus": corpus, "document": document}
-        for corpus in corpora
-        for document in range(Corpus.open(corpus).split("train").num_documents)
-        for use in seen(run_folder, corpus, document)["uses"]
-    ]
+def seen_documents(run_folder: Path, corpora: list[Path]) -> Iterator[Seen]:
+    for corpus in corpora:
+        for document in range(Corpus.open(corpus).split("train").num_documents):
+            yield seen(run_folder, corpus, document)
 
 
 def test_what_is_said_to_be_seen_is_what_stood_in_the_batches(
@@ -107,22 +105,26 @@ def test_stages_schedules_and_restarts_are_looked_back_on_too(corpus: Path, tmp_
     assert_all_is_accounted_for(again, [corpus], steps_before=5)
 
 
+def masked_in(use: Use, labels: torch.Tensor) -> tuple[int, ...]:
+    """The tokens of the document that the labels of a row ask for."""
+    chosen = np.flatnonzero(labels[use.begin : use.end] != -100)
+    return tuple((chosen - 1 + use.first_token).tolist())
+
+
 def assert_all_is_accounted_for(run: Recorded, corpora: list[Path], steps_before: int = 0) -> None:
     """Every token of every batch, and every masked one, is accounted for by exactly one use."""
     accounted = Counter()
-    for use in all_uses(run.folder, corpora):
-        ids, labels = run.batches[use["step"] - 1 - steps_before][use["row"]]
-        place = slice(use["begin"], use["end"])
-        original = torch.where(labels == -100, ids, labels)[place][1:-1]
-        tokens = (
-            Corpus.open(use["corpus"])
-            .split("train")
-            .gather(*(np.array([use[key]]) for key in ("document", "first_token", "num_tokens")))
-        )
-        np.testing.assert_array_equal(original, tokens)
-        masked = np.flatnonzero(labels[place] != -100) - 1 + use["first_token"]
-        assert masked.tolist() == use["masked"]
-        accounted[use["step"], use["row"]] += use["end"] - use["begin"]
+    for found in seen_documents(run.folder, corpora):
+        split = Corpus.open(found.corpus).split("train")
+        for use in found.uses:
+            ids, labels = run.batches[use.step - 1 - steps_before][use.row]
+            place = slice(use.begin, use.end)
+            original = torch.where(labels == -100, ids, labels)[place][1:-1]
+            chunk = (found.document, use.first_token, use.num_tokens)
+            tokens = split.gather(*(np.array([number]) for number in chunk))
+            np.testing.assert_array_equal(original, tokens)
+            assert masked_in(use, labels) == use.masked
+            accounted[use.step, use.row] += use.end - use.begin
     pad = Corpus.open(corpora[0]).meta.special_ids.pad
     for step, rows in enumerate(run.batches, 1 + steps_before):
         for row, (ids, _) in enumerate(rows):
@@ -166,11 +168,18 @@ def test_the_rows_of_a_step_are_shown_as_they_were_trained_on(
 ) -> None:
     for step in (1, 17, 40):
         shown = step_rows(mixture.folder, step)
-        assert len(shown["rows"]) == 3
-        for sequences, (_, labels) in zip(shown["rows"], mixture.batches[step - 1], strict=False):
-            assert sum(len(sequence["masked"]) for sequence in sequences) == (labels != -100).sum()
+        assert len(shown.rows) == 3
+        for sequences, (_, labels) in zip(shown.rows, mixture.batches[step - 1], strict=False):
+            assert sum(len(sequence.masked) for sequence in sequences) == (labels != -100).sum()
     assert flexbert(["rows", str(mixture.folder), "17", "--characters", "20"]) == 0
     assert "row 2:" in capsys.readouterr().out
+    assert flexbert(["rows", str(mixture.folder), "17", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["run"], printed["step"]) == (str(mixture.folder), 17)
+    (sequence, *_), *_ = printed["rows"]
+    assert set(sequence) == {
+        *("source", "document", "first_token", "num_tokens", "masked", "text"),
+    }
     assert flexbert(["rows", str(mixture.folder), "41"]) == 2
     assert "no step 41; it was trained from 1 to 40" in capsys.readouterr().err
 
@@ -181,18 +190,30 @@ def test_a_document_that_was_not_used_is_proven_so(
     recorded = run(tiny("duration=2ba", "data.packing_window=8", "schedule={name: constant}"))
     split = Corpus.open(corpus).split("train")
     results = [seen(recorded.folder, corpus, d) for d in range(split.num_documents)]
-    unused = [result for result in results if not result["uses"]]
+    unused = [result for result in results if not result.uses]
     assert 0 < len(unused) < len(results)
     assert "not used: no update was trained on any of it" in seen_text(unused[0])
     for result in unused:
-        (order,) = result["orders"]
-        assert order["drawn"] < order["of"]
+        (order,) = result.orders
+        assert order.drawn < order.of
     elsewhere = seen(recorded.folder, second_corpus, 0)
-    assert elsewhere["uses"] == elsewhere["orders"] == []
+    assert elsewhere.uses == elsewhere.orders == ()
     assert "not used: no stage of this run draws from it" in seen_text(elsewhere)
     arguments = ["seen", str(corpus), "999999", "--run", str(recorded.folder)]
     assert flexbert(arguments) == 2
     assert "no document 999999" in capsys.readouterr().err
+
+
+def test_what_was_seen_is_printed_as_json_too(
+    mixture: Recorded, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = seen(mixture.folder, corpus, 3)
+    assert flexbert(["seen", str(corpus), "3", "--run", str(mixture.folder), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed) == ["corpus", "document", "tokens", "uses", "orders"]
+    assert printed["corpus"] == str(corpus)
+    assert [use["masked"] for use in printed["uses"]] == [list(use.masked) for use in found.uses]
+    assert [order["of"] for order in printed["orders"]] == [order.of for order in found.orders]
 
 
 def test_a_lost_window_index_is_made_again(mixture: Recorded, corpus: Path) -> None:
@@ -226,10 +247,8 @@ def test_a_changed_corpus_is_refused_by_name_and_can_be_accepted(
     for step in range(1, 5):
         assert not torch.equal(begun.batches[step - 1][0][0], changed.batches[step - 1][0][0])
     batches = begun.batches[:4] + changed.batches
-    uses = all_uses(begun.folder, [corpus])
-    assert {use["step"] for use in uses} == set(range(1, 9))
+    uses = [use for found in seen_documents(begun.folder, [corpus]) for use in found.uses]
+    assert {use.step for use in uses} == set(range(1, 9))
     for use in uses:
-        _, labels = batches[use["step"] - 1][use["row"]]
-        place = slice(use["begin"], use["end"])
-        masked = np.flatnonzero(labels[place] != -100) - 1 + use["first_token"]
-        assert masked.tolist() == use["masked"]
+        _, labels = batches[use.step - 1][use.row]
+        assert masked_in(use, labels) == use.masked

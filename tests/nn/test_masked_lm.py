@@ -10,7 +10,7 @@ from flexbert.components import register_all
 from flexbert.config.decode import decode
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe_files import interpolate, read_tree
-from flexbert.nn.build import build_model, parameter_counts
+from flexbert.nn.build import ParameterCounts, build_model, parameter_counts
 from flexbert.nn.head import MLMHeadConfig
 from flexbert.nn.init import MegatronInitConfig
 from flexbert.nn.norm import LayerNormConfig
@@ -41,16 +41,16 @@ def test_released_models_have_their_published_size(
     layers, width = model.num_layers, model.hidden_size
     embedding = model.vocab_size * width + width
     head = width**2 + width + model.vocab_size
-    assert parameter_counts(model) == {
-        "total": total,
-        "embedding": embedding,
-        "encoder": total - embedding - head,
-        "attention": layers * 4 * width**2,
-        "mlp": layers * 3 * width * intermediate,
+    assert parameter_counts(model) == ParameterCounts(
+        total=total,
+        embedding=embedding,
+        encoder=total - embedding - head,
+        attention=layers * 4 * width**2,
+        mlp=layers * 3 * width * intermediate,
         # Two a layer but for the first attention's, and the final one.
-        "norms": 2 * layers * width,
-        "head": head,
-    }
+        norms=2 * layers * width,
+        head=head,
+    )
 
 
 def test_a_tied_matrix_is_in_the_state_once() -> None:
@@ -63,7 +63,7 @@ def test_a_tied_matrix_is_in_the_state_once() -> None:
 def test_an_untied_decoder_has_a_matrix_of_its_own() -> None:
     head = MLMHeadConfig(norm=LayerNormConfig(), tied=False)
     tied, untied = small_model(), small_model(head=head)
-    more = parameter_counts(untied)["total"] - parameter_counts(tied)["total"]
+    more = parameter_counts(untied).total - parameter_counts(tied).total
     assert more == VOCAB_SIZE * 32
     build_model(untied)(packed_batch((4, 9)))
 

@@ -12,7 +12,7 @@ from flexbert.data.packing.masking import most_masked
 from flexbert.nn.build import build_model
 from flexbert.nn.cross_entropy import as_on_a_gpu
 from flexbert.nn.packed_batch import PackedBatch
-from flexbert.plan.memory import activations_of, memory
+from flexbert.plan.memory import Memory, activations_of, memory
 from tests.conftest import TINY_RECIPE
 
 LENGTH, ROW = 256, 1024
@@ -24,14 +24,13 @@ SHAPE = (
     f"data.max_length={LENGTH}",
     f"data.row_length={ROW}",
 )
-BACKWARD = ("gradients", "activations", "loss")
 
 
 def recipe_of(*overrides: str) -> Recipe:
     return load_recipe(TINY_RECIPE, [*SHAPE, "batch.size=16", *overrides], planning=True).first
 
 
-def planned_memory(recipe: Recipe, processes: int) -> dict[str, int]:
+def planned_memory(recipe: Recipe, processes: int) -> Memory:
     (activations,) = activations_of([recipe])
     rows = recipe.batch.microbatch_rows or 1
     return memory(recipe, build_model(recipe.model, device="meta"), activations, processes, rows)
@@ -65,7 +64,7 @@ def test_forward_and_backward_take_what_the_plan_says(precision: str, rows: int)
     recipe = recipe_of(f"precision={precision}", f"batch.microbatch_rows={rows}")
     planned = planned_memory(recipe, processes=1)
     # Beside these there are one layer's temporaries.
-    expected = sum(planned[part] for part in BACKWARD)
+    expected = planned.gradients + planned.activations + planned.loss
     if precision == "amp_bf16":
         # Only on a CPU does softmax take a copy in float32 first.
         expected += 4 * rows * most_masked(recipe.data.mask_rate, ROW, 1) * recipe.model.vocab_size
@@ -78,13 +77,13 @@ def test_what_a_run_holds_is_counted_by_part() -> None:
     recipe = recipe_of()
     count = sum(parameter.numel() for parameter in build_model(recipe.model).parameters())
     planned = planned_memory(recipe, processes=1)
-    assert planned["weights"] == planned["gradients"] == 4 * count
-    assert planned["optimizer"] == 8 * count
-    assert planned["communication"] == planned["moving_average"] == 0
-    assert planned["total"] == sum(planned.values()) - planned["total"]
-    assert planned_memory(recipe, processes=2)["communication"] == 4 * count
+    assert planned.weights == planned.gradients == 4 * count
+    assert planned.optimizer == 8 * count
+    assert planned.communication == planned.moving_average == 0
+    assert planned.total == 16 * count + planned.activations + planned.loss
+    assert planned_memory(recipe, processes=2).communication == 4 * count
     averaged = recipe_of("moving_average.decay=0.9")
-    assert planned_memory(averaged, processes=1)["moving_average"] == 4 * count
+    assert planned_memory(averaged, processes=1).moving_average == 4 * count
 
 
 def test_muon_keeps_one_number_for_each_of_a_linear_layers_weights() -> None:
@@ -92,7 +91,7 @@ def test_muon_keeps_one_number_for_each_of_a_linear_layers_weights() -> None:
     model = build_model(recipe.model)
     linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
     count = sum(parameter.numel() for parameter in model.parameters())
-    assert planned_memory(recipe, processes=1)["optimizer"] == 4 * (2 * count - linear)
+    assert planned_memory(recipe, processes=1).optimizer == 4 * (2 * count - linear)
 
 
 def test_a_backend_for_gpus_alone_can_be_planned_for_anywhere() -> None:

@@ -12,7 +12,10 @@ import pytest
 from flexbert.commands import main
 from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
+from flexbert.plan import Plan, make_plan
+from flexbert.plan.plan import MicrobatchPlan
 from flexbert.plan.plan_picture import draw_plan, stage_curves
+from flexbert.plan.stage_cost import Hardware
 from flexbert.pretrained.load_model import LoadedModel, save_model
 from flexbert.schedule.stages import all_stages
 from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
@@ -40,80 +43,128 @@ WARMUPS = {
 }
 
 
-def plan(capsys: Output, *arguments: str) -> dict[str, Any]:
+def plan(recipe: Path, *overrides: str, processes: int = 1, **hardware: float) -> Plan:
+    """The plan of a recipe; ``hardware`` is what ``flexbert plan`` has options for."""
+    loaded = load_recipe(recipe, overrides, planning=True)
+    return make_plan(loaded, processes, Hardware(**hardware))
+
+
+def plan_json(capsys: Output, *arguments: str) -> dict[str, Any]:
     assert main(["plan", *arguments, "--json"]) == 0
     planned: dict[str, Any] = json.loads(capsys.readouterr().out)
     return planned
 
 
+STAGE_KEYS = {
+    *("name", "tokens", "steps", "steps_are", "lr", "max_length", "row_length", "mask_rate"),
+    *("batch_size", "batch_tokens", "batch_warmup", "rows_per_batch", "processes"),
+    *("microbatches", "rows_per_microbatch", "idle_rows", "microbatch_rows"),
+    *("microbatch_rows_are", "fitting_rows", "memory", "gpu_hours", "changes", "layers"),
+    *("flops_per_token", "flops_lengths", "corpora", "packing_efficiency", "sources"),
+}
+
+
+def test_json_has_the_keys_that_programs_read(
+    capsys: Output, tiny: Overrides, corpus: Path
+) -> None:
+    arguments = tiny("batch={size: 8, warmup: {start: 2, duration: 6ba}}")
+    planned = plan_json(capsys, str(TINY_RECIPE), *arguments)
+    assert set(planned) >= {
+        *("run_name", "run_folder", "plugins", "to_be_given", "notes"),
+        *("begins_from", "beginning_checked"),
+        *("parameters", "layers", "flops_per_token", "flops_lengths", "flops_formula", "hardware"),
+        *("tokens", "steps", "gpu_hours", "stages", "recipe"),
+    }
+    assert set(planned["parameters"]) == {
+        *("total", "embedding", "encoder", "attention", "mlp", "norms", "head"),
+    }
+    assert set(planned["hardware"]) == {"mfu", "peak_tflops", "gpu_memory"}
+    (stage,) = planned["stages"]
+    assert set(stage) == STAGE_KEYS
+    assert planned["layers"] == stage["layers"]
+    assert set(stage["layers"][0]) == {"index", "attention", "window", "theta", "block", "mlp"}
+    assert set(stage["batch_warmup"][0]) == {"batch_size", "steps"}
+    assert set(stage["memory"]) == {
+        *("weights", "gradients", "optimizer", "moving_average", "communication"),
+        *("activations", "loss", "total"),
+    }
+    (described,) = stage["corpora"].values()
+    assert described["path"] == str(corpus)
+    assert set(described["splits"]["train"]) == {"documents", "tokens"}
+    (source,) = stage["sources"].values()
+    assert set(source) == {"share", "tokens", "epochs"}
+    without = plan_json(capsys, str(BASE))["stages"][0]
+    assert set(without) == STAGE_KEYS
+    assert without["corpora"] is without["packing_efficiency"] is without["sources"] is None
+
+
 @pytest.mark.parametrize("name", ["base", "large"])
-def test_stages_have_the_published_tokens_and_batches(capsys: Output, name: str) -> None:
-    planned = plan(capsys, str(REPOSITORY / "yamls" / f"{name}.yaml"))
+def test_stages_have_the_published_tokens_and_batches(name: str) -> None:
+    stages = plan(REPOSITORY / "yamls" / f"{name}.yaml").stages
     found = {
-        stage["name"]: (stage["tokens"], stage["max_length"], stage["batch_size"], stage["lr"])
-        for stage in planned["stages"]
+        stage.name: (stage.length.tokens, stage.max_length, stage.batch.size, stage.lr)
+        for stage in stages
     }
     assert found == PUBLISHED[name]
     assert list(found) == list(PUBLISHED[name])
     sizes, updates = WARMUPS[name]
-    for stage in planned["stages"]:
-        tokens, length, full, _ = found[stage["name"]]
-        smaller = [(size["batch_size"], size["steps"]) for size in stage["batch_warmup"]]
-        is_first = stage["name"] == "pretrain"
+    for stage in stages:
+        tokens, length, full, _ = found[stage.name]
+        smaller = [(batch.batch_size, batch.steps) for batch in stage.batch.warmup]
+        is_first = stage.name == "pretrain"
         assert smaller == ([(size, updates) for size in sizes] if is_first else [])
         warmup = sum(size * steps * length for size, steps in smaller)
         steps = sum(steps for _, steps in smaller)
-        assert stage["steps"] == steps + -(-(tokens - warmup) // (full * length))
-    thetas = [{layer["theta"] for layer in stage["layers"]} for stage in planned["stages"]]
+        assert stage.length.steps == steps + -(-(tokens - warmup) // (full * length))
+    thetas = [{layer.theta for layer in stage.layers} for stage in stages]
     assert thetas[0] == {10_000}
     assert thetas[-1] == thetas[-2] == {10_000, 160_000}
 
 
-def test_hours_are_those_of_the_stated_efficiency(capsys: Output) -> None:
+def test_hours_are_those_of_the_stated_efficiency() -> None:
     """The paper's 191 hours on 8 H100s for base's pretraining: RECIPE's 26 percent of 989."""
-    planned = plan(capsys, str(BASE), "--mfu", "0.26", "--peak-tflops", "989")
-    assert planned["stages"][0]["gpu_hours"] / 8 == pytest.approx(191, rel=0.02)
-    assert planned["gpu_hours"] == pytest.approx(sum(s["gpu_hours"] for s in planned["stages"]))
+    planned = plan(BASE, mfu=0.26, peak_tflops=989)
+    assert planned.stages[0].gpu_hours / 8 == pytest.approx(191, rel=0.02)
+    flops = sum(stage.length.tokens * stage.cost.flops for stage in planned.stages)
+    assert planned.gpu_hours == pytest.approx(flops / (0.26 * 989e12) / 3600)
 
 
-def test_the_papers_micro_batches_are_about_what_its_gpus_hold(capsys: Output) -> None:
+def test_the_papers_micro_batches_are_about_what_its_gpus_hold() -> None:
     """96 and 56 sequences of 1024 on H100s of 80 GB, where compiling saves what is too much."""
     for file in (BASE, LARGE):
-        first = plan(capsys, str(file), "--processes", "8")["stages"][0]
-        assert 65e9 < first["memory"]["total"] < 100e9
+        first = plan(file, processes=8).stages[0]
+        assert 65e9 < first.microbatch.memory.total < 100e9
 
 
-def test_micro_batches_left_open_are_as_large_as_fit(capsys: Output) -> None:
-    left_open = (str(BASE), "batch.microbatch_rows=null", "--processes", "8")
+def first_microbatch(rows: int | None, **hardware: float) -> MicrobatchPlan:
+    """Of base's pretraining on 8 processes, with the recipe's ``rows`` or those that fit."""
+    given = f"batch.microbatch_rows={'null' if rows is None else rows}"
+    return plan(BASE, given, processes=8, **hardware).stages[0].microbatch
 
-    def first(*options: str) -> tuple[int, float]:
-        planned = plan(capsys, *left_open, *options)["stages"][0]
-        return planned["microbatch_rows"], planned["memory"]["total"]
 
-    rows, total = first()
-    given = plan(capsys, str(BASE), f"batch.microbatch_rows={rows + 1}", "--processes", "8")
-    assert total <= 0.8 * 80 * 2**30 < given["stages"][0]["memory"]["total"]
-    assert first("--gpu-memory", "1")[0] == 1
+def test_micro_batches_left_open_are_as_large_as_fit() -> None:
+    left_open = first_microbatch(None)
+    one_more = first_microbatch(left_open.rows + 1)
+    assert left_open.memory.total <= 0.8 * 80 * 2**30 < one_more.memory.total
+    assert first_microbatch(None, gpu_memory=1).rows == 1
     # Never more than there are: 576 rows of 8192 tokens, on 8 processes.
-    assert first("--gpu-memory", "1e6")[0] == 72
+    assert first_microbatch(None, gpu_memory=1e6).rows == 72
 
 
-def test_micro_batches_left_open_leave_few_rows_idle(capsys: Output) -> None:
+def test_micro_batches_left_open_leave_few_rows_idle() -> None:
     """Where 5 rows fit, 15 micro-batches of them were 75 rows for 72; 18 of 4 are 72."""
-    left_open = (str(BASE), "batch.microbatch_rows=null", "--processes", "8")
-    five = plan(capsys, str(BASE), "batch.microbatch_rows=5", "--processes", "8")["stages"][0]
-    fitting = five["memory"]["total"] / 0.8 / 2**30
-    stage = plan(capsys, *left_open, "--gpu-memory", f"{fitting + 0.01}")["stages"][0]
-    assert (stage["microbatches"], stage["rows_per_microbatch"]) == (18, 4)
-    assert stage["idle_rows"] == 0
+    gpu_memory = first_microbatch(5).memory.total / 0.8 / 2**30 + 0.01
+    planned = plan(BASE, "batch.microbatch_rows=null", processes=8, gpu_memory=gpu_memory)
+    batch = planned.stages[0].batch
+    assert (batch.num_microbatches, batch.rows_per_microbatch) == (18, 4)
+    assert batch.idle_rows == 0
 
 
-def test_memory_is_that_of_the_micro_batches_there_are(capsys: Output) -> None:
+def test_memory_is_that_of_the_micro_batches_there_are() -> None:
     """576 rows on 576 processes are one each, whatever the recipe allows."""
-    many = plan(capsys, str(BASE), "--processes", "576")["stages"][0]
-    one = plan(capsys, str(BASE), "batch.microbatch_rows=1", "--processes", "8")["stages"][0]
-    assert many["microbatch_rows"] == many["rows_per_microbatch"] == 1
-    assert many["memory"] == one["memory"]
+    many = plan(BASE, processes=576).stages[0]
+    assert many.microbatch.rows == many.batch.rows_per_microbatch == 1
+    assert many.microbatch.memory == first_microbatch(1).memory
 
 
 @pytest.mark.parametrize("rows", ["null", "12"])
@@ -160,15 +211,15 @@ def test_weights_to_begin_from_are_checked_where_they_are_at_hand(
     save_model(LoadedModel(build_model(old), old, {}, None), path)
     tile = f"init_from={{checkpoint: {path}, method: tile_center}}"
     wider = ("model.hidden_size=48", "model.attention.num_heads=3")
-    assert plan(capsys, str(TINY_RECIPE), tile, *wider)["beginning_checked"]
+    assert plan(TINY_RECIPE, tile, *wider).beginning_checked
     assert main(["plan", str(TINY_RECIPE), tile, "model.hidden_size=16"]) == 2
     assert "model.hidden_size" in capsys.readouterr().err
-    large = plan(capsys, str(LARGE))
-    assert large["begins_from"] == "runs/modernbert-base/checkpoints/pretrain.pt"
-    assert not large["beginning_checked"]
+    large = plan(LARGE)
+    assert large.begins_from == Path("runs/modernbert-base/checkpoints/pretrain.pt")
+    assert not large.beginning_checked
     assert main(["plan", str(LARGE)]) == 0
     assert "not checked: whether a run can begin from runs/modernbert" in capsys.readouterr().out
-    assert plan(capsys, str(BASE))["begins_from"] is None
+    assert plan(BASE).begins_from is None
     assert main(["plan", str(TINY_RECIPE), f"start_from={path}"]) == 2
     assert f"start_from: {path} holds weights alone" in capsys.readouterr().err
 
@@ -204,5 +255,5 @@ def test_a_scheduled_mask_rate_is_drawn(tmp_path: Path) -> None:
 
 
 def test_a_plan_holds_the_whole_resolved_recipe(capsys: Output, tiny: Overrides) -> None:
-    planned = plan(capsys, str(TINY_RECIPE), *tiny())
+    planned = plan_json(capsys, str(TINY_RECIPE), *tiny())
     assert planned["recipe"] == load_recipe(TINY_RECIPE, tiny()).resolved

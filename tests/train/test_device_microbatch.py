@@ -39,7 +39,7 @@ def needed(stage: Stage, rows: int) -> int:
     (activations,) = activations_of([stage.recipe])
     with torch.device("meta"):
         model = MaskedLM(stage.recipe.model)
-    return memory(stage.recipe, model, activations, 1, rows)["total"]
+    return memory(stage.recipe, model, activations, 1, rows).total
 
 
 def on_a_machine_of(size: int, monkeypatch: pytest.MonkeyPatch) -> None:

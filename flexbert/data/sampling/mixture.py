@@ -55,6 +55,21 @@ class Drawn:
     lengths: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class BucketShare:
+    """What a stage takes from one bucket.
+
+    Attributes:
+        share: of the stage's tokens, between 0 and 1.
+        tokens: that share, counted.
+        epochs: how often the bucket's tokens are seen.
+    """
+
+    share: float
+    tokens: float
+    epochs: float
+
+
 class Mixture:
     """Buckets of sources with target shares; what is drawn next depends on what was drawn before.
 
@@ -147,14 +162,14 @@ class Mixture:
         ]
         return Mixture(buckets, self.source_shares)
 
-    def describe(self, tokens: int) -> dict[str, dict[str, float]]:
-        """Share, tokens and epochs of each bucket over a stage of so many tokens."""
+    def describe(self, tokens: int) -> dict[str, BucketShare]:
+        """Split ``tokens`` of a stage among the buckets, each by its name."""
         return {
-            bucket.name: {
-                "share": share,
-                "tokens": tokens * share,
-                "epochs": tokens * share / bucket.chunks.num_tokens,
-            }
+            bucket.name: BucketShare(
+                share=share,
+                tokens=tokens * share,
+                epochs=tokens * share / bucket.chunks.num_tokens,
+            )
             for bucket, share in zip(self.buckets, self.shares.of_all.tolist(), strict=True)
         }
 
