@@ -31,6 +31,7 @@ from data_prep.rows import Fields, Reject
 from data_prep.sources import Piece
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE, MAX_LABELS
 from flexbert.errors import UserError
+from flexbert.files.durable import new_folder
 from flexbert.files.file_lock import file_lock
 
 WORKERS_LOCK = ".workers"
@@ -156,8 +157,12 @@ def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Pa
     Raises:
         UserError: if an input cannot be read, or there are too many labels.
     """
-    temporary = finished.with_name(f".{finished.name}.{os.getpid()}")
-    temporary.mkdir()
+    with new_folder(finished) as folder:
+        part = _write_part(pieces, folder, fields)
+    return replace(part, folder=finished)
+
+
+def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields) -> Part:
     documents = tokens = characters = 0
     smallest: int | None = None
     rejects: Counter[str] = Counter()
@@ -165,7 +170,7 @@ def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Pa
     with ExitStack() as stack:
 
         def create(name: str) -> BufferedWriter:
-            return stack.enter_context(open(temporary / name, "wb"))
+            return stack.enter_context(open(folder / name, "wb"))
 
         tokens_file, lengths_file = create(TOKENS_FILE), create(LENGTHS_FILE)
         hashes_file = create(HASHES_FILE)
@@ -188,7 +193,7 @@ def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Pa
             lowest = int(encoded.hashes.min())
             smallest = lowest if smallest is None else min(smallest, lowest)
     part = Part(
-        folder=temporary,
+        folder=folder,
         documents=documents,
         tokens=tokens,
         characters=characters,
@@ -197,8 +202,7 @@ def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Pa
         labels=tuple(labels) if fields.label is not None else None,
     )
     part.write_counts()
-    temporary.rename(finished)
-    return replace(part, folder=finished)
+    return part
 
 
 def _check_labels(labels: Mapping[str, int] | set[str], fields: Fields) -> None:
