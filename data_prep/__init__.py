@@ -11,7 +11,7 @@ The steps are separate and meet in plain interfaces, so that another engine can 
 ``duplicates``     parts -> which documents repeat an earlier one
 ``selection``      parts -> the documents of each split, in order
 ``shards``         documents -> one MDS shard; ``splits`` writes all of them on all cores
-``corpus``         the steps one after the other, on one machine; ``merge``, after several
-``survey``         counts by length and label; ``report`` and ``pictures`` tell what a corpus holds
+``build_corpus``   the steps one after the other, on one machine; ``merge``, after several
+``survey``         counts by length and label; ``corpus_report`` and ``corpus_pictures`` show them
 =================  =============================================================================
 """

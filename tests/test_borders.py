@@ -21,7 +21,7 @@ ALLOWED = {
     "train/run_folder.py": "a recipe's tree: config.yaml, and what changed in it",
     "train/trainer.py stage_trainer": "a recipe's tree, for checkpoints",
     "train/checkpointing.py Checkpointer.__init__": "a recipe's tree, for checkpoints",
-    "train/plugins.py refuse_changed_plugins": "a recipe's tree",
+    "train/plugin_agreement.py refuse_changed_plugins": "a recipe's tree",
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
     # What others have defined.

@@ -83,7 +83,9 @@ def test_no_checkpoint_is_held_after_it_was_applied(tmp_path: Path) -> None:
     save(tmp_path / "a.pt", recipe)
     kept = restored(tmp_path / "a.pt", recipe)
     gc.collect()
-    assert not [held for held in gc.get_objects() if isinstance(held, Checkpoint)]
+    held = [found for found in gc.get_objects() if isinstance(found, Checkpoint)]
+    # Other tests make some, and read none.
+    assert not [checkpoint for checkpoint in held if checkpoint.path is not None]
     # Nor the mapped file behind a tensor that is kept.
     assert "a.pt" not in Path("/proc/self/maps").read_text()
     assert kept
