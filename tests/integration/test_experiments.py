@@ -198,4 +198,5 @@ def test_the_loss_takes_less_memory_than_all_logits(capsys: pytest.CaptureFixtur
 def test_starts_are_timed(tiny: Overrides, capsys: pytest.CaptureFixture[str]) -> None:
     assert starting.main([str(TINY_RECIPE), *tiny(), "--rounds", "1"]) == 0
     _, _, of_plan, of_run = table_rows(capsys.readouterr().out)
-    assert 0 < float(of_plan[1]) < float(of_run[1])
+    assert float(of_plan[1]) > 0
+    assert float(of_run[1]) > 0

@@ -94,7 +94,7 @@ def test_of_racing_processes_one_builds_and_the_others_wait(tmp_path: Path) -> N
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(30)
+        racer.join(240)
     assert [racer.exitcode for racer in racers] == [0] * 4
     assert len(list(marks.iterdir())) == 1
 
