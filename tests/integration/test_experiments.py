@@ -183,7 +183,7 @@ def test_the_time_in_every_callback_is_told(
     printed = capsys.readouterr().out
     rows = {row[0]: row[1:] for row in table_rows(printed)}
     assert rows.keys() >= {"forward", "backward", "optimizer", *callbacks.MEASURING, "RunLog"}
-    assert "speed_monitor costs " in printed
+    assert "measuring an update costs " in printed
 
 
 def test_the_loss_takes_less_memory_than_all_logits(capsys: pytest.CaptureFixture[str]) -> None:
