@@ -30,7 +30,7 @@ def plan_text(plan: Plan) -> str:
     sections.append(_sum(plan))
     if plan.begins_from and not plan.beginning_checked:
         where = plan.begins_from
-        sections.append(f"not checked: whether a run can begin from {where}; it is not at hand")
+        sections.append(f"not checked: whether a run can begin from {where}; it is not there")
     sections += plan.notes
     if plan.to_be_given:
         sections.append("still to be given before a run: " + ", ".join(plan.to_be_given))
