@@ -57,7 +57,7 @@ class TaskRecord:
 
     Attributes:
         parts: number of parts of all machines together.
-        skipped: files that lie beside the inputs, by suffix.
+        skipped: files that lie next to the inputs, by suffix.
     """
 
     parts: int

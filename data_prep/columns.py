@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-# Rows taken at a time: at most so many, and fewer where rows are long.
+# Rows taken at a time: at most this many, and fewer where rows are long.
 BATCH_ROWS = 1024
 BATCH_BYTES = 1 << 24
 ARROW_FILE_MAGIC = b"ARROW1"
@@ -116,7 +116,7 @@ def _labels(column: pa.Array | pa.ChunkedArray) -> list[Any]:
 
 
 def _batch_rows(size: int, rows: int) -> int:
-    """How many rows to take at a time of so many rows that hold ``size`` bytes."""
+    """How many rows to take at a time of ``rows`` that hold ``size`` bytes."""
     return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
 
 

@@ -22,7 +22,7 @@ class _RecordTooLongError(Exception):
 
 
 class _Lines:
-    """The lines of a file for a csv reader, and what they tell about the record at hand."""
+    """The lines of a file for a csv reader, and what they say about the present record."""
 
     def __init__(self, file: io.TextIOBase, limit: int) -> None:
         self.file = file
@@ -76,7 +76,7 @@ def csv_rows(path: str, fields: Fields) -> Iterator[Row]:
 
 
 def _rows_after(path: str, skipped: int, fields: Fields) -> Generator[Row, None, int | None]:
-    """The rows after so many lines; returns the line to go on after, or None at the end."""
+    """The rows after this many lines; returns the line to go on after, or None at the end."""
     csv.field_size_limit(FIELD_LIMIT)
     limit = 2 * fields.max_characters + OTHER_FIELDS
     with io.TextIOWrapper(

@@ -85,7 +85,7 @@ def _draw_long(axes: Axes, report: dict[str, Any]) -> None:
         {name: f"{share:.1%}  ({note})" for name, (share, note) in shares.items()},
         TOKENS,
     )
-    axes.set_title("Share of tokens in documents of more than so many")
+    axes.set_title("Share of tokens in documents longer than this")
 
 
 def _draw_groups(axes: Axes, report: dict[str, Any]) -> None:

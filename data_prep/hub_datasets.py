@@ -28,7 +28,7 @@ SYNTAX = "hf:NAME[@REVISION][:CONFIG[:SPLIT]]"
 REFERENCE = re.compile(r"hf:([^@:]+)(?:@([^@:]+))?(?::([^@:]*)(?::([^@:]+))?)?")
 DEFAULT_SPLIT = "train"
 REASON_CHARACTERS = 200
-# What ``Dataset.save_to_disk`` writes beside its Arrow files.
+# What ``Dataset.save_to_disk`` writes besides its Arrow files.
 SAVED_DICT = "dataset_dict.json"
 SAVED_FILES = ("state.json", "dataset_info.json", SAVED_DICT)
 

@@ -2,7 +2,7 @@
 
 It predicts a masked token t from its left and right neighbours l and r by counts in the training
 split. With c the counts, each less a discount d (where it is not zero), n(x) the number of
-different tokens counted beside x, and p0 the add-one smoothed unigram distribution:
+different tokens counted next to x, and p0 the add-one smoothed unigram distribution:
 
     pl(t | l)   = (c(l t) + A p0(t)) / (c(l) + A)                       A = a + d n(l)
     pr(t | r)   = (c(t r) + B p0(t)) / (c(r) + B)                       B = b + d n(r)
@@ -55,7 +55,7 @@ class Triples:
 
 @dataclass(frozen=True, kw_only=True)
 class Beside:
-    """Discounted counts beside some neighbour x, each [N]: c(x t), c(x) and n(x)."""
+    """Discounted counts next to some neighbour x, each [N]: c(x t), c(x) and n(x)."""
 
     token: np.ndarray
     any: np.ndarray
@@ -98,7 +98,7 @@ class Evidence:
 
 
 class NeighbourCounts:
-    """Counts of tokens beside each neighbour, and between each pair of neighbours."""
+    """Counts of tokens next to each neighbour, and between each pair of neighbours."""
 
     def __init__(self, triples: Triples, vocab_size: int) -> None:
         left, token, right = triples.as_int64()

@@ -84,7 +84,7 @@ class ShardFormat:
         number = first = documents = 0
         size = empty
         for block in lengths:
-            # Beside its sample, a document takes four bytes of the shard's table of offsets.
+            # Besides its sample, a document takes four bytes of the shard's table of offsets.
             ends = np.cumsum(sample_sizes(block, self.dtype) + 4)
             begin = taken = 0
             while begin < len(ends):

@@ -116,7 +116,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The files to read, in order, and how many others lay beside them, by suffix."""
+    """The files to read, in order, and how many others lay next to them, by suffix."""
 
     files: list[InputFile]
     skipped: Counter[str]

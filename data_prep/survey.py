@@ -19,7 +19,7 @@ class LengthCounts:
     """A histogram of lengths in tokens, and how much stands in long documents.
 
     Attributes:
-        documents: number of documents by bin of ``BINS``, int64; ``tokens`` likewise.
+        documents: number of documents by bin of ``BINS``, int64; ``tokens`` the same of tokens.
         longer: for each of ``CONTEXT_LENGTHS``, documents that are longer and their tokens.
     """
 

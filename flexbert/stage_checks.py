@@ -51,7 +51,7 @@ def check_transitions(stages: Sequence[Stage], corpora: Sequence[Corpora | None]
     """Refuse stages that cannot follow one another.
 
     Args:
-        corpora: of each stage, where they are at hand.
+        corpora: of each stage, where they are there.
 
     Raises:
         ConfigError: if one stage's weights are not those of another, or its tokens.

@@ -22,7 +22,7 @@ def best_and_last(
     al. 2024). Eligible is what was evaluated at its very step.
 
     Args:
-        count: how many beside the last.
+        count: how many besides the last.
         metric: ``eval_loss``, ``eval_accuracy`` or ``eval_losses.SOURCE``: a loss is better if
             smaller, an accuracy if larger.
         stage: that of the newest checkpoint if None.

@@ -16,7 +16,7 @@ from flexbert.nn.attention import MultiHeadConfig
 
 @dataclass(frozen=True)
 class ModelPart:
-    """A node of a new model beside that of the old one whose weights it takes.
+    """A node of a new model, with that of the old one whose weights it takes.
 
     Args:
         path: dotted, of the new one in its recipe.

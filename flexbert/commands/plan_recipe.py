@@ -32,7 +32,9 @@ def without_collecting() -> Iterator[None]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
-    parser.add_argument("--processes", type=int, default=1, help="plan for so many (default 1)")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="processes to plan for (default 1)"
+    )
     parser.add_argument(
         "--mfu", type=float, default=0.4, help="model FLOPs utilisation to expect (default 0.4)"
     )

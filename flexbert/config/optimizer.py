@@ -94,7 +94,7 @@ class OptimizerConfig(Component, ABC, family="optimizer"):
 
     @abstractmethod
     def state_size(self, parameter: nn.Parameter, *, of_linear: bool) -> int:
-        """How many numbers (float32) it keeps beside a parameter.
+        """How many numbers (float32) it keeps for a parameter.
 
         Args:
             of_linear: whether the parameter is the matrix of a linear layer.

@@ -32,7 +32,7 @@ DEFAULTS = {"loss": {"name": "cross_entropy"}, "data": {"sampler": {"name": "pcg
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedRecipe:
-    """A recipe, and what is told of it.
+    """A recipe, and what there is to say about it.
 
     Attributes:
         stages: the typed recipe of each stage, by its name, in order.
@@ -156,7 +156,7 @@ def derive(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A file's own keys on top of what it includes: as :func:`merge`, but ``model.name`` renames.
 
     A published encoder that is written as another one with changes has a name of its own, so that
-    it replaces whatever model stands in a recipe that includes it beside others.
+    it replaces whatever model stands in a recipe that includes it with others.
     """
     model = own.get("model")
     if not isinstance(model, Mapping) or "name" not in model:

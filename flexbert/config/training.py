@@ -1,4 +1,4 @@
-"""How a run trains, evaluates, saves and logs: the sections of a recipe beside model and data."""
+"""How a run trains, evaluates, saves and logs: sections of a recipe."""
 
 from __future__ import annotations
 

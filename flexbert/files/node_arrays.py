@@ -16,7 +16,7 @@ from flexbert.files.file_lock import file_lock
 
 # Arrays for fewer items than this are quicker to make than to share.
 IN_MEMORY = 1 << 20
-# A file being written is handed to the disk after so many bytes: no second copy of a large array
+# A file being written is handed to the disk after this many bytes: no second copy of a large array
 # waits in memory as dirty pages.
 DIRTY_BYTES = 1 << 27
 

@@ -26,9 +26,9 @@ class TheirKey:
 
     Args:
         name: theirs.
-        paths: our fields that have its value, all of them alike.
+        paths: our fields that have its value, all of them the same.
         to_theirs: translates a value on export; raises ValueError for one that has no translation.
-        to_ours: likewise on import.
+        to_ours: the same on import.
         only_training: whether the value changes nothing but training, a dropout for instance. Our
             fields may then differ, and none of them is kept.
     """

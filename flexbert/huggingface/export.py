@@ -35,7 +35,7 @@ DEFAULT_LENGTH = 8192
 def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None) -> list[str]:
     """Write a checkpoint's model and tokenizer as a Hugging Face folder.
 
-    It is written beside the target, loaded by transformers, and moved to the target if the logits
+    It is written next to the target, loaded by transformers, and moved to the target if the logits
     of both implementations are the same.
 
     Args:
@@ -68,7 +68,7 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
         changed = without_token_types(tokenizer)
         if changed is not None:
             tokenizer = changed
-            notes.append("the tokenizer is told to give no token_type_ids: the model takes none")
+            notes.append("the tokenizer now gives no token_type_ids: the model takes none")
     task = config.head.task
     written = {**expressed.config, "transformers_version": transformers_version()}
     with new_folder(target) as folder:

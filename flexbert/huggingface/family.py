@@ -22,7 +22,7 @@ SEQUENCE = "sequence_classification"
 TOKEN = "token_classification"
 CHOICE = "multiple_choice"
 
-# A model gets at most so many of anything that a config counts, before any of it is made.
+# A model gets at most this many of anything that a config counts, before any of it is made.
 LARGEST_SIZE = 2**28
 # The one number that may be larger without costing anything.
 LARGEST_THETA = 2**60
@@ -109,7 +109,7 @@ class Family(ABC):
         return weights
 
     def left_out(self, task: str) -> tuple[str, ...]:
-        """What a folder may hold beside, of which nothing in the model for ``task`` is made."""
+        """What else a folder may hold, of which nothing in the model for ``task`` is made."""
         return ()
 
     def refused(self, config: Mapping[str, Any]) -> Mapping[str, Any]:

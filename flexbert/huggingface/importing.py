@@ -277,7 +277,7 @@ def _check(
     """Every tensor is there, in its shape, and no other.
 
     Returns:
-        What is there beside them and belongs to other tasks.
+        What else is there and belongs to other tasks.
     """
     given = weights.shapes
     others = given.keys() - wanted.keys() - repeated.keys()

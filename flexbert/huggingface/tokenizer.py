@@ -40,7 +40,7 @@ def read_tokenizer(folder: Path, model_type: str) -> dict[str, str]:
     """The tokenizer's files of a folder, file name to text, as they are.
 
     One that says its class only through the model's ``config.json``, or has no ``tokenizer.json``,
-    is written anew by transformers, so that it is whole without the model.
+    is written again by transformers, so that it is whole without the model.
 
     Raises:
         UserError: if there is no tokenizer, or it cannot be read without running code.

@@ -127,7 +127,7 @@ class MultiHeadAttention(nn.Module):
         return {("qkv", 0): (queries, keys, values), ("out", 1): (queries,)}
 
     def _alibi_slopes(self, device: torch.device) -> Tensor | None:
-        # Computed anew: a buffer would have to survive the meta device and every cast of dtype.
+        # Computed each time: a buffer would have to survive the meta device and casts of dtype.
         return alibi_slopes(self.heads[0]).to(device) if self.alibi else None
 
 

@@ -1,6 +1,6 @@
 """Cross-entropy of deferred logits, some rows at a time.
 
-Gradients are computed together with the loss, while the logits that they need are at hand (Hsu et
+Gradients are computed together with the loss, while the logits that they need exist (Hsu et
 al. 2024, "Liger Kernel", arXiv 2410.10989): logits are neither kept nor computed twice. With P the
 softmax of a row, L its denominator's logarithm, y its label, e the label smoothing and z the factor
 of the z-loss, the loss is ``L - (1 - e) logit(y) - e mean(logits) + z L^2`` and its gradient
@@ -28,8 +28,8 @@ from torch.autograd.function import once_differentiable
 from flexbert.config.training import IGNORE
 from flexbert.nn.logits import DeferredLogits
 
-# Logits at hand at once, by device: a group, for the matrix products, in their dtype; and a pass
-# over some of its rows in float32, which on a CPU stays in cache. With smaller groups the gradient
+# Logits that exist at one time, by device: a group, for the matrix products, in their dtype; and a
+# pass over some of its rows in float32, which on a CPU stays in cache. With smaller groups the gradient
 # of the matrix is added up more often. Among 2^23 to 2^26 and 2^18 to 2^22 the fastest, or within 3
 # percent of it, for 615 and 2458 rows of 256 features and 32,768 logits (one core).
 _GROUP = {"cpu": 1 << 25}
@@ -229,7 +229,7 @@ def _row_losses(logits: Tensor, labels: Tensor, factors: _Factors) -> tuple[Tens
 def _slices(
     limits: dict[str, int], count: int, vocab_size: int, device: torch.device
 ) -> Iterator[slice]:
-    """Of so many rows, as many together as have no more logits than the device's limit."""
+    """How many of these rows have no more logits together than the device's limit."""
     kind = "cuda" if _counting_for_a_gpu.get() else device.type
     step = max(1, limits.get(kind, _ELSEWHERE) // vocab_size)
     return (slice(begin, min(begin + step, count)) for begin in range(0, count, step))

@@ -12,7 +12,8 @@ from flexbert.nn.packed_batch import PackedBatch
 class Encoder(nn.Module):
     """A packed batch to hidden states ``[N, C]``.
 
-    Layers whose queries and keys turn alike share one rotation, computed once per forward.
+    Layers whose queries and keys turn by the same angles share one rotation, computed once a
+    forward pass.
     """
 
     def __init__(self, model: ModelConfig) -> None:

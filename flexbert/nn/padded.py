@@ -23,7 +23,7 @@ class PaddedModel(nn.Module):
         """Logits of a padded batch ``[B, T]``, or ``[B, choices, T]`` for multiple choice.
 
         Returns:
-            ``[B, T, V]``, zero at padding; ``[B, T, num_labels]`` likewise for token
+            ``[B, T, V]``, zero at padding; ``[B, T, num_labels]`` for token
             classification, ``[B, num_labels]`` for sequences, ``[B, choices]`` for multiple choice.
         """
         rows = input_ids.flatten(0, -2)

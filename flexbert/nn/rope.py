@@ -21,7 +21,7 @@ from flexbert.errors import ConfigError
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
 
-# So many are turned at a time on a CPU, so that what lies between the operations stays in cache:
+# How many are turned at a time on a CPU, so that what lies between the operations stays in cache:
 # 128 to 1024 take half as long as 8192 at once (4 heads of 64, one core).
 TOKENS_AT_A_TIME = 512
 LOCAL = "local"

@@ -1,4 +1,4 @@
-"""Which parameters are updated alike."""
+"""Which parameters share their multipliers of learning rate and weight decay."""
 
 from __future__ import annotations
 

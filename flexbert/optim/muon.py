@@ -110,7 +110,7 @@ class MuonWithAdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for algorithm, optimizer in self._optimizers.items():
-            # Anew each time: loading a checkpoint replaces both.
+            # Set each time: loading a checkpoint replaces both.
             optimizer.state = self.state
             optimizer.param_groups = _groups_of(self.param_groups, algorithm)
             optimizer.step()

@@ -207,7 +207,7 @@ def _leave_two_of_each_kind(model: MaskedLM, config: ModelConfig) -> dict[nn.Mod
 
 
 def _run(recipe: Recipe, model: MaskedLM, rows: int) -> Tensor:
-    """Forward and loss of a micro-batch of so many rows."""
+    """Forward and loss of a micro-batch of ``rows`` rows."""
     num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
     num_sequences = rows * -(-recipe.data.row_length // recipe.data.max_length)
     integers = partial(torch.zeros, dtype=torch.int64)

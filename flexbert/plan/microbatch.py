@@ -28,7 +28,7 @@ def fitting_rows(
         model: of the stage's recipe, on any device.
         processes: that share a batch.
         device_bytes: memory of one process's device.
-        most: no more than so many, if more fit.
+        most: no more than this, if more fit.
     """
 
     def needed(rows: int) -> int:
@@ -44,7 +44,7 @@ def fitting_rows(
 
 
 def largest_microbatch(stage: Stage, processes: int, rows: int | None) -> int:
-    """Rows of the largest micro-batch that there is when so many are allowed."""
+    """Rows of the largest micro-batch that there is when this many are allowed."""
     share, _ = RankRows(0, processes, 1).split(_largest_batch(stage))
     return share if rows is None else min(rows, share)
 

@@ -11,7 +11,7 @@ from flexbert.data.reading.corpus import Split
 from flexbert.data.sampling.mixture import BucketShare
 from flexbert.schedule.stages import Stage
 
-# Up to so many rows a stage is packed from end to end and its steps counted; beyond, its first
+# Up to this many rows a stage is packed from end to end and its steps counted; beyond, its first
 # rows tell how full the others will be.
 MAX_ROWS_PACKED = 100_000
 

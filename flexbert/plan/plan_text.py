@@ -63,7 +63,7 @@ def _model(plan: Plan) -> str:
 
 
 def _layers(layers: Sequence[LayerSummary]) -> list[str]:
-    """One line for each kind of layer: which they are. Block and MLP are told where they differ."""
+    """One line for each kind of layer: which they are. It names block and MLP where they differ."""
     parts = {(layer.block, layer.mlp) for layer in layers}
     kinds: dict[str, list[int]] = {}
     for layer in layers:

@@ -36,7 +36,7 @@ class Hardware:
         return int(self.gpu_memory * 2**30)
 
     def hours(self, flops: float) -> float:
-        """GPU-hours of so many floating-point operations."""
+        """GPU-hours of this many floating-point operations."""
         return flops / (self.mfu * self.peak_tflops * 1e12) / 3600
 
 

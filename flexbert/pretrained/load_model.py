@@ -27,7 +27,7 @@ from flexbert.nn.padded import PaddedModel
 
 
 class LoadedModel(PaddedModel):
-    """A model with what :func:`save_model` writes beside its weights.
+    """A model with what :func:`save_model` writes besides its weights.
 
     Args:
         tokenizer: file name to text.

@@ -64,7 +64,7 @@ class BatchSizes:
         return rows + max(0, update - self.warmup_updates) * self._rows_of(self.full)
 
     def updates_for(self, rows: float) -> int:
-        """The fewest updates that have so many rows together."""
+        """The fewest updates that have this many rows together."""
         updates = 0
         for size in self.warmup:
             needed = math.ceil(rows / self._rows_of(size))

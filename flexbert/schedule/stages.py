@@ -55,7 +55,7 @@ class Stage:
         return self.batches.rows_before(int(self.duration.value)) * self.recipe.data.row_length
 
     def clock(self, tokens: int, updates: int) -> StageClock:
-        """The stage's clock after so many tokens and updates of it."""
+        """The stage's clock after these tokens and updates of it."""
         return StageClock(tokens=tokens, updates=updates, duration=self.duration)
 
     def learning_rate(self, clock: StageClock) -> float:
@@ -72,7 +72,7 @@ class Stage:
         return self.recipe.optimizer.weight_decay * self.weight_decay_multiplier(clock)
 
     def mask_rate(self, tokens: int, updates: int) -> float:
-        """Share of tokens to select in the update that so many tokens and updates come before."""
+        """Share of tokens to select in the update that these tokens and updates come before."""
         schedule, rate = self.recipe.mask_rate_schedule, self.recipe.data.mask_rate
         if schedule is None:
             return rate

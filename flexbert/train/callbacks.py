@@ -1,4 +1,4 @@
-"""What the trainer does around each update beside the update itself."""
+"""What the trainer does around each update."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Hyperparameters(Callback):
 
 
 class UpdateSeed(Callback):
-    """Seeds torch anew for each update from (seed, stage, update, rank).
+    """Seeds torch for each update from (seed, stage, update, rank).
 
     Dropout is then the same after a resume as without one; Composer does not restore the random
     state in the middle of an epoch.
@@ -104,7 +104,7 @@ class Gradients(Callback):
 
 
 class MovingAverage(Callback):
-    """An exponential moving average of the weights, in checkpoints beside them.
+    """An exponential moving average of the weights, kept with them in checkpoints.
 
     It begins at the weights as they are when there is none yet.
     """

@@ -30,7 +30,7 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
     """:class:`MaskedLM` behind Composer's interface.
 
     It inherits where it could wrap, so that the names of its parameters carry no prefix, in
-    checkpoints and optimizer states alike. Autocast happens here and Composer is told fp32, because
+    checkpoints and in optimizer states. Autocast happens here and Composer is told fp32, because
     Composer refuses bf16 on a CPU.
     """
 

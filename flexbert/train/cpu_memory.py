@@ -48,7 +48,7 @@ def keep_freed_blocks(below: int) -> None:
 
 
 def can_keep(needed: int, available: int) -> bool:
-    """Whether a heap for so many bytes in use fits, however it is fragmented."""
+    """Whether a heap with this many bytes in use fits, however it is fragmented."""
     return FRAGMENTATION * needed + OTHER_BYTES <= available
 
 

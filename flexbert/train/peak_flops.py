@@ -19,7 +19,7 @@ def measured_peak_flops(device: torch.device, dtype: torch.dtype, size: int | No
     A model spends its time on such products, if smaller ones, and on all that they leave out.
 
     Args:
-        size: rows and columns; by default so many that a product takes far longer than its launch,
+        size: rows and columns; by default enough that a product takes far longer than its launch,
             8192 on a GPU and 1024 on a CPU.
     """
     size = size or (8192 if device.type == "cuda" else 1024)

@@ -41,7 +41,7 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
 
     Args:
         command: the command line, for the manifest.
-        callbacks: Composer callbacks beside FlexBERT's own; they run after these.
+        callbacks: Composer callbacks that run after FlexBERT's own.
 
     Returns:
         The process's exit code: 0 when the run is finished, 75 when it was told to stop and has

@@ -142,7 +142,7 @@ def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evalu
     """One for each source; their rows are shared out as training shares its tokens."""
     evaluation = run.recipe.evaluation
     microbatch_rows = evaluation.microbatch_rows or run.microbatch_rows
-    # Made in this process: a source more would be so many loader processes more.
+    # Made in this process: otherwise each source would add its loader processes.
     data = replace(run.recipe.data, num_workers=0)
 
     def due(state: State, event: Event) -> bool:

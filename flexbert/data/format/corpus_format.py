@@ -9,7 +9,7 @@ A corpus is a folder::
         shard.00000.mds ...
         lengths.u32    little-endian uint32: the number of tokens of every document, in order
         labels.u8      only where documents are labelled: the number of each one's label
-    validation/        likewise; it shares no document with train/
+    validation/        the same; it shares no document with train/
 """
 
 from __future__ import annotations

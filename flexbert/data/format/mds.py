@@ -22,7 +22,7 @@ from flexbert.data.format.corpus_format import COLUMN, SHARD_HASH, CorpusError
 
 INDEX_FILE = "index.json"
 _HASH_BLOCK = 1 << 24
-_RESTORE = "copy the corpus again or make it anew with python -m data_prep corpus"
+_RESTORE = "copy the corpus again or make it again with python -m data_prep corpus"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ShardFile:
 
 
 class ShardStore(Protocol):
-    """Where the shards of a split lie, and which of them are at hand."""
+    """Where the shards of a split lie, and which of them are on this disk."""
 
     def path(self, shard: int) -> Path:
         """A local file that holds the shard, whole; it may have to be fetched first.
@@ -68,7 +68,7 @@ class ShardStore(Protocol):
 
 
 class LocalShards:
-    """Shards in a local folder: always at hand."""
+    """Shards in a local folder: always there."""
 
     def __init__(self, files: Sequence[ShardFile]) -> None:
         self._files = files
@@ -158,7 +158,7 @@ class Shard:
 
 
 def sample_sizes(lengths: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Bytes of the samples of documents of so many tokens, int64.
+    """Bytes of the samples of documents of these lengths in tokens, int64.
 
     The number of tokens takes the smallest of 1, 2 and 4 bytes that holds it.
     """

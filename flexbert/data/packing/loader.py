@@ -82,7 +82,7 @@ class DevicePlan:
 
     Attributes:
         microbatches: the rows of each.
-        carried: what the batch has beside its micro-batches.
+        carried: what the batch has besides its micro-batches.
         mask_rate: share of the tokens to select; the builder's where None.
     """
 

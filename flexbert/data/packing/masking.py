@@ -63,7 +63,7 @@ class MaskedTokens:
 
 
 def most_masked(rate: float, num_tokens: int, num_spans: int) -> int:
-    """How many tokens can be selected at most from so many spans with so many tokens in all."""
+    """How many tokens can be selected at most from these spans with these tokens in all."""
     return min(math.floor(rate * num_tokens) + num_spans, num_tokens)
 
 
@@ -87,7 +87,7 @@ class Masker:
         self._ordinary = np.flatnonzero(self._is_ordinary)
 
     def capacity(self, num_tokens: int, num_spans: int) -> int:
-        """How many tokens can be selected at most from so many spans with so many tokens in all."""
+        """How many tokens can be selected at most from these spans with these tokens in all."""
         return most_masked(self._rate, num_tokens, num_spans)
 
     def mask(

@@ -47,7 +47,7 @@ class MaskSpans(Protocol):
 
 
 class RowSpans:
-    """Training: a row is one span, and masked anew whenever it comes."""
+    """Training: a row is one span, and masked in another way whenever it comes."""
 
     def __init__(self, key: StreamKey, sources: str) -> None:
         """
@@ -67,7 +67,7 @@ class RowSpans:
 
 
 class ChunkSpans:
-    """Evaluation: a chunk is one span, masked alike in every row, run and step."""
+    """Evaluation: a chunk is one span, masked in the same way in every row, run and step."""
 
     def __init__(self) -> None:
         self._base = _base_key("evaluation")

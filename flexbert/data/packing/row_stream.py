@@ -104,7 +104,7 @@ class ShuffledRows:
     """A random permutation, another one for each window.
 
     Attributes:
-        key: what it is drawn from, beside the window's number.
+        key: what it is drawn from, besides the window's number.
     """
 
     key: tuple[str | int, ...]

@@ -54,7 +54,7 @@ class Corpora:
 
     @property
     def first(self) -> Corpus:
-        """One of them: for what they all have alike."""
+        """One of them: for what is the same in all."""
         return next(iter(self.by_source.values()))
 
     @property

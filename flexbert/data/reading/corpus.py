@@ -190,7 +190,7 @@ class Split:
         return self.bytes_of_largest(None)
 
     def bytes_of_largest(self, num_shards: int | None) -> int:
-        """Of its so many largest shards; of all for ``None``."""
+        """Of its ``num_shards`` largest shards; of all for ``None``."""
         return sum(sorted((file.num_bytes for file in self._files), reverse=True)[:num_shards])
 
     @property

@@ -100,7 +100,7 @@ class RemoteFolder:
     def fetch_current(self, name: str) -> Path:
         """A local copy of one small file that is certain to be what the remote holds now.
 
-        For the files that describe the others: a corpus that was made anew under the same address
+        For the files that describe the others: a corpus that was made again under the same address
         would otherwise be mixed with the local copy of the old one.
 
         Raises:
@@ -193,7 +193,7 @@ class RemoteFolder:
     @contextlib.contextmanager
     def _downloaded(self, name: str, num_bytes: int | None, xxh3_64: str | None) -> Iterator[Path]:
         """The file under a temporary name that ends with the context, checked."""
-        # A folder, because the downloaders put temporary files of their own beside their target.
+        # A folder, because the downloaders put temporary files of their own next to their target.
         partial = self._work_path(name, ".partial")
         fetched = partial / PurePosixPath(name).name
         try:
@@ -277,7 +277,7 @@ def prepare_downloads() -> None:
 
 
 def is_there(file: Path, num_bytes: int | None) -> bool:
-    """Whether a file exists, with so many bytes if they are given."""
+    """Whether a file exists, with ``num_bytes`` bytes if they are given."""
     try:
         size = file.stat().st_size
     except OSError:

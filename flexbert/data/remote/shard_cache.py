@@ -46,7 +46,7 @@ class _State(Enum):
 class RemoteShards:
     """The :class:`flexbert.data.format.mds.ShardStore` of one split of a remote corpus.
 
-    It pickles as its arguments, and starts anew in a forked process. One thread may call it.
+    It pickles as its arguments, and starts empty in a forked process. One thread may call it.
 
     When room is needed, shards that no process of the node expects are deleted, the least recently
     opened first. Fetching ahead goes no further; a shard that is needed now also displaces what
@@ -290,7 +290,7 @@ class RemoteShards:
     def _limit_error(self, what: str, needed: int) -> CorpusError:
         megabytes = -(-needed // (1 << 20))
         return CorpusError(
-            f"{self._folder}: {what} of {needed} bytes must be at hand together, and "
+            f"{self._folder}: {what} of {needed} bytes must be on disk together, and "
             f"data.cache_limit is {self._limit} bytes; set it to at least {megabytes}mb, better to "
             "twice that, or make the corpus with smaller shards"
         )

@@ -56,13 +56,13 @@ def interleave(
 
     Args:
         tokens: int64 ``[P]``, drawn from each bucket so far; kept up to date.
-        lengths: int64, tokens of the chunks that are at hand, bucket by bucket.
+        lengths: int64, tokens of the chunks read ahead, bucket by bucket.
         heads, ends: int64 ``[P]``: the next chunks of bucket p are ``lengths[heads[p]:ends[p]]``;
             ``heads`` is kept up to date.
         chosen: int32, to be filled from ``filled`` on with the numbers of buckets.
 
     Returns:
-        How many are filled, and the bucket that has no chunk at hand, or -1 when all are filled.
+        How many are filled, and the bucket that has no chunk left, or -1 when all are filled.
     """
     return _interleave(
         shares.sources, shares.buckets, shares.begins, tokens, lengths, heads, ends, chosen, filled

@@ -21,7 +21,7 @@ _MARGIN = 1.25  # chunks read ahead of a bucket, over what its share will need
 
 @dataclass(frozen=True)
 class Bucket:
-    """Chunks of one source that are drawn alike, in an order of their own.
+    """Chunks of one source that are drawn equally often, in an order of their own.
 
     Attributes:
         source: the source's name.
@@ -131,7 +131,7 @@ class Mixture:
                 np.concatenate(both) for both in zip(at_hand[empty], more, strict=True)
             )
         chunks += taken
-        # The i-th chunk that is chosen from a bucket is the i-th of those at hand.
+        # The i-th chunk that is chosen from a bucket is the i-th of those read ahead.
         order = np.argsort(chosen, kind="stable")
         used = [slice(0, number) for number in taken.tolist()]
         numbers, lengths = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -266,7 +266,7 @@ def _check_cache_limit(split: Split, source: SourceConfig, config: DataConfig) -
         raise ConfigError(
             "data.cache_limit",
             f"{limit.plain()} is too little: with data.sampler.name={config.sampler.name} up to "
-            f"{needed:,} bytes of {split.folder} have to be at hand; {advice}",
+            f"{needed:,} bytes of {split.folder} have to be on disk; {advice}",
         )
 
 

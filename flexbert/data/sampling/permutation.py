@@ -30,7 +30,7 @@ _AT_ONCE = 1 << 22  # items that draw their bins together
 
 
 def number_dtype(num_items: int) -> np.dtype:
-    """The dtype that numbers so many items: uint32 as long as it can."""
+    """The dtype that numbers this many items: uint32 as long as it can."""
     return np.dtype(np.uint32 if num_items <= 1 << 32 else np.uint64)
 
 

@@ -245,7 +245,7 @@ def places_of(numbers: np.ndarray, order: np.ndarray) -> np.ndarray:
 def _find(ascending: np.ndarray, order: np.ndarray) -> np.ndarray:
     """The place of each of these numbers in ``order``; -1 where it is not there."""
     places = np.full(len(ascending), -1, np.int64)
-    # Most of what is read is none of them, and is told by its last 16 bits.
+    # Most of what is read is none of them, and its last 16 bits say so.
     maybe = np.zeros(1 << 16, np.bool_)
     mask = np.uint64(0xFFFF)
     for number in ascending:

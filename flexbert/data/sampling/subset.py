@@ -1,4 +1,4 @@
-"""Documents of a split that are drawn alike: those of some lengths, or with some labels."""
+"""Documents of a split that weigh the same: those of some lengths, or with some labels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Subset:
         return "/".join(parts)
 
     def key(self, split: Split) -> str:
-        """What its documents depend on beside the split's fingerprint."""
+        """What its documents depend on besides the split's fingerprint."""
         return self.name if self.labels is None else f"{self.name} {split.labels_hash}"
 
     def documents(self, split: Split, cache: Path | None) -> np.ndarray:

@@ -36,7 +36,7 @@ def banded_attention(q: Tensor, k: Tensor, v: Tensor, call: Call, tile: int) -> 
     """Of queries ``[N, H, D]`` on keys and values ``[N, Hkv, D]``, ``[N, H, D]``.
 
     Args:
-        tile: so many scores at a time.
+        tile: scores computed at a time.
     """
     # Windows are copied as they come: of a view that overlaps, a product would take a transposed
     # copy, which is far slower.
@@ -146,7 +146,7 @@ class _Bands:
 
 
 # Every local layer of a batch has the same ones, and so have both directions. Kept are those of a
-# batch of moderate size; one more than that, and each is made anew when it is needed.
+# batch of moderate size; one more than that, and each is made again when it is needed.
 @lru_cache(maxsize=32)
 def _bias(
     cu_seqlens: tuple[int, ...],

@@ -81,12 +81,12 @@ def global_plan(q: Tensor, k: Tensor, cu_seqlens: Tensor, tile: int) -> GlobalPl
     """For queries ``[N, H, D]`` and keys ``[N, Hkv, D]``.
 
     Args:
-        tile: so many scores at a time.
+        tile: scores computed at a time.
     """
     return _plan(tuple(cu_seqlens.tolist()), q.shape[1], k.shape[1], q.dtype, tile)
 
 
-# Of the batch at hand, and of the one before it where two take turns.
+# Of the present batch, and of the one before it where two take turns.
 @lru_cache(maxsize=2)
 def _plan(
     cu_seqlens: tuple[int, ...], num_heads: int, num_kv_heads: int, dtype: torch.dtype, tile: int
