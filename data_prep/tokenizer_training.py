@@ -1,8 +1,8 @@
 """``python -m data_prep tokenizer``: train a byte-level BPE, or adapt an existing tokenizer.
 
 Both end in the same way: BERT's special tokens, the template ``[CLS] A [SEP] B [SEP]``, unused ids
-at the end, a vocabulary that is a multiple of 64 (matrix products like that), saved so that AutoTokenizer
-loads it.
+at the end, a vocabulary that is a multiple of 64 (matrix products like that), saved so that
+AutoTokenizer loads it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,24 @@
-"""FlexBERT: distributed pretraining of bidirectional encoders on MosaicML Composer."""
+"""FlexBERT: distributed pretraining of bidirectional encoders on MosaicML Composer.
+
+Packages, called rooms here, from the top down; each imports only what is listed below it:
+
+``commands``     the ``flexbert`` command; training starts in ``main.py``
+``train``        training with Composer
+``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
+                 went, what is installed
+``pretrained``   loading a trained model; warm starts
+``huggingface``  import and export
+``checkpoint``   checkpoint files: reading, writing, averaging, tiling
+``stage_checks``, ``components``   what stages need of each other; ``register_all`` and
+                 ``load_recipe``, which find every component; ``key_reference`` writes their page
+``nn``, ``optim``, ``data``   the model; optimizers; from a corpus to batches
+``schedule``     what happens when: learning rate, batch size, mask rate, weight decay
+``config``       the recipe: YAML to frozen dataclasses
+``manifest_file``, ``metrics_file``, ``pictures``   what a run's folder says, and how pictures look
+``files``, ``errors``   files that survive a kill; a user's mistakes in one line
+
+The ``__init__`` of each says what is inside and in which order to read it.
+"""
 
 from __future__ import annotations
 

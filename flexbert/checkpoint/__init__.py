@@ -12,8 +12,10 @@ Read in this order:
 ``tiling``, ``model_parts``   a larger model from a smaller one's weights
 ``averaging``, ``best``   the mean of checkpoints, and which are the best
 
-Resuming: ``flexbert.train.start`` decides from recipe, folder and what is on disk where a run
-starts; ``flexbert.train.checkpointing.restore`` applies that and lets the checkpoint go. Weights
-and the optimizer's state are copied from the mapped file one tensor at a time, so a resume needs no
-second copy of either. A resumed run equals the uninterrupted one bit for bit (on CPUs).
+Resuming: ``flexbert.train.start.find_start`` decides from recipe, folder and what is on disk where
+a run starts. ``flexbert.train.run`` opens the stage's data there, and
+``flexbert.train.checkpointing.restore`` gives weights, optimizer state and clock to the trainer; it
+keeps no reference to the checkpoint. Weights and the optimizer's state are copied from the mapped
+file one tensor at a time, so a resume needs no second copy of either. A resumed run equals the
+uninterrupted one bit for bit (on CPUs).
 """

@@ -7,6 +7,7 @@
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_run``            ``flexbert plot``
+``command_reference``   writes ``docs/reference/commands.md``
 
 A command declares its arguments and calls one function of another room. A new one is a file with a
 ``COMMAND`` and an entry in ``COMMANDS`` below. Training is no command: ``main.py`` is what

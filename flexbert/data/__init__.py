@@ -8,10 +8,11 @@ Each room leans only on those before it:
 ``sampling``  documents to chunks, chunks in random order, sources mixed by weight
 ``packing``   chunks to packed rows, rows to masked micro-batches, and which rank reads which
 
-``(seed, stage, corpora, packing window, row)`` decides which chunks stand in a row and which of
-their tokens are masked. Nothing depends on processes, workers or micro-batches. Planning reads only
-document lengths, so every rank plans the global batch and reads its own rows of it: row j of an
-update belongs to rank j mod world size.
+Seed, stage, corpora, the keys of ``data`` with the role ``order``, the number of a packing window
+and that of a row in it decide which chunks stand in the row and which of their tokens are masked.
+Nothing depends on processes, workers or micro-batches. Planning reads only document lengths, so
+every rank plans the global batch and reads its own rows of it: row j of an update belongs to rank j
+mod world size.
 
 Measured on one process (docs/performance.md): 48 million tokens a second from shards to masked
 tensors at 300 tokens a document; 61 s to the first batch of a billion documents, building the order

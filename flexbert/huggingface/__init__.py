@@ -8,6 +8,7 @@
 ``folder``, ``tokenizer``   reading a folder without running code of its own
 ``compare``      the same documents through both implementations
 ``sentence_transformers``   the files that make it a folder of that library too
+``quiet``        transformers without its remarks
 
 A family is a table of config keys, a list of fields that it cannot vary, and a table of tensor
 names; adding one is a file and an entry in ``families``. Nothing here imports transformers before

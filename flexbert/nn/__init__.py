@@ -1,4 +1,4 @@
-"""The model: blocks that a recipe names, put together. Imports torch and nothing above it.
+"""The model: components that a recipe names, put together. Imports torch and ``flexbert.config``.
 
 Read in this order:
 
@@ -9,13 +9,15 @@ Read in this order:
 ``attention``           queries, keys and values; ``attention_backends`` computes with them
 ``mlp``, ``activations``, ``norm``   the other parts of a layer
 ``head``, ``classification``, ``pooling``   what is predicted
-``logits``, ``cross_entropy``, ``loss``     logits that are never all there, and what is minimised
+``logits``, ``cross_entropy``, ``loss``   logits that are computed in groups, and the mean over the
+                        masked tokens of a micro-batch (of the global batch: ``train.trainer``)
 ``init``                how weights begin
 ``build``               a model from its config; counts of parameters
-``padded``              the same model for padded ``[B, T]`` input: the one place with padding
+``padded``              the same model for padded ``[B, T]`` input
+``projection``, ``units``   linear layers by their role, and what a dimension is made of
 ``compilation``         torch.compile, and what cannot be compiled
 ``flops``               the one formula of what a token costs
 
 Each component is a frozen dataclass with ``build``; it is registered under the ``name:`` that a
-recipe gives. A part is proven against transformers, a float64 formula, or the paper's text.
+recipe gives. Each is proven against transformers, a float64 formula, or the paper's text.
 """

@@ -29,9 +29,9 @@ from flexbert.config.training import IGNORE
 from flexbert.nn.logits import DeferredLogits
 
 # Logits that exist at one time, by device: a group, for the matrix products, in their dtype; and a
-# pass over some of its rows in float32, which on a CPU stays in cache. With smaller groups the gradient
-# of the matrix is added up more often. Among 2^23 to 2^26 and 2^18 to 2^22 the fastest, or within 3
-# percent of it, for 615 and 2458 rows of 256 features and 32,768 logits (one core).
+# pass over some of its rows in float32, which on a CPU stays in cache. With smaller groups the
+# gradient of the matrix is added up more often. Among 2^23 to 2^26 and 2^18 to 2^22 the fastest,
+# or within 3 percent of it, for 615 and 2458 rows of 256 features and 32,768 logits (one core).
 _GROUP = {"cpu": 1 << 25}
 _PASS = {"cpu": 1 << 20}
 _ELSEWHERE = 1 << 27

@@ -3,8 +3,10 @@
 ``groups``            which parameters share multipliers of learning rate and weight decay
 ``stable_adamw``      StableAdamW as torch-optimi has it, the recipe's default
 ``adamw``, ``decoupled_adamw``, ``muon``   the others
-``cpu_stable_adamw``  StableAdamW's update for CPUs; readers of GPU code need not enter
+``cpu_stable_adamw``  StableAdamW's update for CPUs; no GPU runs it
 
-Each is proven against a readable reference in ``tests/optim``. Hyperparameters are set on every
-group at the start of each update from the recipe; a checkpoint's are never used.
+Each is proven against a readable reference in ``tests/optim``. ``flexbert.train.callbacks.
+Hyperparameters`` sets every group's values from the recipe at the start of each update; a
+checkpoint's are never used. A new optimizer is one file here with ``@register`` and what
+:class:`flexbert.config.optimizer.OptimizerConfig` asks for; ``adamw`` is the shortest example.
 """

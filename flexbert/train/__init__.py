@@ -3,14 +3,16 @@
 Read in this order:
 
 ``run``             ``train``: stages one after the other, from wherever they were left
-``start``           where a launch starts: a pure function of recipe, folder and disk
+``start``           ``find_start``: where a launch starts; it reads the disk and changes nothing
 ``stage_run``, ``stage_data``   a stage within its run: its clock, its stream
-``trainer``         Composer's Trainer for one stage, assembled
+``trainer``         Composer's Trainer for one stage; it makes the loss a mean over the global batch
 ``composer_model``  the masked LM behind Composer's interface; compiling it
 ``recipe_callbacks``  the callbacks that a recipe names, and their state
 ``plugin_agreement``  plugins are the same on every process, and in every launch
-``callbacks``       hyperparameters, seeds, gradients, moving average, data position, preemption
-``checkpointing``   saving, and ``restore``
+``callbacks``       ``Hyperparameters`` sets the learning rate, ``Preemption`` stops on SIGTERM;
+                    also seeds, gradients, moving average, data position
+``checkpointing``   ``Checkpointer`` saves, at intervals and before a preempted run ends;
+                    ``restore`` gives a trainer what was saved
 ``run_log``, ``masked_metrics``   records: ``metrics.jsonl``, the console, Composer's loggers
 ``speed_monitor``, ``step_times``, ``peak_flops``   tokens a second, MFU, where the time went
 ``run_folder``, ``manifest``      what a run's folder holds

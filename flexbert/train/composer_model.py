@@ -52,7 +52,11 @@ class ComposerMaskedLM(MaskedLM, ComposerModel):
             return self.deferred_logits(packed, batch["masked_positions"])
 
     def loss(self, outputs: DeferredLogits, batch: Microbatch) -> Tensor:
-        """Mean over this micro-batch; Composer weights it by the tokens of the global batch."""
+        """Mean over this micro-batch's masked tokens.
+
+        Composer weights it, so that the sum is the mean over the global batch: see
+        :func:`flexbert.train.trainer.stage_trainer`.
+        """
         return self.loss_function(outputs, batch["labels"])
 
     def eval_forward(self, batch: Microbatch, outputs: TokenScores | None = None) -> TokenScores:

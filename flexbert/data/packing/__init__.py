@@ -12,9 +12,10 @@ Read in this order:
 ``window_index``       where each packing window begins: a file that can always be made again
 
 Algorithm: draw ``data.packing_window`` chunks, sort them by length, put each into the fullest row
-that has room (O(n log capacity) by a segment tree), under a fixed number of sequences a row; do it
-by two rules and keep the one with fewer rows; shuffle the rows. What remains of a row is padding in
-sequences of its own. Rows are 99.6 to 99.9 percent full (docs/performance.md).
+that has room (O(n log capacity) by a segment tree), with at most a fixed number of sequences in a
+row. Do that by two rules and keep the result with fewer rows; shuffle the rows. Padding fills the
+end of a row; attention treats it as sequences of its own, which no document sees. Rows are 99.6 to
+99.9 percent full (docs/performance.md).
 
 Resuming: each batch carries the ``Position`` behind it (window, row, update, and where the window
 begins). A checkpoint keeps that record, so reading ahead cannot move it and no earlier window is
