@@ -15,6 +15,7 @@ In a recipe ``norm: {name: rmsnorm, eps: 1e-6}`` then decodes to ``RMSNorm(eps=1
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
@@ -43,6 +44,7 @@ def register(name: str) -> Callable[[C], C]:
 
     Raises:
         ValueError: if another class of the family already has this name.
+        TypeError: if the class lacks something that its family asks for.
     """
 
     def decorate(cls: C) -> C:
@@ -57,11 +59,25 @@ def register(name: str) -> Callable[[C], C]:
                 f"{cls.family} {name!r} is there already, from {taken.__module__}; give it another "
                 "name"
             )
+        _check_complete(cls)
         cls.name = name
         members[name] = cls
         return cls
 
     return decorate
+
+
+def _check_complete(cls: type[Component]) -> None:
+    """Said where a class is written; Python would say it when a recipe first names the class."""
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}, which every {cls.family} has")
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            own = inspect.getattr_static(cls, name)
+            if isinstance(value, property) and inspect.isfunction(own):
+                where = f"{cls.__name__}.{name}"
+                raise TypeError(f"{where} must be a property, as {base.__name__} has it")
 
 
 def is_family(tp: Any) -> bool:

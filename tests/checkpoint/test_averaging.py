@@ -377,8 +377,8 @@ def test_the_chosen_are_told_with_their_values(run: Path, capsys: Output) -> Non
     ("arguments", "words"),
     [
         ([0], "--best: expected at least 1, got 0"),
-        ([4], "4 checkpoints of stage decay were evaluated by eval_loss; the best 4 and the last"),
-        ([2, "--stage", "pretrain"], "2 checkpoints of stage pretrain"),
+        ([4], "at the step of 4 of stage decay's checkpoints; the best 4 and the last one are 5"),
+        ([2, "--stage", "pretrain"], "at the step of 2 of stage pretrain's"),
         ([1, "--stage", "decai"], "unknown stage 'decai'; did you mean 'decay'? (known: decay, pr"),
         (
             [1, "--metric", "loss"],

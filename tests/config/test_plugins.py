@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from flexbert.components import load_recipe
 from flexbert.config.encode import encode
 from flexbert.config.plugins import Plugin, differences, import_plugins
 from flexbert.config.registry import members
-from flexbert.errors import UserError
+from flexbert.errors import ConfigError, UserError
 from flexbert.nn.build import build_model
 from flexbert.pretrained.load_model import LoadedModel
 from tests.conftest import TINY_RECIPE
@@ -233,3 +234,28 @@ def test_a_spawned_process_finds_the_file_again(tmp_path: Path) -> None:
     data = pickle.dumps(members("sampler")["mine_order"]())
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(unpickled_name, (data,)) == "InOrder"
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("", "Half lacks build, shards_needed, which every sampler has"),
+        (
+            "    def shards_needed(self): return None\n    def build(self, *a): return None\n",
+            "Half.shards_needed must be a property, as SamplerConfig has it",
+        ),
+    ],
+    ids=["nothing", "a method for a property"],
+)
+def test_half_a_component_is_refused_where_it_is_written(
+    tmp_path: Path, body: str, problem: str
+) -> None:
+    (tmp_path / "half.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from flexbert.config.registry import register\n"
+        "from flexbert.data.sampling.samplers import SamplerFactory\n"
+        "@register('half')\n@dataclass(frozen=True, kw_only=True)\n"
+        f"class Half(SamplerFactory):\n    '''Half.'''\n{body}"
+    )
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        import_plugins([str(tmp_path / "half.py")])

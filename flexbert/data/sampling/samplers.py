@@ -64,11 +64,19 @@ def build_sampler(config: SamplerConfig, chunks: Chunks, key: SamplerKey, cache:
     """The sampler that a recipe names.
 
     Raises:
-        ConfigError: if what is registered under that name makes none.
+        ConfigError: if what is registered under that name makes none, or half of one.
     """
     if not isinstance(config, SamplerFactory):
         raise ConfigError("data.sampler.name", f"{config.name} is no SamplerFactory")
-    return config.build(chunks, key, cache)
+    sampler = config.build(chunks, key, cache)
+    # Not all are asked for by every run: shards_from by a remote corpus, places by flexbert seen.
+    missing = [m for m in ("chunks", "places", "shards_from") if not hasattr(sampler, m)]
+    if missing:
+        raise ConfigError(
+            "data.sampler.name",
+            f"{config.name} builds a {type(sampler).__name__}, which lacks {', '.join(missing)}",
+        )
+    return sampler
 
 
 @register("pcg64dxsm")

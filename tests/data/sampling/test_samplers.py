@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from flexbert.data.sampling.samplers import (
     Sampler,
     SamplerKey,
     ShardBlocksConfig,
+    build_sampler,
 )
 from flexbert.data.sampling.subset import Subset
+from flexbert.errors import ConfigError
 from tests.data.corpora import numbered_documents, write_corpus
 
 ORDERS = [PermutationConfig(), ShardBlocksConfig(block_shards=3), ShardBlocksConfig()]
@@ -143,3 +146,12 @@ def test_the_order_is_the_same_in_every_process(hundred: Chunks, hash_seed: str)
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert int(run.stdout) == KEY.derive("chunks", 5)
+
+
+def test_half_a_sampler_is_refused_before_it_is_asked(chunks: Chunks, tmp_path: Path) -> None:
+    class Half(PermutationConfig):
+        def build(self, chunks: Chunks, key: SamplerKey, cache: Path) -> Any:
+            return object()
+
+    with pytest.raises(ConfigError, match="lacks chunks, places, shards_from"):
+        build_sampler(Half(), chunks, SamplerKey(1, "pretrain", ("s",)), tmp_path)
