@@ -20,7 +20,7 @@ DEMO := corpora/demo
 quickstart: .venv/ready
 	$(BIN)/python -m data_prep demo --out $(DEMO)/text
 	test -d $(DEMO)/tokenizer || $(BIN)/python -m data_prep tokenizer --vocab-size 8192 --out $(DEMO)/tokenizer $(DEMO)/text
-	$(BIN)/python -m data_prep corpus --tokenizer $(DEMO)/tokenizer --validation 0.06 --out $(DEMO)/corpus $(DEMO)/text
+	$(BIN)/python -m data_prep corpus --tokenizer $(DEMO)/tokenizer --validation 0.02 --out $(DEMO)/corpus $(DEMO)/text
 	$(BIN)/python main.py yamls/quickstart.yaml
 	$(BIN)/python benchmarks/verify_run.py runs/quickstart
 	rm -rf runs/quickstart/huggingface

@@ -54,7 +54,8 @@ def best_and_last(
         raise UserError(
             f"{run_folder}: {metric} was evaluated at the step of {len(eligible)} of stage "
             f"{stage}'s checkpoints; the best {count} and the last one are {count + 1}. "
-            "Evaluations and checkpoints fall on the same steps where one interval is a multiple of the other"
+            "Evaluations and checkpoints fall on the same steps where one interval is a multiple "
+            "of the other"
         )
     *earlier, last = eligible
     sign = 1 if _is_loss(metric) else -1
