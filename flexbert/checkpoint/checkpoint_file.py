@@ -99,6 +99,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from None
 
 
+def training_of(checkpoint: Checkpoint) -> TrainingState:
+    """What a run needs to go on from a checkpoint.
+
+    Raises:
+        CheckpointError: if the checkpoint holds weights alone.
+    """
+    if checkpoint.training is None:
+        raise CheckpointError(f"{checkpoint.name}: holds weights alone, and no run can go on")
+    return checkpoint.training
+
+
 def is_compressed(path: Path) -> bool:
     """Whether a zip file packs anything: torch does not, and a little can be packed that fills any
     memory."""

@@ -12,7 +12,12 @@ from composer.utils import dist
 from torch import nn
 
 from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState, Weights
-from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, write_checkpoint
+from flexbert.checkpoint.checkpoint_file import (
+    CheckpointError,
+    read_checkpoint,
+    training_of,
+    write_checkpoint,
+)
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
 from flexbert.checkpoint.mapped import copy_mapped
 from flexbert.checkpoint.optimizer_state import load_optimizer_state, optimizer_state
@@ -113,9 +118,7 @@ def restore(
         CheckpointError: if it does not fit the model, or the optimizer's state does not.
     """
     checkpoint = read_checkpoint(path)
-    training = checkpoint.training
-    if training is None:
-        raise CheckpointError(f"{path}: holds weights alone, and no run can go on")
+    training = training_of(checkpoint)
     own = model.state_dict()
     for name, weight in checked_weights(checkpoint, run.recipe.model).items():
         copy_mapped(weight, own[name])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState
-from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint
+from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, training_of
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.restart import read_restart
 from flexbert.config.plugins import differences
@@ -61,7 +61,7 @@ def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpor
     recipe, stages = loaded.first, all_stages(loaded.stages)
     own, notes = _newest(folder.checkpoints)
     if own is not None:
-        training = _training(own)
+        training = training_of(own)
         refuse_changed_recipe(
             folder.path,
             training.run,
@@ -101,7 +101,7 @@ def _restart(
             f"{path} was trained with another tokenizer than that of {corpora.first.folder}; "
             "make the corpus with the checkpoint's",
         )
-    training = _training(checkpoint)
+    training = training_of(checkpoint)
     notes += [f"note: start_from: {text}" for text in differences(training.run, loaded.resolved)]
     stage, data = 0, None
     if recipe.stage is None:
@@ -132,12 +132,6 @@ def _newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
         except CheckpointError as error:
             notes.append(f"warning: {error}; trying the one before")
     return None, notes
-
-
-def _training(checkpoint: Checkpoint) -> TrainingState:
-    if checkpoint.training is None:
-        raise CheckpointError(f"{checkpoint.name}: holds weights alone, and no run can go on")
-    return checkpoint.training
 
 
 def _place(
