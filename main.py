@@ -6,7 +6,8 @@ import sys
 
 from flexbert.commands.command import add_recipe
 from flexbert.components import load_recipe
-from flexbert.errors import OneLineParser, run_command
+from flexbert.errors import OneLineParser
+from flexbert.train.processes.together import run_together
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
 
         return train(loaded, command=sys.argv)
 
-    return run_command(command)
+    return run_together(command)
 
 
 if __name__ == "__main__":

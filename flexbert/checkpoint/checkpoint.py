@@ -47,6 +47,24 @@ class OptimizerState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthState:
+    """What watching a run's numbers remembers.
+
+    Attributes:
+        skipped: updates of the run whose numbers were not finite.
+        skipped_in_a_row: those of them that were the last.
+        losses, grad_norms: of the updates that the next ones are compared with, oldest first.
+        roll_backs: how often this checkpoint was gone back to.
+    """
+
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    losses: tuple[float, ...] = ()
+    grad_norms: tuple[float, ...] = ()
+    roll_backs: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """What a run needs to go on, apart from its weights.
 
@@ -54,6 +72,7 @@ class TrainingState:
         run: the resolved recipe of the whole run, all stages.
         moving_average: of the weights, by parameter name, where the recipe keeps one.
         callbacks: what those of the recipe remember, by their names in it.
+        evaluation_due: whether the run was stopped in an evaluation, which is to be done again.
     """
 
     run: Mapping[str, Any]
@@ -62,6 +81,8 @@ class TrainingState:
     optimizer: OptimizerState
     moving_average: Weights | None = None
     callbacks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    health: HealthState = HealthState()
+    evaluation_due: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

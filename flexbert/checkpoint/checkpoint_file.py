@@ -15,6 +15,8 @@ A file ``checkpoints/step-00001000.pt`` holds plain containers and tensors, so t
         optimizer       name, parameters (by parameter name), updates
         moving_average  parameter name to tensor, or None
         callbacks       name in the recipe to what the callback remembers
+        health          skipped updates, recent losses and gradient norms
+        evaluation_due  whether the run stopped in an evaluation
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ import torch
 from flexbert.checkpoint.checkpoint import (
     Averaged,
     Checkpoint,
+    HealthState,
     OptimizerState,
     RunClock,
     TrainingState,
@@ -146,6 +149,8 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
             },
             "moving_average": _dict_or_none(training.moving_average),
             "callbacks": dict(training.callbacks),
+            "health": dataclasses.asdict(training.health),
+            "evaluation_due": training.evaluation_due,
         }
     return plain
 
@@ -178,7 +183,15 @@ def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
         ),
         moving_average=_dict_or_none(plain["moving_average"]),
         callbacks=_mapping(plain, "callbacks"),
+        health=_typed_health(_mapping(plain, "health")),
+        evaluation_due=bool(plain["evaluation_due"]),
     )
+
+
+def _typed_health(plain: Mapping[str, Any]) -> HealthState:
+    lists = ("losses", "grad_norms")
+    numbers = {key: int(value) for key, value in plain.items() if key not in lists}
+    return HealthState(**numbers, **{key: tuple(map(float, plain[key])) for key in lists})
 
 
 def _mapping(plain: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from flexbert.config.fields import (
     Node,
     key,
 )
+from flexbert.config.health import HealthConfig
 from flexbert.config.init_from import InitFromConfig
 from flexbert.config.model import MASKED_LM, ModelConfig
 from flexbert.config.plugins import Plugin
+from flexbert.config.timeouts import TimeoutsConfig
 from flexbert.config.training import (
     BatchConfig,
     CheckpointConfig,
@@ -71,6 +73,8 @@ class Recipe(Node):
         moving_average: keep an exponential moving average of the weights too; null keeps none.
         evaluation: masked loss and accuracy on the validation split.
         checkpoints: what is kept to resume from.
+        health: what is done about numbers that go bad.
+        timeouts: how long processes wait for each other.
         logging: what is recorded, and where.
         callbacks: Composer callbacks, which run after FlexBERT's own, each under a name of its own.
     """
@@ -98,6 +102,8 @@ class Recipe(Node):
     moving_average: MovingAverageConfig | None = key(COMPUTATION, default=None)
     evaluation: EvaluationConfig = key(OPERATIONAL)
     checkpoints: CheckpointConfig = key(OPERATIONAL)
+    health: HealthConfig = key(COMPUTATION, default=HealthConfig())
+    timeouts: TimeoutsConfig = key(OPERATIONAL, default=TimeoutsConfig(), scope=RUN)
     logging: LoggingConfig = key(OPERATIONAL, default=LoggingConfig())
     callbacks: dict[str, CallbackConfig] = key(COMPUTATION, default_factory=dict)
 

@@ -29,6 +29,7 @@ class RunSegment:
         first_row: rows of its stream before it.
         recipe: the resolved recipe of its stage.
         order: see :func:`flexbert.data.packing.order_description.describe_order`.
+        skipped_rows: of its stage's stream, passed over before it.
     """
 
     number: int
@@ -40,17 +41,19 @@ class RunSegment:
     first_row: int
     recipe: Mapping[str, Any]
     order: OrderDescription
+    skipped_rows: int = 0
 
     @property
     def name(self) -> str:
         return f"{self.number:05d}-{self.stage}"
 
     def has_order_of(self, other: RunSegment) -> bool:
-        """Whether both are updates over the same order."""
-        return (self.stage, self.generation, self.order) == (
+        """Whether both are updates over the same order, without rows passed over between them."""
+        return (self.stage, self.generation, self.order, self.skipped_rows) == (
             other.stage,
             other.generation,
             other.order,
+            other.skipped_rows,
         )
 
 

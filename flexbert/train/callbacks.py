@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections.abc import Iterable, Mapping
-from types import FrameType
-from typing import Any, Self
 
 import torch
 from composer import Callback, Logger, State
@@ -61,16 +58,24 @@ class UpdateSeed(Callback):
 
 
 class Gradients(Callback):
-    """Clips gradients where the recipe says so, and measures them for the log.
+    """Measures the gradients of every update, and clips them where the recipe says so.
 
-    Only updates that are recorded are measured: telling how far weights moved takes a copy of them.
+    How far weights moved is told of updates that are recorded alone: it takes a copy of them.
     Nothing waits for the device; the log reads the numbers.
+
+    Attributes:
+        with_gradient: the parameters that have one in this update.
+        norms: of each one's gradient, before clipping.
+        norm: of all of them together.
     """
 
     def __init__(self, run: StageRun, parameters: Iterable[nn.Parameter]) -> None:
         self.run = run
         self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
         self.measured: dict[str, Tensor] = {}
+        self.with_gradient: list[Tensor] = []
+        self.norms: list[Tensor] = []
+        self.norm = torch.zeros(())
         self._is_recorded = False
         self._before: list[Tensor] = []
 
@@ -80,16 +85,16 @@ class Gradients(Callback):
         interval = self.run.recipe.logging.interval
         self._is_recorded = completes(interval, self.run.clock(state.timestamp), after)
 
+    @torch.no_grad()
     def after_train_batch(self, state: State, logger: Logger) -> None:
         clip_norm = self.run.recipe.optimizer.clip_norm
-        if clip_norm is None and not self._is_recorded:
-            return
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        self.with_gradient = [p for p in self.parameters if p.grad is not None]
+        self.norms = list(torch._foreach_norm([p.grad for p in self.with_gradient]))
+        self.norm = torch.linalg.vector_norm(torch.stack(self.norms))
         if clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, clip_norm, norm)
+            nn.utils.clip_grads_with_norm_(self.parameters, clip_norm, self.norm)
         if self._is_recorded:
-            self.measured = {"grad_norm": norm}
+            self.measured = {"grad_norm": self.norm}
             self._before = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
@@ -153,33 +158,3 @@ class DataPosition(Callback):
     def state(self) -> DataState:
         """For a checkpoint: the place behind the last update."""
         return self.data.state(self.position)
-
-
-class Preemption(Callback):
-    """On SIGTERM, in whichever process, all processes stop together after the current update.
-
-    The signal is awaited inside the object's ``with`` block; one that comes between two stages
-    stops the later one after its first update.
-    """
-
-    def __init__(self) -> None:
-        self.preempted = False
-        self._signalled = False
-        self._previous_handler: Any = signal.SIG_DFL
-
-    def __enter__(self) -> Self:
-        self._previous_handler = signal.signal(signal.SIGTERM, self._receive)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous_handler)
-
-    def _receive(self, signum: int, frame: FrameType | None) -> None:
-        self._signalled = True
-
-    def batch_end(self, state: State, logger: Logger) -> None:
-        flag = state.device.tensor_to_device(torch.tensor([int(self._signalled)]))
-        dist.all_reduce(flag, reduce_operation="MAX")
-        if flag.item():
-            self.preempted = True
-            state.stop_training()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from composer import Callback, Logger, State, Timestamp
-from composer.utils import dist
 from torch import nn
 
 from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState, Weights
@@ -24,21 +25,38 @@ from flexbert.checkpoint.optimizer_state import load_optimizer_state, optimizer_
 from flexbert.checkpoint.weights import checked_weights
 from flexbert.config.encode import encode
 from flexbert.data.packing.position import DataState
+from flexbert.files.durable import WriteError
+from flexbert.train.health.update_guard import UpdateGuard, require_finite
+from flexbert.train.processes.peers import Peers
+from flexbert.train.processes.place import WHEREABOUTS
+from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.recipe_callbacks import callback_states, load_callback_states
+from flexbert.train.run_folder import RunFolder
 from flexbert.train.stage_run import StageRun
 
 
+# So often in a row an interval's checkpoint may fail to be written before the run ends for it.
+MAX_FAILED_WRITES = 3
+
+
 class Checkpointer(Callback):
-    """Writes ``step-XXXXXXXX.pt`` at the recipe's interval, at the end, and before preemption.
+    """Writes ``step-XXXXXXXX.pt`` at the recipe's interval, at the end, and where a run is stopped.
 
     Composer's own saver writes in place, so that a kill leaves a partial file in the way.
+
+    Weights are saved only if all of their numbers are finite, and not while they are in doubt
+    because updates are being skipped. Older checkpoints are deleted once the newest has proved
+    good: a finite loss was computed from its weights.
     """
 
     def __init__(
         self,
         run: StageRun,
-        folder: Path,
+        folder: RunFolder,
         model: nn.Module,
+        guard: UpdateGuard,
+        peers: Peers,
+        lock: RunLock | None,
         *,
         resolved: Mapping[str, Any],
         tokenizer: Mapping[str, str],
@@ -48,6 +66,7 @@ class Checkpointer(Callback):
     ) -> None:
         """
         Args:
+            lock: that this process holds on the run folder; None on all but the first.
             resolved: the resolved recipe of the whole run.
             tokenizer: file name to text.
             data: the place behind the last update.
@@ -57,28 +76,95 @@ class Checkpointer(Callback):
         self.run = run
         self.folder = folder
         self.model = model
+        self.guard = guard
+        self.peers = peers
+        self.lock = lock
         self.resolved = resolved
         self.tokenizer = tokenizer
         self.data = data
         self.moving_average = moving_average
         self.callbacks = callbacks
+        self._saved_step = -1
+        self._is_overdue = False
+        self._evaluated_step = -1
+        self._failed_writes = 0
+        self._may_delete = True
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        # This update's loss was computed from the weights of the newest checkpoint, or from later
+        # ones that began as them.
+        if self._may_delete and not self.guard.is_sick:
+            self._delete_old()
+
+    def eval_after_all(self, state: State, logger: Logger) -> None:
+        losses = [float(metrics["loss"].compute()) for metrics in state.eval_metrics.values()]
+        if all(map(math.isfinite, losses)):
+            self._evaluated_step = int(state.timestamp.batch.value)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        stopping = state.max_duration is not None and state.timestamp >= state.max_duration
-        if stopping or self.run.completed(self.run.recipe.checkpoints.interval, state):
-            self._save(state)
+        is_last = state.max_duration is not None and state.timestamp >= state.max_duration
+        is_due = self.run.completed(self.run.recipe.checkpoints.interval, state)
+        self._is_overdue = self._is_overdue or is_due
+        if is_last or (self._is_overdue and not self.guard.is_sick):
+            self.save(state, may_fail=not is_last)
 
-    def _save(self, state: State) -> None:
-        if dist.get_global_rank() == 0:
-            clock = run_clock(state.timestamp)
-            write_checkpoint(self.folder / checkpoint_name(clock.updates), self._collect(state))
-            keep = self.run.recipe.checkpoints.keep
-            if keep is not None:
-                for old in list_checkpoints(self.folder)[:-keep]:
+    def save(self, state: State, *, may_fail: bool = False, evaluation_due: bool = False) -> None:
+        """Write a checkpoint of the run as it is after its last update.
+
+        Args:
+            may_fail: a disk that takes no checkpoint now is warned of, and tried again later.
+            evaluation_due: see :class:`~flexbert.checkpoint.checkpoint.TrainingState`.
+
+        Raises:
+            NumbersError: if a weight is not finite.
+            WriteError: if it cannot be written.
+        """
+        step = int(state.timestamp.batch.value)
+        if self.peers.rank.is_first:
+            with WHEREABOUTS.doing(f"saving the checkpoint of update {step}", slow=True):
+                self._write(state, may_fail=may_fail, evaluation_due=evaluation_due)
+        self.peers.meet(f"the checkpoint of update {step}", slow=True)
+        self._is_overdue = False
+        self._saved_step = step
+
+    def save_stopped(self, state: State, *, evaluation_due: bool) -> None:
+        """Save what a run that is stopped has computed, if that is not saved yet."""
+        if self._saved_step != int(state.timestamp.batch.value) or evaluation_due:
+            self.save(state, evaluation_due=evaluation_due)
+
+    def _write(self, state: State, *, may_fail: bool, evaluation_due: bool) -> None:
+        if self.lock is not None:
+            self.lock.check()
+        self.folder.flush_metrics()
+        checkpoint = self._collect(state, evaluation_due)
+        saved = list_checkpoints(self.folder.checkpoints)
+        last_good = saved[-1] if saved else None
+        require_finite(checkpoint.model, "a weight", last_good)
+        path = self.folder.checkpoints / checkpoint_name(int(state.timestamp.batch.value))
+        try:
+            write_checkpoint(path, checkpoint)
+        except WriteError as error:
+            self._failed_writes += 1
+            intact = f"; the last good checkpoint is {last_good}" if last_good else ""
+            if not may_fail or self._failed_writes >= MAX_FAILED_WRITES:
+                raise WriteError(f"{error}{intact}") from None
+            print(f"warning: {error}{intact}; training goes on without", flush=True)
+            return
+        self._failed_writes = 0
+        self._may_delete = True
+        if self._evaluated_step == int(state.timestamp.batch.value):
+            self._delete_old()
+
+    def _delete_old(self) -> None:
+        self._may_delete = False
+        keep = self.run.recipe.checkpoints.keep
+        if keep is not None and self.peers.rank.is_first:
+            for old in list_checkpoints(self.folder.checkpoints)[:-keep]:
+                # Another update deletes what this one cannot.
+                with contextlib.suppress(OSError):
                     old.unlink()
-        dist.barrier()
 
-    def _collect(self, state: State) -> Checkpoint:
+    def _collect(self, state: State, evaluation_due: bool) -> Checkpoint:
         (optimizer,) = state.optimizers
         recipe = self.run.recipe
         return Checkpoint(
@@ -92,6 +178,8 @@ class Checkpointer(Callback):
                 optimizer=optimizer_state(recipe.optimizer.name, self.model, optimizer),
                 moving_average=self.moving_average(),
                 callbacks=callback_states(self.callbacks),
+                health=self.guard.state(),
+                evaluation_due=evaluation_due,
             ),
         )
 

@@ -6,21 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from composer.utils import dist
-
 from flexbert.config.plugins import differences
 from flexbert.config.recipe import Recipe
 from flexbert.errors import UserError
+from flexbert.train.processes.peers import Peers
 
 
-def check_same_plugins(recipe: Recipe) -> None:
+def check_same_plugins(recipe: Recipe, peers: Peers) -> None:
     """Every process has imported the same: on another machine a file may be another one.
 
     Raises:
         UserError: on every process, if one has another version than the first.
     """
     own = {"plugins": [plugin.plain() for plugin in recipe.plugins]}
-    first, *others = dist.all_gather_object(own)
+    first, *others = peers.gather("comparing plugins", own)
     for rank, other in enumerate(others, start=1):
         if changed := "; ".join(differences(first, other)):
             raise UserError(f"plugins: not the same on processes 0 and {rank}: {changed}")

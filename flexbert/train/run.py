@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from composer import Callback
 from composer.utils import dist, get_device
 from composer.utils.reproducibility import configure_deterministic_mode
+from torch.distributed import DistError
 
-from flexbert.config.encode import encode
+from flexbert.checkpoint.file_hash import file_digest
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
-from flexbert.nn.flops import model_cost
-from flexbert.provenance.order_log import OrderLog, RunSegment
+from flexbert.errors import UserError
+from flexbert.files.set_aside import set_aside
 from flexbert.report import plot
-from flexbert.schedule.stages import all_stages, transition_text
+from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
-from flexbert.train.callbacks import DataPosition, MovingAverage, Preemption
-from flexbert.train.checkpointing import restore
-from flexbert.train.composer_model import compile_as_asked, make_model
-from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
 from flexbert.train.plugin_agreement import check_same_plugins
-from flexbert.train.recipe_callbacks import build_callbacks
+from flexbert.train.processes.launch_agreement import recipe_values, require_same, version_values
+from flexbert.train.processes.peers import Peers, join_peers
+from flexbert.train.processes.place import WHEREABOUTS
+from flexbert.train.processes.run_errors import DONE, PREEMPTED, PeerError
+from flexbert.train.processes.run_lock import RunLock, hold_run_folder
+from flexbert.train.processes.stopping import StopRequest
+from flexbert.train.processes.watch import Watch
 from flexbert.train.run_folder import RunFolder, name_stage_end
-from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
-from flexbert.train.stage_data import StageData, open_stage_data
-from flexbert.train.stage_run import StageRun
+from flexbert.train.stage_training import Ending, RunContext, StageTraining
 from flexbert.train.start import Start, find_start
-from flexbert.train.trainer import DIST_TIMEOUT_SECONDS, close, stage_trainer
+from flexbert.train.trainer import collective_seconds
 
-DONE, PREEMPTED = 0, 75
+_LOOK_SECONDS = 0.2
 
 
 def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
@@ -49,14 +53,22 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
 
     Raises:
         UserError: before anything is built, if a stage's corpus cannot be used for it, a checkpoint
-            to start from does not fit, or the run folder holds a run of another recipe.
+            to start from does not fit, the run folder holds a run of another recipe or is in use,
+            or the processes do not agree.
+        NumbersError: if training was stopped because its numbers went bad.
+        OthersFailed: if another process ended the run.
     """
-    for one in loaded.runs():
-        with Preemption() as preemption:
-            code = _Run(one, command, callbacks, preemption).train()
-        if code != DONE:
-            return code
-    return DONE
+    timeouts = loaded.first.timeouts
+    with StopRequest() as request:
+        WHEREABOUTS.reach("joining the other processes", slow=True)
+        peers = _join(timeouts.peer)
+        with Watch(peers, timeouts, request) as watch:
+            for one in loaded.runs():
+                code = _Run(one, command, callbacks, peers, request, watch).train()
+                if code != DONE:
+                    break
+            peers.leave()
+    return code
 
 
 class _Run:
@@ -67,7 +79,9 @@ class _Run:
         loaded: LoadedRecipe,
         command: Sequence[str],
         callbacks: Sequence[Callback],
-        preemption: Preemption,
+        peers: Peers,
+        request: StopRequest,
+        watch: Watch,
     ) -> None:
         self.loaded = loaded
         self.resolved = loaded.resolved
@@ -76,122 +90,132 @@ class _Run:
         self.folder = RunFolder(self.recipe.run_folder)
         self.command = command
         self.callbacks = callbacks
-        self.preemption = preemption
+        self.peers = peers
+        self.request = request
+        self.watch = watch
 
     def train(self) -> int:
         """See :func:`train`."""
         corpora = [open_corpora(stage.recipe) for stage in self.stages]
         check_transitions(self.stages, corpora)
+        check_same_plugins(self.recipe, self.peers)
+        require_same(self.peers, "recipe", recipe_values(self.resolved))
+        require_same(self.peers, "versions", version_values())
         _set_determinism(self.recipe)
-        dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
-        check_same_plugins(self.recipe)
-        start = self._find_start(corpora)
+        dist.initialize_dist(get_device(None), timeout=collective_seconds(self.recipe))
+        with contextlib.ExitStack() as held:
+            lock = None
+            if self.peers.rank.is_first:
+                lock = held.enter_context(hold_run_folder(self.folder.path))
+                held.enter_context(self.watch.regularly(lock.touch))
+            return self._train_stages(corpora, lock)
+
+    def _train_stages(self, corpora: Sequence[Corpora], lock: RunLock | None) -> int:
+        context = RunContext(
+            resolved=self.resolved,
+            recipe=self.recipe,
+            stages=self.stages,
+            folder=self.folder,
+            peers=self.peers,
+            request=self.request,
+            lock=lock,
+            callbacks=self.callbacks,
+        )
+        start = self._find_start(corpora, context)
         if start.summary is not None:
-            _say(start.summary)
+            context.say(start.summary)
         if start.stage == len(self.stages):
             return DONE
-        if dist.get_global_rank() == 0:
+        if self.peers.rank.is_first:
             self.folder.begin(self.resolved, after_step=start.clock.updates)
             write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
         while start.stage < len(self.stages):
-            self._train_stage(start, corpora[start.stage])
+            if self._stop_is_requested():
+                context.say(
+                    f"stopped on request ({self.request.reason}); the same command "
+                    f"{'continues' if start.checkpoint else 'begins'} {self.folder.path}"
+                )
+                return PREEMPTED
+            ending = StageTraining(context, start, corpora[start.stage]).train()
             gc.collect()  # Composer's objects refer to each other
-            if self.preemption.preempted:
-                _say(f"stopped on request and saved; the same command continues {self.folder.path}")
+            if ending is Ending.STOPPED:
+                context.say(
+                    f"stopped on request ({self.request.reason or 'of another process'}) and "
+                    f"saved; the same command continues {self.folder.path}"
+                )
                 return PREEMPTED
             # The next stage begins as it would after a kill: from what is on the disk.
-            start = self._find_start(corpora)
+            start = self._find_start(corpora, context)
             assert start.checkpoint is not None, "a stage ends with a checkpoint"
-        if dist.get_global_rank() == 0:
-            picture = plot(self.folder.path)
-            print(f"finished {self.folder.path}; picture: {picture}", flush=True)
+        if self.peers.rank.is_first:
+            print(f"finished {self.folder.path}; picture: {_picture(self.folder)}", flush=True)
         return DONE
 
-    def _find_start(self, corpora: Sequence[Corpora]) -> Start:
-        """Where to go on; a stage's end that is found gets the stage's name."""
-        start = find_start(self.loaded, self.folder, corpora)
-        for note in start.notes:
-            _say(note)
-        if start.ended is not None and dist.get_global_rank() == 0:
-            name_stage_end(self.folder.checkpoints, start.ended, start.clock.updates)
+    def _stop_is_requested(self) -> bool:
+        """Whether any process was told to stop."""
+        return any(self.peers.gather("beginning a stage", self.request.is_requested))
+
+    def _find_start(self, corpora: Sequence[Corpora], context: RunContext) -> Start:
+        """Where to go on: the first process looks, the others take what it has found.
+
+        A stage's end that is found gets the stage's name; what is damaged is set aside.
+        """
+        own: list[Start] = []
+
+        def look() -> list[str | None]:
+            start = find_start(self.loaded, self.folder, corpora)
+            own.append(start)
+            for note in start.notes:
+                context.say(note)
+            for path in start.damaged:
+                context.say(f"{path} is kept as {set_aside(path).name}")
+            if start.ended is not None:
+                name_stage_end(self.folder.checkpoints, start.ended, start.clock.updates)
+            if start.checkpoint is None:
+                return [None, None]
+            return [start.checkpoint.name, file_digest(start.checkpoint)]
+
+        with WHEREABOUTS.doing("finding the checkpoint to go on from", slow=True):
+            name, digest = self.peers.broadcast("the checkpoint to go on from", look, slow=True)
+        if own:
+            start = own[0]
+        else:
+            start = self._take(name, digest, corpora)
+        found = {"stage": start.stage, "step": start.clock.updates, "checkpoint": digest}
+        require_same(self.peers, "place to go on from", found)
         return start
 
-    def _train_stage(self, start: Start, corpora: Corpora) -> None:
-        """Train one stage to its end, or until preemption."""
-        stage = self.stages[start.stage]
-        data = open_stage_data(stage, corpora, start.data)
-        device = get_device(None)
-        run = StageRun(
-            stage=stage,
-            first_step=start.clock.updates - data.start.update,
-            first_tokens=start.clock.tokens - data.start.tokens,
-            microbatch_rows=suit_device(stage, device),
-        )
-        if start.data is None:
-            before = self.stages[start.stage - 1] if start.stage else None
-            _say(transition_text(stage, before, run.first_step, run.first_tokens))
-        if stage.recipe.batch.microbatch_rows is None:
-            _say(f"micro-batches of at most {run.microbatch_rows} rows, to suit the device")
-        position = self._log_order(run, data)
-        torch.manual_seed(self.recipe.seed)
-        made, notes = make_model(stage.recipe, fresh=start.checkpoint is None)
-        for note in notes:
-            _say(note)
-        model = device.module_to_device(made)
-        speed_monitor = SpeedMonitor(
-            run, model_cost(model, stage.recipe.model), next(model.parameters()).device
-        )
-        _say(mfu_text(stage.recipe, speed_monitor.peak_flops))
-        tracing = stage.recipe.logging.profiler
-        if tracing and stage.nominal_updates <= tracing.before:
-            _say(
-                f"warning: logging.profiler records nothing: {tracing.before} updates come before "
-                f"the first that it records, and the stage has about {stage.nominal_updates}"
-            )
-        _say(compile_as_asked(model, stage.recipe))
-        kept = stage.recipe.moving_average
-        moving_average = None if kept is None else MovingAverage(kept, model)
-        callbacks = build_callbacks(stage.recipe, self.folder.path)
-        trainer = stage_trainer(
-            run,
-            model,
-            corpora,
-            data,
-            self.folder,
-            speed_monitor=speed_monitor,
-            position=position,
-            moving_average=moving_average,
-            resolved=self.resolved,
-            preemption=self.preemption,
-            recipe_callbacks=callbacks,
-            more_callbacks=self.callbacks,
-        )
-        if start.checkpoint is not None:
-            average = restore(start.checkpoint, trainer.state, model, run, callbacks)
-            if average is not None and moving_average is not None:
-                moving_average.weights = average
-        dist.barrier()
-        trainer.fit()
-        close(trainer)
+    def _take(self, name: str | None, digest: str | None, corpora: Sequence[Corpora]) -> Start:
+        """The start that another process has found, once this one sees it too."""
+        if name is None:
+            return find_start(self.loaded, self.folder, corpora, chosen=())
+        candidates = [self.folder.checkpoints / name, *self.recipe.start_from]
+        with WHEREABOUTS.doing(f"waiting to see {self.folder.checkpoints / name}", slow=True):
+            while (found := _with_digest(candidates, name, digest)) is None:
+                # A network file system shows a new file late, on other machines.
+                self.peers.raise_failure()
+                time.sleep(_LOOK_SECONDS)
+        return find_start(self.loaded, self.folder, corpora, chosen=(found,))
 
-    def _log_order(self, run: StageRun, data: StageData) -> DataPosition:
-        """Note which order the stage's rows come in, for looking back."""
-        start = data.start
-        segment = RunSegment(
-            number=0,
-            stage=run.stage.name,
-            generation=data.key.generation,
-            first_step=run.first_step + start.update,
-            first_update=start.update,
-            first_tokens=start.tokens,
-            first_row=start.packing_window.row + start.row,
-            recipe=encode(run.recipe),
-            order=data.order,
-        )
-        log = OrderLog(self.folder.orders)
-        if dist.get_global_rank() == 0:
-            segment = log.resume(segment.first_step, segment)
-        return DataPosition(data, log.index(segment, len(data.stream.mixture.buckets)))
+
+def _with_digest(candidates: Sequence[Path], name: str, digest: str | None) -> Path | None:
+    """The checkpoint of this name that is the one meant, if it is there yet."""
+    for path in candidates:
+        file = path if path.name == name else path / "checkpoints" / name
+        with contextlib.suppress(OSError, UserError):
+            if file.is_file() and file_digest(file) == digest:
+                return file
+    return None
+
+
+def _join(seconds: float) -> Peers:
+    try:
+        return join_peers(seconds)
+    except DistError as error:
+        raise PeerError(
+            f"the process of rank 0 was not reached within {seconds:.0f} s (timeouts.peer): it has "
+            f"ended, or the launcher's --master_addr or --master_port is wrong ({error})"
+        ) from None
 
 
 def _set_determinism(recipe: Recipe) -> None:
@@ -202,6 +226,9 @@ def _set_determinism(recipe: Recipe) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def _say(text: str) -> None:
-    if dist.get_global_rank() == 0:
-        print(text, flush=True)
+def _picture(folder: RunFolder) -> str:
+    """Draw the run; what is wrong with its records, or the disk, does not undo the training."""
+    try:
+        return str(plot(folder.path))
+    except UserError as error:
+        return f"none ({error})"

@@ -14,6 +14,7 @@ from torch import Tensor
 from flexbert.config.tree import flatten
 from flexbert.data.sampling.mixture import Mixture
 from flexbert.train.callbacks import Gradients
+from flexbert.train.health.update_guard import UpdateGuard
 from flexbert.train.masked_metrics import MaskedMean
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.speed_monitor import SpeedMonitor, TrainingCost
@@ -27,7 +28,8 @@ class RunLog(Callback):
     """Records loss, learning rate, batch size and speed while training, and every evaluation.
 
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
-    of its global batch. ``lr`` and ``weight_decay`` are those of the optimizer's group with most
+    of its global batch; those that were skipped do not count, and of nothing else it is null.
+    ``skipped_updates`` counts them over the run. ``lr`` and ``weight_decay`` are those of the optimizer's group with most
     parameters in the last update; ``groups`` has every group's. ``grad_norm`` (before clipping) and
     ``update_rms``, the root mean square of what was added to the weights, are the last update's.
     What training cost comes from :class:`SpeedMonitor`.
@@ -40,17 +42,20 @@ class RunLog(Callback):
         mixture: Mixture,
         gradients: Gradients,
         speed_monitor: SpeedMonitor,
+        guard: UpdateGuard,
     ) -> None:
         self.run = run
         self.folder = folder
         self.mixture = mixture
         self.gradients = gradients
         self.speed_monitor = speed_monitor
+        self.guard = guard
         self._losses: list[float] = []
         self._told_of_peak = False
 
     def batch_end(self, state: State, logger: Logger) -> None:
-        self._losses.append(state.total_loss_dict["loss/train/total"])
+        if not self.guard.is_skipping:
+            self._losses.append(state.total_loss_dict["loss/train/total"])
         if self.run.completed(self.run.recipe.logging.interval, state):
             self._record_training(state, logger)
 
@@ -82,7 +87,8 @@ class RunLog(Callback):
             logger,
             {
                 **self._header("train", state),
-                "loss": sum(self._losses) / len(self._losses),
+                "loss": sum(self._losses) / len(self._losses) if self._losses else None,
+                "skipped_updates": self.guard.skipped,
                 **self._hyperparameters(state),
                 "mask_rate": stage.mask_rate(before.tokens, before.updates),
                 "batch_size": stage.batches.size(before.updates),
@@ -165,11 +171,15 @@ class RunLog(Callback):
             return f"{done} {tokens}  {result}"
         times = [f"{part} {share:.0%}" for part, share in record["time"].items() if share >= 0.005]
         return (
-            f"{done} {tokens}  loss {record['loss']:.4f}  lr {record['lr']:.2e}  "
+            f"{done} {tokens}  loss {_shown(record['loss'])}  lr {record['lr']:.2e}  "
             f"{record['tokens_per_second']:,.0f} tok/s  mfu {record['mfu']:.1%}  "
             f"{' '.join(times)}  padding {record['padding']:.1%}  "
             f"memory {record['peak_memory'] / 2**30:.1f} GiB"
         )
+
+
+def _shown(loss: float | None) -> str:
+    return "none: all skipped" if loss is None else f"{loss:.4f}"
 
 
 def _numbers(measured: dict[str, Tensor]) -> dict[str, float]:

@@ -24,6 +24,7 @@ class StageData:
         splits: the training split of each source.
         order: everything that the stream depends on.
         start: where training goes on.
+        skipped_rows: of the stream before that were passed over.
     """
 
     splits: Mapping[str, Split]
@@ -31,6 +32,7 @@ class StageData:
     key: StreamKey
     order: OrderDescription
     start: Position
+    skipped_rows: int = 0
 
     def state(self, position: Position) -> DataState:
         """What a checkpoint keeps of the data."""
@@ -39,6 +41,7 @@ class StageData:
             generation=self.key.generation,
             position=position,
             order=self.order,
+            skipped_rows=self.skipped_rows,
         )
 
 
@@ -55,7 +58,7 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: DataState | None) -> 
     splits = corpora.splits("train")
     update, tokens = (saved.position.update, saved.position.tokens) if saved else (0, 0)
 
-    def at(generation: int, start: Position | None = None) -> StageData:
+    def at(generation: int, start: Position | None = None, skipped_rows: int = 0) -> StageData:
         key = StreamKey(stage.recipe.seed, stage.name, generation)
         stream = training_stream(splits, config, key)
         return StageData(
@@ -64,11 +67,12 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: DataState | None) -> 
             key=key,
             order=describe_order(stream, splits, config, key),
             start=start or first_position(stream, update, tokens),
+            skipped_rows=skipped_rows,
         )
 
     if saved is None:
         return at(0)
-    data = at(saved.generation, saved.position)
+    data = at(saved.generation, saved.position, saved.skipped_rows)
     if data.order != saved.order:
         if not config.accept_changed_order:
             require_same_order(saved.order, data.order)

@@ -14,6 +14,7 @@ from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
 from composer.profiler import JSONTraceHandler, Profiler, cyclic_schedule
 from composer.utils import dist
 
+from flexbert.checkpoint.checkpoint import HealthState
 from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.loader import Loader, eval_loader, train_loader
@@ -25,20 +26,21 @@ from flexbert.train.callbacks import (
     Gradients,
     Hyperparameters,
     MovingAverage,
-    Preemption,
     UpdateSeed,
 )
 from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
+from flexbert.train.health.stage_trainer import StageTrainer
+from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.processes.peers import Peers
+from flexbert.train.processes.progress import Progress
+from flexbert.train.processes.run_lock import RunLock
+from flexbert.train.processes.stopping import StopBetween
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.run_log import RunLog
 from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_data import StageData
 from flexbert.train.stage_run import StageRun
-
-# Generous: a slow disk under one process must not end the run of all.
-DIST_TIMEOUT_SECONDS = 1800.0
-
 
 def stage_trainer(
     run: StageRun,
@@ -51,10 +53,13 @@ def stage_trainer(
     position: DataPosition,
     moving_average: MovingAverage | None,
     resolved: Mapping[str, Any],
-    preemption: Preemption,
+    stop: StopBetween,
+    peers: Peers,
+    lock: RunLock | None,
+    health: HealthState,
     recipe_callbacks: Mapping[str, Callback],
     more_callbacks: Sequence[Callback],
-) -> Trainer:
+) -> tuple[StageTrainer, Checkpointer]:
     """A trainer that stands at the stage's beginning; a checkpoint's state is loaded into it.
 
     Args:
@@ -62,35 +67,51 @@ def stage_trainer(
         speed_monitor: of this stage.
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
+        lock: on the run folder, which the first process holds.
+        health: what a checkpoint remembers of the run's numbers.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
         more_callbacks: run last.
     """
     recipe = run.recipe
     tracing = recipe.logging.profiler
     gradients = Gradients(run, model.parameters())
-    callbacks: list[Callback] = [Hyperparameters(run), UpdateSeed(run), gradients, position]
+    guard = UpdateGuard(run, model, gradients, position, folder, stop, peers, health)
+    checkpointer = Checkpointer(
+        run,
+        folder,
+        model,
+        guard,
+        peers,
+        lock,
+        resolved=resolved,
+        tokenizer=corpora.tokenizer,
+        data=position.state,
+        moving_average=lambda: moving_average.weights if moving_average else None,
+        callbacks=recipe_callbacks,
+    )
+    callbacks: list[Callback] = [
+        # First, so that an update that is not finished has changed nothing.
+        stop,
+        Progress(),
+        Hyperparameters(run),
+        UpdateSeed(run),
+        gradients,
+        # Before the position moves on: it names the rows of the update.
+        guard,
+        position,
+    ]
     if moving_average is not None:
         callbacks.append(moving_average)
     callbacks += [
         # Last of what belongs to an update, so that its end is the update's.
         speed_monitor.times,
         speed_monitor,
-        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor),
-        Checkpointer(
-            run,
-            folder.checkpoints,
-            model,
-            resolved=resolved,
-            tokenizer=corpora.tokenizer,
-            data=position.state,
-            moving_average=lambda: moving_average.weights if moving_average else None,
-            callbacks=recipe_callbacks,
-        ),
-        preemption,
+        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard),
+        checkpointer,
         *recipe_callbacks.values(),
         *more_callbacks,
     ]
-    return Trainer(
+    trainer = StageTrainer(
         model=model,
         optimizers=recipe.optimizer.build(model),
         train_dataloader=_train_data(run, data),
@@ -109,8 +130,15 @@ def stage_trainer(
         spin_dataloaders=False,
         progress_bar=False,
         auto_log_hparams=False,
-        dist_timeout=DIST_TIMEOUT_SECONDS,
+        dist_timeout=collective_seconds(recipe),
     )
+    trainer.guard_updates(guard)
+    return trainer, checkpointer
+
+
+def collective_seconds(recipe: Recipe) -> float:
+    """How long torch waits in a collective: longer than whoever watches it, who can say why."""
+    return 2 * recipe.timeouts.slow
 
 
 def close(trainer: Trainer) -> None:

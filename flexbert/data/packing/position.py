@@ -101,12 +101,14 @@ class DataState:
     Attributes:
         generation: as :class:`StreamKey` has it.
         order: everything that the order depends on, to be sure that it is still the same.
+        skipped_rows: of the stage's stream, passed over after losses that jumped.
     """
 
     stage: str
     generation: int
     position: Position
     order: OrderDescription
+    skipped_rows: int = 0
 
     def plain(self) -> dict[str, Any]:
         return {**asdict(self), "position": self.position.plain()}
@@ -118,4 +120,5 @@ class DataState:
             generation=plain["generation"],
             position=Position.read(plain["position"]),
             order=dict(plain["order"]),
+            skipped_rows=plain["skipped_rows"],
         )

@@ -1,0 +1,44 @@
+"""Composer's trainer, asking before every step whether the update's numbers are finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from composer import Event, Trainer
+from torch import Tensor
+
+from flexbert.train.health.update_guard import UpdateGuard
+
+
+class StageTrainer(Trainer):
+    """Composer's trainer for one stage.
+
+    Attributes:
+        update_guard: says whether an update is skipped; given once the trainer is made.
+    """
+
+    update_guard: UpdateGuard
+
+    def guard_updates(self, guard: UpdateGuard) -> None:
+        """From now on the optimizer steps only where ``guard`` finds the numbers finite."""
+        self.update_guard = guard
+        for optimizer in self.state.optimizers:
+            guard.guard(optimizer)
+
+    def evaluate_now(self) -> None:
+        """Run the evaluations that the last update completed an interval of."""
+        self._run_evaluators(Event.BATCH_END)
+
+    def _train_microbatches(
+        self,
+        microbatches: Sequence[Any],
+        total_loss_dict: dict[str, Tensor],
+        ddp_sync: bool = True,
+    ) -> Tensor:
+        """Composer reads a number off what this returns, once every update: it reads the verdict.
+
+        In place of the loss, which goes into ``total_loss_dict`` all the same.
+        """
+        loss = super()._train_microbatches(microbatches, total_loss_dict, ddp_sync)
+        return self.update_guard.verdict(loss)

@@ -1,0 +1,15 @@
+"""Many processes, one run: what they say to each other, and how they end together.
+
+``rank``            which process this is, from what its launcher tells it
+``run_errors``      errors that are not the user's: a lost process, numbers that went bad
+``place``           where a process is, for those that wait for it
+``peers``           a store that all processes reach: gather, broadcast, meet, decide, fail
+``watch``           a thread that sees signals, silent processes and an ended launcher
+``stopping``        a run that is told to stop stops at the same place everywhere
+``launch_agreement``  every process has the same recipe, versions, data order and weights
+``run_lock``        one launch at a time in a run folder
+``together``        ``run_together``: a command's body, its error printed once, its exit code
+
+The store is torch's ``TCPStore`` at the launcher's address, so that nothing here needs a GPU, waits
+for one, or takes part in collectives: it works while these hang.
+"""

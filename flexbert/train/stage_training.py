@@ -1,0 +1,243 @@
+"""Training one stage, from where a launch finds it to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import torch
+from composer import Callback
+from composer.utils import get_device
+
+from flexbert.config.encode import encode
+from flexbert.config.recipe import Recipe
+from flexbert.data.reading.corpora import Corpora
+from flexbert.nn.flops import model_cost
+from flexbert.provenance.order_log import OrderLog, RunSegment
+from flexbert.schedule.stages import Stage, transition_text
+from flexbert.train.callbacks import DataPosition, MovingAverage
+from flexbert.train.checkpointing import Checkpointer, restore
+from flexbert.train.composer_model import ComposerMaskedLM, compile_as_asked, make_model
+from flexbert.train.device_microbatch import suit_device
+from flexbert.train.health.health_log import HealthLog
+from flexbert.train.health.roll_back import roll_back
+from flexbert.train.health.stage_trainer import StageTrainer
+from flexbert.train.processes.launch_agreement import require_same, weight_values
+from flexbert.train.processes.peers import Peers
+from flexbert.train.processes.place import WHEREABOUTS
+from flexbert.train.processes.run_lock import RunLock
+from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped, StopRequest
+from flexbert.train.recipe_callbacks import build_callbacks
+from flexbert.train.run_folder import RunFolder
+from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
+from flexbert.train.stage_data import StageData, open_stage_data
+from flexbert.train.stage_run import StageRun
+from flexbert.train.start import Start
+from flexbert.train.trainer import close, stage_trainer
+
+
+class Ending(Enum):
+    """How training of a stage ended."""
+
+    FINISHED = auto()
+    STOPPED = auto()
+    ROLLED_BACK = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """What the stages of a run share in one launch.
+
+    Attributes:
+        resolved: the resolved recipe of the whole run.
+        recipe: the first stage's; what belongs to the run is the same in all.
+        lock: on the run folder, which the first process holds.
+        callbacks: Composer's, which run last.
+    """
+
+    resolved: Mapping[str, Any]
+    recipe: Recipe
+    stages: Sequence[Stage]
+    folder: RunFolder
+    peers: Peers
+    request: StopRequest
+    lock: RunLock | None
+    callbacks: Sequence[Callback]
+
+    def say(self, text: str) -> None:
+        """Print it, once."""
+        if self.peers.rank.is_first:
+            print(text, flush=True)
+
+
+class StageTraining:
+    """One stage in one launch."""
+
+    def __init__(self, context: RunContext, start: Start, corpora: Corpora) -> None:
+        self.context = context
+        self.start = start
+        self.corpora = corpora
+        self.stage = context.stages[start.stage]
+
+    def train(self) -> Ending:
+        """Train until the stage ends, the run is told to stop, or training is to go back.
+
+        Raises:
+            NumbersError: if the numbers went bad.
+        """
+        context = self.context
+        data = self._open_data()
+        run = self._stage_run(data)
+        stop = StopBetween(context.request, context.peers)
+        trainer, checkpointer = self._trainer(run, data, stop)
+        state = trainer.state
+        try:
+            if self.start.evaluation_due:
+                trainer.evaluate_now()
+                checkpointer.save(state)
+            if state.max_duration is not None and state.timestamp < state.max_duration:
+                trainer.fit()
+        except Stopped:
+            checkpointer.save_stopped(state, evaluation_due=stop.in_evaluation)
+            context.request.is_final = True
+            return Ending.STOPPED
+        except RollBack:
+            return self._roll_back(run, int(state.timestamp.batch.value), checkpointer)
+        finally:
+            WHEREABOUTS.reach("ending a stage", slow=True)
+        close(trainer)
+        return Ending.FINISHED
+
+    def _open_data(self) -> StageData:
+        """The stage's data, the same on every process."""
+        peers = self.context.peers
+        with WHEREABOUTS.doing(f"making the order of stage {self.stage.name}", slow=True):
+            data = open_stage_data(self.stage, self.corpora, self.start.data)
+        peers.meet(f"the order of stage {self.stage.name}", slow=True)
+        place = {"position": data.start.plain(), "skipped_rows": data.skipped_rows}
+        require_same(peers, "data order", {**data.order, **place})
+        return data
+
+    def _stage_run(self, data: StageData) -> StageRun:
+        context, start, stage = self.context, self.start, self.stage
+        run = StageRun(
+            stage=stage,
+            first_step=start.clock.updates - data.start.update,
+            first_tokens=start.clock.tokens - data.start.tokens,
+            microbatch_rows=suit_device(stage, get_device(None)),
+        )
+        if start.data is None:
+            before = context.stages[start.stage - 1] if start.stage else None
+            context.say(transition_text(stage, before, run.first_step, run.first_tokens))
+        if stage.recipe.batch.microbatch_rows is None:
+            context.say(f"micro-batches of at most {run.microbatch_rows} rows, to suit the device")
+        return run
+
+    def _trainer(
+        self, run: StageRun, data: StageData, stop: StopBetween
+    ) -> tuple[StageTrainer, Checkpointer]:
+        """A trainer that stands where the launch starts."""
+        context, start, recipe = self.context, self.start, self.stage.recipe
+        position = self._log_order(run, data)
+        model = self._model()
+        speed_monitor = SpeedMonitor(
+            run, model_cost(model, recipe.model), next(model.parameters()).device
+        )
+        context.say(mfu_text(recipe, speed_monitor.peak_flops))
+        tracing = recipe.logging.profiler
+        if tracing and self.stage.nominal_updates <= tracing.before:
+            context.say(
+                f"warning: logging.profiler records nothing: {tracing.before} updates come before "
+                f"the first that it records, and the stage has about {self.stage.nominal_updates}"
+            )
+        with WHEREABOUTS.doing("compiling", slow=True):
+            context.say(compile_as_asked(model, recipe))
+        kept = recipe.moving_average
+        moving_average = None if kept is None else MovingAverage(kept, model)
+        callbacks = build_callbacks(recipe, context.folder.path)
+        context.peers.meet(f"building stage {self.stage.name}", slow=True)
+        trainer, checkpointer = stage_trainer(
+            run,
+            model,
+            self.corpora,
+            data,
+            context.folder,
+            speed_monitor=speed_monitor,
+            position=position,
+            moving_average=moving_average,
+            resolved=context.resolved,
+            stop=stop,
+            peers=context.peers,
+            lock=context.lock,
+            health=start.health,
+            recipe_callbacks=callbacks,
+            more_callbacks=context.callbacks,
+        )
+        if start.checkpoint is not None:
+            with WHEREABOUTS.doing(f"restoring {start.checkpoint}", slow=True):
+                average = restore(start.checkpoint, trainer.state, model, run, callbacks)
+            if average is not None and moving_average is not None:
+                moving_average.weights = average
+        require_same(context.peers, "weights", weight_values(model))
+        return trainer, checkpointer
+
+    def _model(self) -> ComposerMaskedLM:
+        torch.manual_seed(self.context.recipe.seed)
+        made, notes = make_model(self.stage.recipe, fresh=self.start.checkpoint is None)
+        for note in notes:
+            self.context.say(note)
+        model: ComposerMaskedLM = get_device(None).module_to_device(made)
+        return model
+
+    def _log_order(self, run: StageRun, data: StageData) -> DataPosition:
+        """Note which order the stage's rows come in, for looking back."""
+        start = data.start
+        segment = RunSegment(
+            number=0,
+            stage=run.stage.name,
+            generation=data.key.generation,
+            first_step=run.first_step + start.update,
+            first_update=start.update,
+            first_tokens=start.tokens,
+            first_row=start.packing_window.row + start.row,
+            recipe=encode(run.recipe),
+            order=data.order,
+            skipped_rows=data.skipped_rows,
+        )
+        log = OrderLog(self.context.folder.orders)
+        if self.context.peers.rank.is_first:
+            segment = log.resume(segment.first_step, segment)
+        return DataPosition(data, log.index(segment, len(data.stream.mixture.buckets)))
+
+    def _roll_back(self, run: StageRun, step: int, checkpointer: Checkpointer) -> Ending:
+        """Let the last checkpoint before the spike go on behind the rows that were read since."""
+        context = self.context
+        spikes = run.recipe.health.spikes
+        assert spikes is not None, "a spike was found"
+        if context.peers.rank.is_first:
+            rolled = roll_back(
+                context.folder.checkpoints,
+                run.stage.name,
+                step,
+                checkpointer.data().position,
+                spikes.max_roll_backs,
+            )
+            log = HealthLog(context.folder.path, is_writer=True)
+            if rolled is not None:
+                log.note(
+                    "rolled_back",
+                    f"back from step {step} to the checkpoint of step {rolled.step}; rows "
+                    f"{rolled.first_row:,} to {rolled.end_row - 1:,} of the stage are skipped",
+                    stage=run.stage.name,
+                    step=step,
+                    to_step=rolled.step,
+                    first_row=rolled.first_row,
+                    rows=rolled.end_row - rolled.first_row,
+                )
+                context.folder.begin(context.resolved, after_step=rolled.step)
+        context.peers.meet("the roll-back", slow=True)
+        return Ending.ROLLED_BACK
+
+
