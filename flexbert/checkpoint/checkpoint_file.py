@@ -75,7 +75,10 @@ def checkpoint_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
+    checkpoints = path / "checkpoints"
+    found = (list_checkpoints(checkpoints) if checkpoints.is_dir() else []) or list_checkpoints(
+        path
+    )
     if not found:
         raise CheckpointError(f"{path}: no checkpoint in it")
     return found[-1]
@@ -93,6 +96,8 @@ def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
             not ours.
         CheckpointError: if it is missing, cannot be read, or is of another version of the format.
     """
+    if path.is_dir():
+        raise DamagedCheckpointError(f"{path}: not a readable checkpoint (a folder)")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; {_nearest(path)}")
     try:

@@ -24,11 +24,11 @@ def value_of(plain: Mapping[str, Any], name: str, check: Callable[[Any], T]) -> 
 
 
 def dict_of(
-    plain: Mapping[str, Any], name: str, check: Callable[[Any], T] = lambda value: value
-) -> dict[str, T]:
+    plain: Mapping[str, Any], name: str, check: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
     """The dict with names for keys that stands under a name, its values checked."""
     found = value_of(plain, name, as_dict)
-    return {key: value_of(found, key, check) for key in found}
+    return found if check is None else {key: value_of(found, key, check) for key in found}
 
 
 def as_dict(value: Any) -> dict[str, Any]:

@@ -30,12 +30,11 @@ def set_aside(path: Path) -> Path:
     raise AssertionError("numbers do not end")
 
 
-def make_way(path: Path) -> Path | None:
-    """Set aside what has the name of a file and is none, such as a folder.
+def make_way(path: Path, *, for_folder: bool = False) -> Path | None:
+    """Set aside what has the name of a file and is none; or of a folder, and is none.
 
     Returns:
         Its new name; None where nothing was in the way.
     """
-    if not os.path.lexists(path) or path.is_file():
-        return None
-    return set_aside(path)
+    is_right = path.is_dir() if for_folder else path.is_file()
+    return set_aside(path) if os.path.lexists(path) and not is_right else None

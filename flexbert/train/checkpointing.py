@@ -117,7 +117,8 @@ def restore(
     Raises:
         CheckpointError: if it does not fit the model, or the optimizer's state does not.
     """
-    checkpoint = read_checkpoint(path)
+    # find_start has just compared it with its hash.
+    checkpoint = read_checkpoint(path, verify=False)
     training = training_of(checkpoint)
     own = model.state_dict()
     for name, weight in checked_weights(checkpoint, run.recipe.model).items():

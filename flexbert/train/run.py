@@ -14,6 +14,8 @@ from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
+from flexbert.errors import UserError
+from flexbert.files.set_aside import set_aside
 from flexbert.nn.flops import model_cost
 from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.report import plot
@@ -103,8 +105,7 @@ class _Run:
             start = self._find_start(corpora)
             assert start.checkpoint is not None, "a stage ends with a checkpoint"
         if dist.get_global_rank() == 0:
-            picture = plot(self.folder.path)
-            print(f"finished {self.folder.path}; picture: {picture}", flush=True)
+            print(f"finished {self.folder.path}; picture: {_picture(self.folder)}", flush=True)
         return DONE
 
     def _find_start(self, corpora: Sequence[Corpora]) -> Start:
@@ -112,6 +113,9 @@ class _Run:
         start = find_start(self.loaded, self.folder, corpora)
         for note in start.notes:
             _say(note)
+        if dist.get_global_rank() == 0:
+            for path in start.damaged:
+                _say(f"{path} is kept as {set_aside(path).name}")
         if start.ended is not None and dist.get_global_rank() == 0:
             name_stage_end(self.folder.checkpoints, start.ended, start.clock.updates)
         return start
@@ -200,6 +204,14 @@ def _set_determinism(recipe: Recipe) -> None:
         configure_deterministic_mode()
     else:
         torch.use_deterministic_algorithms(False)
+
+
+def _picture(folder: RunFolder) -> str:
+    """Draw the run; what is wrong with its records, or the disk, does not undo the training."""
+    try:
+        return str(plot(folder.path))
+    except UserError as error:
+        return f"none ({error})"
 
 
 def _say(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -152,8 +151,7 @@ class RunLog(Callback):
         }
         logger.log_metrics(numbers)
         if dist.get_global_rank() == 0:
-            with self.folder.metrics.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            self.folder.append_metrics(record)
             print(self._console_line(record), flush=True)
 
     def _console_line(self, record: dict[str, Any]) -> str:

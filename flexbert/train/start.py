@@ -6,13 +6,19 @@ with a new model, its weights drawn or taken by ``init_from``.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState
-from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, training_of
-from flexbert.checkpoint.checkpoint_names import list_checkpoints
+from flexbert.checkpoint.checkpoint_file import (
+    DamagedCheckpointError,
+    read_checkpoint,
+    training_of,
+)
+from flexbert.checkpoint.checkpoint_names import list_checkpoints, list_set_aside
 from flexbert.checkpoint.restart import read_restart
 from flexbert.config.plugins import differences
 from flexbert.config.recipe_files import LoadedRecipe
@@ -35,6 +41,7 @@ class Start:
         clock: of the run up to here.
         data: place in the stage's data; None begins the stage.
         ended: the stage that the run's own checkpoint is the end of, if it is one's.
+        damaged: the run's own newer checkpoints that cannot be read, to be set aside.
         notes: warnings and remarks, to be printed.
         summary: what a launch says of it; None for a new model.
     """
@@ -44,22 +51,29 @@ class Start:
     clock: RunClock = RunClock()
     data: DataState | None = None
     ended: str | None = None
+    damaged: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     summary: str | None = None
 
 
-def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpora]) -> Start:
+def find_start(
+    loaded: LoadedRecipe,
+    folder: RunFolder,
+    corpora: Sequence[Corpora],
+    chosen: Path | None = None,
+) -> Start:
     """Where this recipe's run in this folder starts.
 
     Args:
         corpora: of each stage.
+        chosen: the checkpoint that the first process has chosen; no other is then looked at.
 
     Raises:
-        UserError: if the folder holds a run of another recipe, or the checkpoint to start from does
-            not fit the recipe or its corpora.
+        UserError: if the folder holds a run of another recipe, or checkpoints of which none can be
+            read, or the checkpoint to start from does not fit the recipe or its corpora.
     """
     recipe, stages = loaded.first, all_stages(loaded.stages)
-    own, notes = _newest(folder.checkpoints)
+    own, damaged, notes = _own(folder.checkpoints, stages, chosen)
     if own is not None:
         training = training_of(own)
         refuse_changed_recipe(
@@ -79,6 +93,7 @@ def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpor
             clock=training.clock,
             data=data,
             ended=ended,
+            damaged=damaged,
             notes=tuple(notes),
             summary=summary,
         )
@@ -120,18 +135,49 @@ def _restart(
     )
 
 
-def _newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest readable checkpoint of a run, if any, and what to say of unreadable ones.
+def _own(
+    folder: Path, stages: Sequence[Stage], chosen: Path | None
+) -> tuple[Checkpoint | None, tuple[Path, ...], list[str]]:
+    """The newest readable checkpoint of a run, if any; newer ones, and what to say of them.
 
     Ours are written whole: an unreadable one is a fault of the disk.
     """
+    if chosen is not None:
+        return (read_checkpoint(chosen) if chosen.parent == folder else None), (), []
     notes: list[str] = []
+    damaged: list[Path] = []
     for path in reversed(list_checkpoints(folder)):
+        if not os.path.lexists(path):
+            continue  # another process has set it aside meanwhile
         try:
-            return read_checkpoint(path), notes
-        except CheckpointError as error:
+            return read_checkpoint(path), tuple(damaged), notes
+        except DamagedCheckpointError as error:
             notes.append(f"warning: {error}; trying the one before")
-    return None, notes
+            damaged.append(path)
+    lost = [*damaged, *list_set_aside(folder)]
+    if lost:
+        # To begin anew would throw away what the run has recorded, and perhaps months of training.
+        first = notes[0].removeprefix("warning: ").partition("; trying")[0] if notes else lost[0]
+        raise UserError(
+            f"{folder}: none of the run's {len(lost)} checkpoints can be read: {first}; "
+            f"{_instead(folder, stages)}"
+        )
+    return None, (), notes
+
+
+def _instead(folder: Path, stages: Sequence[Stage]) -> str:
+    """What to do where a run has lost its checkpoints."""
+    ends = []
+    for path in (folder / f"{stage.name}.pt" for stage in stages):
+        with contextlib.suppress(UserError):
+            ends.append((training_of(read_checkpoint(path)).clock.updates, path))
+    if not ends:
+        return "restore one, or give another run_name to begin anew"
+    updates, path = max(ends)
+    return (
+        f"restore one, or give another run_name with start_from={path}, which is of update "
+        f"{updates}"
+    )
 
 
 def _place(
