@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flexbert.config.encode import encode
+from flexbert.config.plain_values import as_dict, count, dict_of, number, text, value_of
 from flexbert.config.plugins import Plugin
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
 from flexbert.files.durable import write_text
 
 MANIFEST = "manifest.json"
@@ -96,30 +97,49 @@ class Manifest:
                 f"{run_folder}: no {MANIFEST} there; give the folder of a run, runs/NAME"
             )
         try:
-            plain = json.loads(file.read_text())
-            stages = {
-                name: StageRecord(
-                    corpora={
-                        source: _known(CorpusRecord, corpus)
-                        for source, corpus in stage["corpora"].items()
-                    }
-                )
-                for name, stage in plain["stages"].items()
-            }
-            launches = tuple(
-                _known(
-                    Launch,
-                    {
-                        **launch,
-                        "command": tuple(launch["command"]),
-                        "plugins": tuple(map(Plugin.parse, launch.get("plugins", ()))),
-                    },
-                )
-                for launch in plain["launches"]
+            return _manifest(as_dict(json.loads(file.read_bytes())))
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{file}: not the manifest of a run ({first_line(error)})") from error
+
+
+def _manifest(plain: Mapping[str, Any]) -> Manifest:
+    entropy = plain.get("unigram_entropy")
+    return Manifest(
+        run_name=value_of(plain, "run_name", text),
+        parameters=value_of(plain, "parameters", count),
+        stages={
+            name: StageRecord(
+                corpora={
+                    source: _known(CorpusRecord, corpus)
+                    for source, corpus in dict_of(stage, "corpora", as_dict).items()
+                }
             )
-            return _known(cls, {**plain, "stages": stages, "launches": launches})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file}: not the manifest of a run ({error})") from error
+            for name, stage in dict_of(plain, "stages", as_dict).items()
+        },
+        unigram_entropy=None if entropy is None else number(entropy),
+        launches=tuple(_launch(as_dict(launch)) for launch in _list(plain["launches"])),
+    )
+
+
+def _launch(plain: Mapping[str, Any]) -> Launch:
+    plugins = map(Plugin.parse, _list(plain.get("plugins", [])))
+    return _known(
+        Launch,
+        {
+            **plain,
+            "command": tuple(map(text, _list(plain["command"]))),
+            "after_step": value_of(plain, "after_step", count),
+            "plugins": tuple(plugins),
+        },
+    )
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
 
 
 def _known(record: type[T], values: Mapping[str, Any]) -> T:

@@ -1,15 +1,25 @@
-"""What a run recorded: its ``metrics.jsonl``, one object a line."""
+"""What a run recorded: its ``metrics.jsonl``, one object a line.
+
+A line that a crash has cut, or a disk has damaged, loses itself alone: readers pass it over.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flexbert.config.plain_values import count, text, value_of
 from flexbert.config.tree import flatten
 from flexbert.errors import UserError
+from flexbert.files.durable import sync_folder
+
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +31,8 @@ class Record:
         step: updates of the whole run.
         tokens: real tokens of the whole run.
         stage_tokens: real tokens of the stage.
-        numbers: all that was measured, by dotted name: ``loss``, ``lr``, ``eval_losses.SOURCE``.
+        numbers: all that was measured, by dotted name: ``loss``, ``lr``, ``eval_losses.SOURCE``;
+            nan where it was no finite number.
     """
 
     event: str
@@ -33,36 +44,189 @@ class Record:
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Record:
-        """Read one line's object."""
-        header = {key: plain[key] for key in ("event", "stage", "step", "tokens", "stage_tokens")}
+        """Read one line's object.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it is not a record.
+        """
+        header: dict[str, Any] = {
+            "event": value_of(plain, "event", text),
+            "stage": value_of(plain, "stage", text),
+            "step": value_of(plain, "step", count),
+            "tokens": value_of(plain, "tokens", count),
+            "stage_tokens": value_of(plain, "stage_tokens", count),
+        }
         numbers = {
-            name: value
+            name: _number(value)
             for name, value in flatten(plain).items()
-            if name not in header and isinstance(value, int | float)
+            if name not in header and (value is None or isinstance(value, int | float))
         }
         return cls(**header, numbers=numbers)
 
 
+def _number(value: float | None) -> float:
+    """A number as it is, and nan for what JSON cannot hold."""
+    if value is None or not -1e300 < value < 1e300:
+        return math.nan
+    return value
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that can be read.
+
+    Attributes:
+        text: as it stands there, without its end.
+        plain: its object.
+        step: updates of the whole run.
+    """
+
+    text: str
+    plain: Mapping[str, Any]
+    step: int
+
+
+def lines_of(file: Path) -> tuple[list[Line], int]:
+    """The lines of a ``metrics.jsonl`` that can be read, and how many cannot.
+
+    A half last line does not count: a kill has cut it, or it is being written.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    *whole, last = file.read_bytes().split(b"\n")
+    lines = [line for content in whole if (line := _line(content)) is not None]
+    num_bad = len(whole) - len(lines)
+    if (unfinished := _line(last)) is not None:
+        lines.append(unfinished)
+    return lines, num_bad
+
+
+def _line(content: bytes) -> Line | None:
+    try:
+        text = content.decode()
+        plain = json.loads(text)
+        return Line(text, plain, value_of(plain, "step", count))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def read_metrics(run_folder: Path, event: str | None = None) -> list[Record]:
-    """The records of a run, oldest first.
+    """The records of a run, oldest first; what is no record is passed over with a warning.
 
     Args:
         event: ``train`` or ``eval`` for these alone.
 
     Raises:
-        UserError: if nothing is recorded, or a line is not a record.
+        UserError: if nothing is recorded, or nothing of it can be read.
     """
-    file = run_folder / "metrics.jsonl"
+    file = run_folder / METRICS
     if not file.is_file():
-        raise UserError(
-            f"{run_folder}: no metrics.jsonl there; give the folder of a run, runs/NAME"
-        )
-    records = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
-        try:
-            records.append(Record.read(json.loads(line)))
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{file}:{number}: not a record") from None
+        raise UserError(f"{run_folder}: no {METRICS} there; give the folder of a run, runs/NAME")
+    try:
+        lines, num_bad = lines_of(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    records = list(_records(lines))
+    num_bad += len(lines) - len(records)
     if not records:
-        raise UserError(f"{file}: nothing is recorded yet")
+        problem = f"none of its {num_bad} lines is a record" if num_bad else "nothing is recorded"
+        raise UserError(f"{file}: {problem}" + ("" if num_bad else " yet"))
+    if num_bad:
+        print(
+            f"warning: {file}: {num_bad} lines are no records, and are passed over", file=sys.stderr
+        )
     return [record for record in records if event in (None, record.event)]
+
+
+def _records(lines: list[Line]) -> Iterator[Record]:
+    for line in lines:
+        try:
+            yield Record.read(line.plain)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+
+
+class MetricsWriter:
+    """Appends records to a ``metrics.jsonl``; a full disk does not end what is being recorded.
+
+    Lines that cannot be written are kept in memory and written before the next, in order.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._waiting: list[bytes] = []
+        self._told = False
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a line, in JSON that every reader takes: what is no finite number becomes null."""
+        line = json.dumps(_finite(record), allow_nan=False, ensure_ascii=False) + "\n"
+        self._waiting.append(line.encode(errors="backslashreplace"))
+        self._write(sync=False)
+
+    def flush(self) -> None:
+        """Wait until all lines are on the disk, as far as it takes them."""
+        self._write(sync=True)
+
+    def _write(self, sync: bool) -> None:
+        try:
+            self._try_to_write(sync)
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                print(
+                    f"warning: {self._file}: cannot be written ({error.strerror or error}); "
+                    "training goes on, and what it records waits in memory",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _try_to_write(self, sync: bool) -> None:
+        is_new = not self._file.exists()
+        if is_new and not self._waiting:
+            return
+        # Unbuffered, so that what was written is known.
+        with self._file.open("ab", buffering=0) as file:
+            descriptor = file.fileno()
+            if self._waiting:
+                _close_line(self._file, descriptor)
+            while self._waiting:
+                before = os.fstat(descriptor).st_size
+                try:
+                    _write_whole(descriptor, self._waiting[0])
+                except OSError:
+                    # No half line stays; where that fails too, it is closed before the next.
+                    os.ftruncate(descriptor, before)
+                    raise
+                del self._waiting[0]
+            if sync:
+                os.fsync(descriptor)
+        if sync and is_new:
+            sync_folder(self._file.parent)
+        self._told = False
+
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    # A disk that becomes full takes a part, and says why at the next attempt.
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def _close_line(path: Path, descriptor: int) -> None:
+    """End a line that was left half written, so that it does not spoil the next."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return
+    with path.open("rb") as file:
+        file.seek(size - 1)
+        if file.read(1) != b"\n":
+            os.write(descriptor, b"\n")
+
+
+def _finite(value: Any) -> Any:
+    """Nested containers with None for every number that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

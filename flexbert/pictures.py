@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexbert.errors import UserError
+from flexbert.files.durable import make_folder, write_durably
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ _STYLE: Any = {
     "axes.edgecolor": "#b0b4ba",
     "axes.titlelocation": "left",
     "axes.titlesize": 11,
+    # A name may have a dollar in it, which begins no formula.
+    "text.parse_math": False,
 }
 
 
@@ -34,7 +37,7 @@ def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
         width, height: in inches.
 
     Raises:
-        UserError: if the file's suffix names no format of pictures.
+        UserError: if the file's suffix names no format of pictures, or it cannot be written.
     """
     # Imported late, as most commands draw nothing; without a screen, and without pyplot's state.
     from matplotlib import rc_context
@@ -47,8 +50,9 @@ def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
         if path.suffix.removeprefix(".") not in formats:
             raise UserError(f"{path}: not a kind of picture; give .png, .svg or .pdf")
         yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        make_folder(path.parent)
+        with write_durably(path) as file:
+            figure.savefig(file, format=path.suffix.removeprefix("."), dpi=130)
 
 
 def as_count(value: float, position: float = 0) -> str:

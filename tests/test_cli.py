@@ -132,8 +132,7 @@ def test_plot_draws_a_run_from_its_records(tmp_path: Path, capsys: Output) -> No
     [
         (None, "no metrics.jsonl"),
         ("", "nothing is recorded"),
-        (f"{RECORD}\n{{oops", "metrics.jsonl:2: not a record"),
-        (f"{RECORD}\n{{}}", "metrics.jsonl:2: not a record"),
+        ("{oops\n{}\n[]\n", "none of its 3 lines is a record"),
         (RECORD, "no manifest.json"),
     ],
 )

@@ -1,7 +1,7 @@
 """Checkpoint files: written whole or not at all, read without running any code.
 
-A file ``checkpoints/step-00001000.pt`` holds plain containers and tensors, so that anybody's
-``torch.load(..., weights_only=True)`` reads it::
+A file ``checkpoints/step-00001000.pt`` carries a hash of itself (``file_hash``). It holds plain
+containers and tensors, so that anybody's ``torch.load(..., weights_only=True)`` reads it::
 
     format          FORMAT_VERSION
     recipe          the resolved recipe of the stage
@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from flexbert.checkpoint.checkpoint import (
     Averaged,
@@ -39,22 +40,43 @@ from flexbert.checkpoint.checkpoint import (
     TrainingState,
 )
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
+from flexbert.checkpoint.file_hash import is_as_written, save_hashed
+from flexbert.config.plain_values import (
+    as_dict,
+    count,
+    dict_of,
+    number,
+    numbers,
+    text,
+    truth,
+    value_of,
+)
 from flexbert.data.packing.position import DataState
 from flexbert.errors import UserError, first_line
-from flexbert.files.durable import write_durably
+from flexbert.files.durable import make_folder, write_durably
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_MOST_SECONDS = 1e10  # three centuries; a wall clock has no room for much more
 
 
 class CheckpointError(UserError):
     """A checkpoint file cannot be used; the message names it and why."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint file is not what was written, or never was one of ours."""
+
+
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Save a checkpoint so that a kill at any moment leaves either the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with write_durably(path) as file:
-        torch.save(_plain(checkpoint), file)
+    """Save a checkpoint so that a kill at any moment leaves either the whole file or none.
+
+    Raises:
+        WriteError: if the disk refuses it; nothing is left of it then.
+    """
+    make_folder(path.parent)
+    plain = _plain(checkpoint)
+    with write_durably(path, needed=_tensor_bytes(plain)) as file:
+        save_hashed(plain, file)
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -65,39 +87,72 @@ def checkpoint_file(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
+    checkpoints = path / "checkpoints"
+    found = (list_checkpoints(checkpoints) if checkpoints.is_dir() else []) or list_checkpoints(
+        path
+    )
     if not found:
         raise CheckpointError(f"{path}: no checkpoint in it")
     return found[-1]
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
     """A checkpoint, its tensors on the CPU and mapped from the file.
 
+    Args:
+        verify: whether the whole file is read and compared with its hash first; not needed where
+            that has just been done.
+
     Raises:
-        CheckpointError: if the file is missing, truncated, holds anything but data, or is not ours.
+        DamagedCheckpointError: if the file is truncated or changed, holds anything but data, or is
+            not ours.
+        CheckpointError: if it is missing, cannot be read, or is of another version of the format.
     """
+    if path.is_dir():
+        raise DamagedCheckpointError(f"{path}: not a readable checkpoint (a folder)")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; {_nearest(path)}")
-    if not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path}: not a readable checkpoint (not one of torch.save, or cut)")
+    try:
+        is_sound = is_as_written(path) if verify else True
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror or first_line(error)})"
+        ) from None
+    if not _is_zip(path):
+        raise DamagedCheckpointError(
+            f"{path}: not a readable checkpoint (not one of torch.save, or cut)"
+        )
+    if is_sound is False:
+        raise DamagedCheckpointError(
+            f"{path}: not a readable checkpoint (damaged: its content does not match its hash)"
+        )
     if is_compressed(path):
-        raise CheckpointError(f"{path}: not a readable checkpoint (compressed)")
+        raise DamagedCheckpointError(f"{path}: not a readable checkpoint (compressed)")
     try:
         plain = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # Whatever stands in a hostile or damaged file decides what is raised while it is read.
     except Exception as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
+        raise DamagedCheckpointError(
+            f"{path}: not a readable checkpoint ({first_line(error)})"
+        ) from None
     if not isinstance(plain, dict) or "format" not in plain:
-        raise CheckpointError(f"{path}: not a FlexBERT checkpoint")
-    if plain["format"] != FORMAT_VERSION:
+        raise DamagedCheckpointError(f"{path}: not a FlexBERT checkpoint")
+    version = plain["format"]
+    if type(version) is not int:
+        raise DamagedCheckpointError(f"{path}: not a FlexBERT checkpoint (no format's number)")
+    if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint format {plain['format']!r}, this FlexBERT reads {FORMAT_VERSION}"
+            f"{path}: checkpoint format {version}, this FlexBERT reads {FORMAT_VERSION}"
+        )
+    if is_sound is None:
+        raise DamagedCheckpointError(
+            f"{path}: not a readable checkpoint (damaged, or not written by FlexBERT: it carries "
+            "no hash)"
         )
     try:
         return _typed(plain, path)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
+        raise DamagedCheckpointError(
             f"{path}: not a FlexBERT checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from None
 
@@ -115,11 +170,22 @@ def training_of(checkpoint: Checkpoint) -> TrainingState:
 
 def is_compressed(path: Path) -> bool:
     """Whether a zip file packs anything: torch does not, and a little can be packed that fills any
-    memory."""
+    memory. Of what cannot be listed nobody knows, so that it counts as packed."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError):
+    except OSError:
+        return False
+    # A directory that is damaged, or made up, decides what is raised.
+    except Exception:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except Exception:  # as above
         return False
 
 
@@ -159,50 +225,76 @@ def _typed(plain: Mapping[str, Any], path: Path) -> Checkpoint:
     averaged = plain.get("averaged")
     training = plain.get("training")
     return Checkpoint(
-        recipe=_mapping(plain, "recipe"),
-        tokenizer=_mapping(plain, "tokenizer"),
-        model=_mapping(plain, "model"),
+        recipe=dict_of(plain, "recipe"),
+        tokenizer=dict_of(plain, "tokenizer", text),
+        model=dict_of(plain, "model"),
         training=None if training is None else _typed_training(training),
         averaged=None
         if averaged is None
-        else Averaged(checkpoints=tuple(averaged["checkpoints"]), shares=tuple(averaged["shares"])),
+        else Averaged(
+            checkpoints=tuple(map(text, averaged["checkpoints"])),
+            shares=tuple(map(number, averaged["shares"])),
+        ),
         path=path,
     )
 
 
 def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
-    optimizer = _mapping(plain, "optimizer")
+    clock, optimizer = dict_of(plain, "clock"), dict_of(plain, "optimizer")
+    updates = optimizer["updates"]
     return TrainingState(
-        run=_mapping(plain, "run"),
-        clock=RunClock(**_mapping(plain, "clock")),
-        data=DataState.read(_mapping(plain, "data")),
+        run=dict_of(plain, "run"),
+        clock=_typed_clock(clock),
+        data=DataState.read(dict_of(plain, "data")),
         optimizer=OptimizerState(
-            name=optimizer["name"],
-            parameters=_mapping(optimizer, "parameters"),
-            updates=optimizer["updates"],
+            name=value_of(optimizer, "name", text),
+            parameters=dict_of(optimizer, "parameters", as_dict),
+            updates=None if updates is None else count(updates),
         ),
-        moving_average=_dict_or_none(plain["moving_average"]),
-        callbacks=_mapping(plain, "callbacks"),
-        health=_typed_health(_mapping(plain, "health")),
-        evaluation_due=bool(plain["evaluation_due"]),
+        moving_average=None
+        if plain["moving_average"] is None
+        else dict_of(plain, "moving_average"),
+        callbacks=dict_of(plain, "callbacks", as_dict),
+        health=_typed_health(dict_of(plain, "health")),
+        evaluation_due=value_of(plain, "evaluation_due", truth),
     )
 
 
 def _typed_health(plain: Mapping[str, Any]) -> HealthState:
-    lists = ("losses", "grad_norms")
-    numbers = {key: int(value) for key, value in plain.items() if key not in lists}
-    return HealthState(**numbers, **{key: tuple(map(float, plain[key])) for key in lists})
+    return HealthState(
+        skipped=value_of(plain, "skipped", count),
+        skipped_in_a_row=value_of(plain, "skipped_in_a_row", count),
+        losses=value_of(plain, "losses", numbers),
+        grad_norms=value_of(plain, "grad_norms", numbers),
+        roll_backs=value_of(plain, "roll_backs", count),
+    )
 
 
-def _mapping(plain: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = plain[key]
-    if not isinstance(value, dict):
-        raise TypeError(f"{key} is no mapping")
-    return value
+def _typed_clock(plain: Mapping[str, Any]) -> RunClock:
+    if unknown := sorted(plain.keys() - {field.name for field in dataclasses.fields(RunClock)}):
+        raise ValueError(f"a clock with {', '.join(unknown)}")
+    seconds = value_of(plain, "seconds", number)
+    if not 0 <= seconds < _MOST_SECONDS:
+        raise ValueError(f"seconds: {seconds:g} are no run's")
+    return RunClock(
+        updates=value_of(plain, "updates", count),
+        rows=value_of(plain, "rows", count),
+        tokens=value_of(plain, "tokens", count),
+        seconds=seconds,
+    )
 
 
 def _dict_or_none(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if value is None else dict(value)
+
+
+def _tensor_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested containers."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(map(_tensor_bytes, value.values()))
+    return sum(map(_tensor_bytes, value)) if isinstance(value, list | tuple) else 0
 
 
 def _nearest(path: Path) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from flexbert.errors import UserError
+from flexbert.files.set_aside import SUFFIX
+
 _NAME = re.compile(r"step-(\d{8,})\.pt")
+_SET_ASIDE = re.compile(_NAME.pattern + re.escape(SUFFIX) + r"(-\d+)?")
 
 
 def checkpoint_name(step: int) -> str:
@@ -19,6 +24,25 @@ def checkpoint_step(path: Path) -> int:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=checkpoint_step)
+    """Finished checkpoints of a run, oldest first; none of those that were set aside.
+
+    Raises:
+        UserError: if the folder is there and cannot be listed.
+    """
+    return sorted(_named(folder, _NAME), key=checkpoint_step)
+
+
+def list_set_aside(folder: Path) -> list[Path]:
+    """Checkpoints of a run that were found damaged, and renamed, by an earlier launch."""
+    return sorted(_named(folder, _SET_ASIDE))
+
+
+def _named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        # To take it for empty would begin the run again.
+        raise UserError(f"{folder}: cannot be read ({error.strerror or error})") from None
+    return [folder / name for name in names if pattern.fullmatch(name)]

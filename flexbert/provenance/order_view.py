@@ -6,7 +6,6 @@ The order is a function, so nothing had to be written down while training but wh
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.duration import Duration
+from flexbert.config.plain_values import count
 from flexbert.config.plugins import changed_text, missing_text
 from flexbert.config.training import BatchConfig, ScheduleConfig
 from flexbert.data.packing.microbatches import training_builder
@@ -27,7 +27,8 @@ from flexbert.data.packing.position import PackingWindowStart, StreamKey
 from flexbert.data.packing.row_stream import Row, training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.chunks import NUM_SPECIALS
-from flexbert.errors import ConfigError, UserError
+from flexbert.errors import ConfigError, UserError, first_line
+from flexbert.metrics_file import METRICS, lines_of
 from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.schedule import schedules  # noqa: F401 - a recipe names them
 from flexbert.schedule.batch_sizes import BatchSizes
@@ -71,22 +72,27 @@ class OrderView:
         # Only what the order depends on: what a model is made of takes seconds to import.
         try:
             data = decode(DataConfig, segment.recipe["data"])
+            batch = decode(BatchConfig, segment.recipe["batch"])
+            schedule = segment.recipe["mask_rate_schedule"]
+            self._mask_schedule: ScheduleConfig | None = schedule and decode(
+                ScheduleConfig,  # type: ignore[type-abstract]
+                schedule,
+            )
+            self._duration = Duration.parse(segment.recipe["duration"])
+            seed = count(segment.recipe["seed"])
         except ConfigError as error:
             missing = missing_text(segment.recipe)
             raise UserError(f"the run was {missing} ({error})" if missing else str(error)) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{log.folder}: the recipe of {segment.name} is not one ({first_line(error)})"
+            ) from None
         if changed := changed_text(data, segment.recipe):
             raise UserError(f"the run's order is {changed}: give the plugins that it was run with")
-        batch = decode(BatchConfig, segment.recipe["batch"])
-        schedule = segment.recipe["mask_rate_schedule"]
-        self._mask_schedule: ScheduleConfig | None = schedule and decode(
-            ScheduleConfig,  # type: ignore[type-abstract]
-            schedule,
-        )
         self._base_mask_rate = data.mask_rate
-        self._duration = Duration.parse(segment.recipe["duration"])
         self.corpora = Corpora.open(data)
         self.splits = splits = self.corpora.splits("train")
-        key = StreamKey(segment.recipe["seed"], segment.stage, segment.generation)
+        key = StreamKey(seed, segment.stage, segment.generation)
         self.stream = training_stream(splits, data, key)
         require_same_order(segment.order, describe_order(self.stream, splits, data, key))
         self.builder = training_builder(self.stream, splits, data, key)
@@ -233,10 +239,10 @@ def order_views(run_folder: Path) -> list[OrderView]:
 def last_step(run_folder: Path) -> int:
     """The last step of a run that there is a record or a checkpoint of."""
     steps = [checkpoint_step(path) for path in list_checkpoints(run_folder / "checkpoints")]
-    metrics = run_folder / "metrics.jsonl"
-    for line in metrics.read_text().splitlines() if metrics.exists() else ():
+    metrics = run_folder / METRICS
+    if metrics.is_file():
         try:
-            steps.append(json.loads(line)["step"])
-        except ValueError:  # a line that is being written
-            break
+            steps += [line.step for line in lines_of(metrics)[0]]
+        except OSError as error:
+            raise UserError(f"{metrics}: cannot be read ({error.strerror or error})") from None
     return max(steps, default=0)

@@ -71,9 +71,9 @@ class Gradients(Callback):
 
     def __init__(self, run: StageRun, parameters: Iterable[nn.Parameter]) -> None:
         self.run = run
-        self.parameters: list[Tensor] = [p for p in parameters if p.requires_grad]
+        self.parameters = [p for p in parameters if p.requires_grad]
         self.measured: dict[str, Tensor] = {}
-        self.with_gradient: list[Tensor] = []
+        self.with_gradient: list[nn.Parameter] = []
         self.norms: list[Tensor] = []
         self.norm = torch.zeros(())
         self._is_recorded = False
@@ -89,7 +89,8 @@ class Gradients(Callback):
     def after_train_batch(self, state: State, logger: Logger) -> None:
         clip_norm = self.run.recipe.optimizer.clip_norm
         self.with_gradient = [p for p in self.parameters if p.grad is not None]
-        self.norms = list(torch._foreach_norm([p.grad for p in self.with_gradient]))
+        gradients = [p.grad for p in self.with_gradient if p.grad is not None]
+        self.norms = list(torch._foreach_norm(gradients))
         self.norm = torch.linalg.vector_norm(torch.stack(self.norms))
         if clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.parameters, clip_norm, self.norm)
@@ -102,7 +103,7 @@ class Gradients(Callback):
         if not self._is_recorded:
             return
         # In place, so that there is never a second copy.
-        torch._foreach_sub_(self._before, self.parameters)
+        torch._foreach_sub_(self._before, [p.detach() for p in self.parameters])
         count = sum(parameter.numel() for parameter in self.parameters)
         self.measured["update_rms"] = nn.utils.get_total_norm(self._before) / count**0.5
         self._before = []

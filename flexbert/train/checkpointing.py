@@ -34,7 +34,6 @@ from flexbert.train.recipe_callbacks import callback_states, load_callback_state
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.stage_run import StageRun
 
-
 # So often in a row an interval's checkpoint may fail to be written before the run ends for it.
 MAX_FAILED_WRITES = 3
 
@@ -205,7 +204,8 @@ def restore(
     Raises:
         CheckpointError: if it does not fit the model, or the optimizer's state does not.
     """
-    checkpoint = read_checkpoint(path)
+    # find_start has just compared it with its hash.
+    checkpoint = read_checkpoint(path, verify=False)
     training = training_of(checkpoint)
     own = model.state_dict()
     for name, weight in checked_weights(checkpoint, run.recipe.model).items():

@@ -10,14 +10,19 @@ from collections.abc import Sequence
 from composer.utils import dist, get_device
 
 from flexbert import __version__
+from flexbert.config.plain_values import as_dict, number, value_of
 from flexbert.config.plugins import Plugin
 from flexbert.data.format.corpus_format import SPLITS
 from flexbert.data.reading.corpora import Corpora
 from flexbert.doctor import PACKAGES, package_version
+from flexbert.errors import UserError, first_line
+from flexbert.files.set_aside import set_aside
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.nn.build import parameter_counts
 from flexbert.schedule.stages import Stage
 from flexbert.train.run_folder import RunFolder
+
+_ENTROPY = "validation_unigram_entropy"
 
 
 def write_manifest(
@@ -33,7 +38,7 @@ def write_manifest(
         corpora: of each stage.
         step: the run's last update before this launch.
     """
-    earlier = Manifest.read(folder.path).launches if folder.manifest.exists() else ()
+    earlier = _earlier_launches(folder)
     recipe = stages[0].recipe
     manifest = Manifest(
         run_name=recipe.run_name,
@@ -46,6 +51,18 @@ def write_manifest(
         launches=(*earlier, _launch(step, command, recipe.plugins)),
     )
     manifest.write(folder.path)
+
+
+def _earlier_launches(folder: RunFolder) -> tuple[Launch, ...]:
+    """Those that the run's manifest tells of; one that tells nothing is set aside."""
+    if not folder.manifest.exists():
+        return ()
+    try:
+        return Manifest.read(folder.path).launches
+    except UserError as error:
+        aside = set_aside(folder.manifest)
+        print(f"warning: {error}; it is kept as {aside.name}, and begun anew", flush=True)
+        return ()
 
 
 def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> Launch:
@@ -82,5 +99,8 @@ def _unigram_entropy(corpora: Corpora) -> float | None:
     reports = [corpus.folder / "report.json" for corpus in corpora.by_source.values()]
     if len(reports) != 1 or not reports[0].is_file():
         return None
-    entropy: float = json.loads(reports[0].read_text())["validation_unigram_entropy"]
-    return entropy
+    try:
+        return value_of(as_dict(json.loads(reports[0].read_bytes())), _ENTROPY, number)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        print(f"warning: {reports[0]}: tells no {_ENTROPY} ({first_line(error)})", flush=True)
+        return None

@@ -56,7 +56,7 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
             to start from does not fit, the run folder holds a run of another recipe or is in use,
             or the processes do not agree.
         NumbersError: if training was stopped because its numbers went bad.
-        OthersFailed: if another process ended the run.
+        OthersFailedError: if another process ended the run.
     """
     timeouts = loaded.first.timeouts
     with StopRequest() as request:
@@ -177,10 +177,7 @@ class _Run:
 
         with WHEREABOUTS.doing("finding the checkpoint to go on from", slow=True):
             name, digest = self.peers.broadcast("the checkpoint to go on from", look, slow=True)
-        if own:
-            start = own[0]
-        else:
-            start = self._take(name, digest, corpora)
+        start = own[0] if own else self._take(name, digest, corpora)
         found = {"stage": start.stage, "step": start.clock.updates, "checkpoint": digest}
         require_same(self.peers, "place to go on from", found)
         return start

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import errno
+import os
+import re
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +14,23 @@ from typing import Any
 import yaml
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_name
+from flexbert.checkpoint.file_hash import file_digest
 from flexbert.config.fields import OPERATIONAL, ORDER, Role
 from flexbert.config.keys import role_of
 from flexbert.config.recipe import Recipe
 from flexbert.config.stage_overrides import STAGES
 from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError
-from flexbert.files.durable import write_text
+from flexbert.files.durable import (
+    make_folder,
+    sync_folder,
+    write_durably,
+    write_errors,
+    write_text,
+)
+from flexbert.files.set_aside import make_way, set_aside
 from flexbert.manifest_file import MANIFEST
+from flexbert.metrics_file import METRICS, MetricsWriter, lines_of
 
 
 class RunFolder:
@@ -28,56 +40,129 @@ class RunFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.manifest = path / MANIFEST
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = path / METRICS
         self.checkpoints = path / "checkpoints"
         self.report = path / "report.png"
         self.tensorboard = path / "tensorboard"
         self.traces = path / "traces"
         self.orders = path / "orders"
+        self._metrics_writer = MetricsWriter(self.metrics)
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
-        """Make the folder ready for a launch that continues after update ``after_step``."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Make the folder ready for a launch that continues after update ``after_step``.
+
+        What stands there and is not what its name says is set aside.
+
+        Raises:
+            WriteError: if the folder cannot be written.
+        """
+        make_folder(self.path)
+        for file in (self.config, self.manifest, self.metrics, self.report):
+            _tell(file, make_way(file))
         write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
         self._drop_metrics_after(after_step)
+        if self.checkpoints.is_dir():
+            # Of a launch that was killed while it saved: as large as a checkpoint.
+            with write_errors(self.checkpoints / checkpoint_name(after_step)):
+                for half in self.checkpoints.glob(".*.pt.tmp"):
+                    half.unlink()
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Add a record to ``metrics.jsonl``; a disk that does not take it ends nothing."""
+        self._metrics_writer.append(record)
+
+    def flush_metrics(self) -> None:
+        """Wait until the records are on the disk: a checkpoint must not outlive what led to it."""
+        self._metrics_writer.flush()
 
     def wandb_id(self) -> str:
         """What Weights & Biases knows the run by, in all its launches and stages."""
         file = self.path / "wandb_id"
-        if not file.exists():
-            write_text(file, secrets.token_hex(8))
-        return file.read_text()
+        if os.path.lexists(file):
+            if known := _wandb_id(file):
+                return known
+            _tell(file, set_aside(file))
+        new = secrets.token_hex(8)
+        write_text(file, new)
+        return new
 
     def _drop_metrics_after(self, step: int) -> None:
         """Forget lines of updates that a resume will run again, and a half-written last line."""
         if not self.metrics.exists():
             return
-        kept = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if record["step"] <= step:
-                kept.append(line + "\n")
-        write_text(self.metrics, "".join(kept))
+        try:
+            lines, num_bad = lines_of(self.metrics)
+        except OSError as error:
+            raise UserError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
+        if num_bad:
+            _tell(self.metrics, set_aside(self.metrics), f"{num_bad} lines of it are no records")
+        write_text(self.metrics, "".join(line.text + "\n" for line in lines if line.step <= step))
+
+
+def _wandb_id(file: Path) -> str | None:
+    """The id in a file; None where there is none."""
+    try:
+        text = file.read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return text if re.fullmatch(r"[\w-]{1,128}", text, re.ASCII) else None
+
+
+def _tell(file: Path, aside: Path | None, problem: str = "it is not what it should be") -> None:
+    if aside is not None:
+        print(f"warning: {file}: {problem}; it is kept as {aside.name}, and made anew", flush=True)
+
+
+# What file systems answer that know no second names, or not for this file.
+_NO_LINKS = {
+    errno.EPERM,
+    errno.EACCES,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.EXDEV,
+    errno.EINVAL,
+}
 
 
 def name_stage_end(checkpoints: Path, stage: str, step: int) -> None:
     """Give the checkpoint that a stage ended with the stage's name, ``checkpoints/STAGE.pt``.
 
-    It is a second name of the same file, and stays when only the newest steps are kept. Nothing is
-    done where the checkpoint is another run's.
+    It is a second name of the same file, and stays when only the newest steps are kept; where the
+    file system knows no second names it is a copy. Nothing is done where the checkpoint is another
+    run's.
+
+    Raises:
+        WriteError: if the disk refuses it.
     """
     saved = checkpoints / checkpoint_name(step)
     if not saved.exists():
         return
     named, temporary = checkpoints / f"{stage}.pt", checkpoints / f".{stage}.pt.tmp"
-    temporary.unlink(missing_ok=True)
-    temporary.hardlink_to(saved)
-    temporary.replace(named)
-    # Where both were one file already, the system has left both names.
-    temporary.unlink(missing_ok=True)
+    _tell(named, make_way(named))
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.hardlink_to(saved)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            with write_errors(named):
+                raise
+        _copy_once(saved, named)
+        return
+    with write_errors(named):
+        temporary.replace(named)
+        # Where both were one file already, the system has left both names.
+        temporary.unlink(missing_ok=True)
+    sync_folder(checkpoints)
+
+
+def _copy_once(saved: Path, named: Path) -> None:
+    """Copy a checkpoint durably, unless that was done before."""
+    if named.exists() and file_digest(named) == file_digest(saved) is not None:
+        return
+    with write_durably(named, needed=saved.stat().st_size) as copy, saved.open("rb") as original:
+        shutil.copyfileobj(original, copy, 1 << 24)
 
 
 def refuse_changed_recipe(

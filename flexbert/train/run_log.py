@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -29,9 +28,10 @@ class RunLog(Callback):
 
     ``loss`` is the mean over the updates since the last record, each a mean over the masked tokens
     of its global batch; those that were skipped do not count, and of nothing else it is null.
-    ``skipped_updates`` counts them over the run. ``lr`` and ``weight_decay`` are those of the optimizer's group with most
-    parameters in the last update; ``groups`` has every group's. ``grad_norm`` (before clipping) and
-    ``update_rms``, the root mean square of what was added to the weights, are the last update's.
+    ``skipped_updates`` counts them over the run. ``lr`` and ``weight_decay`` are those of the
+    optimizer's group with most parameters in the last update; ``groups`` has every group's.
+    ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of what was added to
+    the weights, are the last update's.
     What training cost comes from :class:`SpeedMonitor`.
     """
 
@@ -158,8 +158,7 @@ class RunLog(Callback):
         }
         logger.log_metrics(numbers)
         if dist.get_global_rank() == 0:
-            with self.folder.metrics.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+            self.folder.append_metrics(record)
             print(self._console_line(record), flush=True)
 
     def _console_line(self, record: dict[str, Any]) -> str:

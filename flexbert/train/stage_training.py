@@ -239,5 +239,3 @@ class StageTraining:
                 context.folder.begin(context.resolved, after_step=rolled.step)
         context.peers.meet("the roll-back", slow=True)
         return Ending.ROLLED_BACK
-
-

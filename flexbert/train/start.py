@@ -6,13 +6,19 @@ with a new model, its weights drawn or taken by ``init_from``.
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexbert.checkpoint.checkpoint import Checkpoint, RunClock, TrainingState
-from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, training_of
-from flexbert.checkpoint.checkpoint_names import list_checkpoints
+from flexbert.checkpoint.checkpoint import Checkpoint, HealthState, RunClock, TrainingState
+from flexbert.checkpoint.checkpoint_file import (
+    DamagedCheckpointError,
+    read_checkpoint,
+    training_of,
+)
+from flexbert.checkpoint.checkpoint_names import list_checkpoints, list_set_aside
 from flexbert.checkpoint.restart import read_restart
 from flexbert.config.plugins import differences
 from flexbert.config.recipe_files import LoadedRecipe
@@ -35,6 +41,9 @@ class Start:
         clock: of the run up to here.
         data: place in the stage's data; None begins the stage.
         ended: the stage that the run's own checkpoint is the end of, if it is one's.
+        health: what the checkpoint remembers of the run's numbers.
+        evaluation_due: whether an evaluation is to be done before training goes on.
+        damaged: the run's own newer checkpoints that cannot be read, to be set aside.
         notes: warnings and remarks, to be printed.
         summary: what a launch says of it; None for a new model.
     """
@@ -44,22 +53,32 @@ class Start:
     clock: RunClock = RunClock()
     data: DataState | None = None
     ended: str | None = None
+    health: HealthState = HealthState()
+    evaluation_due: bool = False
+    damaged: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     summary: str | None = None
 
 
-def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpora]) -> Start:
+def find_start(
+    loaded: LoadedRecipe,
+    folder: RunFolder,
+    corpora: Sequence[Corpora],
+    chosen: tuple[Path, ...] | None = None,
+) -> Start:
     """Where this recipe's run in this folder starts.
 
     Args:
         corpora: of each stage.
+        chosen: the checkpoint that another process has found to start from, or none; no other is
+            then looked at. None looks.
 
     Raises:
-        UserError: if the folder holds a run of another recipe, or the checkpoint to start from does
-            not fit the recipe or its corpora.
+        UserError: if the folder holds a run of another recipe, or checkpoints of which none can be
+            read, or the checkpoint to start from does not fit the recipe or its corpora.
     """
     recipe, stages = loaded.first, all_stages(loaded.stages)
-    own, notes = _newest(folder.checkpoints)
+    own, damaged, notes = _own(folder.checkpoints, stages, chosen)
     if own is not None:
         training = training_of(own)
         refuse_changed_recipe(
@@ -79,6 +98,9 @@ def find_start(loaded: LoadedRecipe, folder: RunFolder, corpora: Sequence[Corpor
             clock=training.clock,
             data=data,
             ended=ended,
+            health=training.health,
+            evaluation_due=training.evaluation_due,
+            damaged=damaged,
             notes=tuple(notes),
             summary=summary,
         )
@@ -115,23 +137,57 @@ def _restart(
         checkpoint=checkpoint.path,
         clock=training.clock,
         data=data,
+        health=training.health if data is not None else HealthState(),
+        evaluation_due=training.evaluation_due and data is not None,
         notes=(*notes, *loaded.notes(stages[stage].name)),
         summary=f"{folder.path} begins from {path} after update {training.clock.updates}",
     )
 
 
-def _newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest readable checkpoint of a run, if any, and what to say of unreadable ones.
+def _own(
+    folder: Path, stages: Sequence[Stage], chosen: tuple[Path, ...] | None
+) -> tuple[Checkpoint | None, tuple[Path, ...], list[str]]:
+    """The newest readable checkpoint of a run, if any; newer ones, and what to say of them.
 
     Ours are written whole: an unreadable one is a fault of the disk.
     """
+    if chosen is not None:
+        own = [path for path in chosen if path.parent == folder]
+        return (read_checkpoint(own[0]) if own else None), (), []
     notes: list[str] = []
+    damaged: list[Path] = []
     for path in reversed(list_checkpoints(folder)):
+        if not os.path.lexists(path):
+            continue  # another process has set it aside meanwhile
         try:
-            return read_checkpoint(path), notes
-        except CheckpointError as error:
+            return read_checkpoint(path), tuple(damaged), notes
+        except DamagedCheckpointError as error:
             notes.append(f"warning: {error}; trying the one before")
-    return None, notes
+            damaged.append(path)
+    lost = [*damaged, *list_set_aside(folder)]
+    if lost:
+        # To begin anew would throw away what the run has recorded, and perhaps months of training.
+        first = notes[0].removeprefix("warning: ").partition("; trying")[0] if notes else lost[0]
+        raise UserError(
+            f"{folder}: none of the run's {len(lost)} checkpoints can be read: {first}; "
+            f"{_instead(folder, stages)}"
+        )
+    return None, (), notes
+
+
+def _instead(folder: Path, stages: Sequence[Stage]) -> str:
+    """What to do where a run has lost its checkpoints."""
+    ends = []
+    for path in (folder / f"{stage.name}.pt" for stage in stages):
+        with contextlib.suppress(UserError):
+            ends.append((training_of(read_checkpoint(path)).clock.updates, path))
+    if not ends:
+        return "restore one, or give another run_name to begin anew"
+    updates, path = max(ends)
+    return (
+        f"restore one, or give another run_name with start_from={path}, which is of update "
+        f"{updates}"
+    )
 
 
 def _place(
@@ -139,7 +195,8 @@ def _place(
 ) -> tuple[int, DataState | None, str | None]:
     """After a checkpoint: the stage's number, the place in its data, and the stage that it ended.
 
-    A stage that the checkpoint has ended is followed by the next one, from its beginning.
+    A stage that the checkpoint has ended is followed by the next one, from its beginning; but not
+    before its last evaluation is done.
     """
     data = training.data
     names = [stage.name for stage in stages]
@@ -149,6 +206,7 @@ def _place(
             f"{did_you_mean(data.stage, names)}; or name a stage to begin: stage=..."
         )
     index = names.index(data.stage)
-    if not stages[index].clock(data.position.tokens, data.position.update).finished:
+    finished = stages[index].clock(data.position.tokens, data.position.update).finished
+    if not finished or training.evaluation_due:
         return index, data, None
     return index + 1, None, data.stage

@@ -42,6 +42,7 @@ from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_data import StageData
 from flexbert.train.stage_run import StageRun
 
+
 def stage_trainer(
     run: StageRun,
     model: ComposerMaskedLM,

@@ -21,6 +21,7 @@ from flexbert.checkpoint.checkpoint_file import (
     write_checkpoint,
 )
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_step, list_checkpoints
+from flexbert.checkpoint.file_hash import save_hashed
 from flexbert.files import durable
 from tests.checkpoint.states import training_state
 
@@ -131,9 +132,11 @@ def test_what_is_no_checkpoint_is_refused_and_runs_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = tmp_path / checkpoint_name(1)
-    torch.save(content, path)
+    with path.open("w+b") as file:
+        save_hashed(content, file)
     with pytest.raises(CheckpointError, match=path.name) as error:
         read_checkpoint(path)
+    assert "hash" not in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "exploited").exists()
 

@@ -1,6 +1,7 @@
 """Where a stage's data stands: small records that go with every batch and into every checkpoint.
 
-Each has ``plain()``, containers that a file can hold, and ``read()``, which takes them back.
+Each has ``plain()``, containers that a file can hold, and ``read()``, which takes them back and
+raises KeyError, TypeError or ValueError where they are no such record.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
+
+from flexbert.config.plain_values import count, counts, dict_of, scalar, text, value_of
 
 OrderDescription: TypeAlias = dict[str, str | int | float]
 
@@ -55,7 +58,12 @@ class PackingWindowStart:
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> PackingWindowStart:
-        return cls(plain["index"], plain["row"], tuple(plain["chunks"]), tuple(plain["tokens"]))
+        return cls(
+            index=value_of(plain, "index", count),
+            row=value_of(plain, "row", count),
+            chunks=value_of(plain, "chunks", counts),
+            tokens=value_of(plain, "tokens", counts),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +95,10 @@ class Position:
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Position:
         return cls(
-            packing_window=PackingWindowStart.read(plain["packing_window"]),
-            row=plain["row"],
-            update=plain["update"],
-            tokens=plain["tokens"],
+            packing_window=PackingWindowStart.read(dict_of(plain, "packing_window")),
+            row=value_of(plain, "row", count),
+            update=value_of(plain, "update", count),
+            tokens=value_of(plain, "tokens", count),
         )
 
 
@@ -116,9 +124,9 @@ class DataState:
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> DataState:
         return cls(
-            stage=plain["stage"],
-            generation=plain["generation"],
-            position=Position.read(plain["position"]),
-            order=dict(plain["order"]),
-            skipped_rows=plain["skipped_rows"],
+            stage=value_of(plain, "stage", text),
+            generation=value_of(plain, "generation", count),
+            position=Position.read(dict_of(plain, "position")),
+            order=dict_of(plain, "order", scalar),
+            skipped_rows=value_of(plain, "skipped_rows", count),
         )

@@ -18,7 +18,7 @@ from flexbert.data.sampling.mixture import Bucket, Drawn, Mixture, training_mixt
 from flexbert.data.sampling.permutation import shuffled
 from flexbert.data.sampling.random_keys import derive_key
 from flexbert.data.sampling.samplers import SequentialSampler
-from flexbert.files.node_arrays import default_cache
+from flexbert.files.private_folder import default_cache
 
 
 @dataclass(frozen=True)

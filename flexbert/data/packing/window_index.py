@@ -7,7 +7,8 @@ left half written is known for what it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from flexbert.data.packing.position import PackingWindowStart
 from flexbert.data.packing.row_stream import RowStream
+from flexbert.errors import UserError
 
 _INT = np.dtype("<i8")
 
@@ -31,19 +33,39 @@ class PackingWindowIndex:
         self._file = file
         self._num_buckets = num_buckets
         self._fields = 2 + 2 * num_buckets
+        self._told = False
 
     def write(self, starts: Iterable[PackingWindowStart]) -> None:
-        """Add, or replace, these windows' records."""
-        starts = list(starts)
+        """Add, or replace, these windows' records.
+
+        A disk that does not take them ends nothing: they can be made again. That is said once.
+        """
+        try:
+            self._write(list(starts))
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                print(
+                    f"warning: {self._file}: cannot be written ({error.strerror or error}); "
+                    "looking back on the run's order will take longer",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _write(self, starts: Sequence[PackingWindowStart]) -> None:
         if not starts:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._file.touch()
-        with self._file.open("r+b") as file:
+        # Unbuffered: an error concerns the record that it is raised for.
+        with self._file.open("r+b", buffering=0) as file:
             for start in starts:
                 file.seek(start.index * self._fields * _INT.itemsize)
-                content = np.array([start.row, *start.chunks, *start.tokens], _INT).tobytes()
-                file.write(content + _checksum(start.index, content))
+                file.write(self._record(start))
+
+    def _record(self, start: PackingWindowStart) -> bytes:
+        content = np.array([start.row, *start.chunks, *start.tokens], _INT).tobytes()
+        return content + _checksum(start.index, content)
 
     def complete(self, stream: RowStream, row: int) -> np.ndarray:
         """The records of all windows that begin before row ``row``; missing ones are made again.
@@ -51,6 +73,9 @@ class PackingWindowIndex:
         Returns:
             int64 ``[W, 2 + 2 P]``: rows before the window, then chunks and tokens of each bucket,
             and a hash.
+
+        Raises:
+            UserError: if the file is there and cannot be read.
         """
         records = self._read()
         known = len(records)
@@ -64,7 +89,9 @@ class PackingWindowIndex:
                     made.append(start)
                     progress.update(start.row - before.row)
             self.write(made)
-            records = self._read()
+            # Not read back: the folder may be one that only others may write to.
+            added = b"".join(map(self._record, made))
+            records = np.concatenate([records[: made[0].index], self._parsed(added)])
         return records[: np.searchsorted(records[:, 0], max(row, 1), side="left")]
 
     def start(self, records: np.ndarray, window: int) -> PackingWindowStart:
@@ -75,9 +102,12 @@ class PackingWindowIndex:
 
     def _read(self) -> np.ndarray:
         """All records before the first that is not sound."""
-        if not self._file.exists():
-            return np.empty((0, self._fields), _INT)
-        content = self._file.read_bytes()
+        try:
+            content = self._file.read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            content = b""
+        except OSError as error:
+            raise UserError(f"{self._file}: cannot be read ({error.strerror or error})") from None
         size = self._fields * _INT.itemsize
         num_sound = 0
         for begin in range(0, len(content) - size + 1, size):
@@ -85,7 +115,10 @@ class PackingWindowIndex:
             if _checksum(num_sound, content[begin:end]) != content[end : begin + size]:
                 break
             num_sound += 1
-        return np.frombuffer(content, _INT, num_sound * self._fields).reshape(-1, self._fields)
+        return self._parsed(content[: num_sound * size])
+
+    def _parsed(self, content: bytes) -> np.ndarray:
+        return np.frombuffer(content, _INT).reshape(-1, self._fields)
 
 
 def _checksum(window: int, content: bytes) -> bytes:

@@ -21,7 +21,6 @@ from numba import njit
 from tqdm import tqdm
 
 from flexbert.data.sampling.random_keys import derive_key
-from flexbert.errors import UserError
 from flexbert.files.durable import hand_to_disk
 from flexbert.files.node_arrays import DIRTY_BYTES, IN_MEMORY, node_array
 
@@ -47,17 +46,14 @@ def permutation(num_items: int, key: int, cache: Path) -> np.ndarray:
     A large one is made once a node, by whichever process comes first, and memory-mapped by all.
 
     Raises:
-        UserError: if its file cannot be written, or is damaged.
+        UserError: if its file cannot be written or read.
     """
     if num_items <= IN_MEMORY:
         return shuffled(num_items, key)
     file = cache / f"{key:032x}-{num_items}.order"
-    order = node_array(
+    return node_array(
         file, number_dtype(num_items), lambda out: write_permutation(out, num_items, key)
     )
-    if len(order) != num_items:
-        raise UserError(f"{file}: holds {len(order)} of {num_items} numbers; delete it")
-    return order
 
 
 def write_permutation(out: BinaryIO, num_items: int, key: int) -> None:

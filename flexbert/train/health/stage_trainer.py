@@ -27,8 +27,11 @@ class StageTrainer(Trainer):
             guard.guard(optimizer)
 
     def evaluate_now(self) -> None:
-        """Run the evaluations that the last update completed an interval of."""
-        self._run_evaluators(Event.BATCH_END)
+        """Evaluate on every source, as after an update that completes an interval."""
+        self.engine.run_event(Event.EVAL_BEFORE_ALL)
+        for evaluator in self.state.evaluators:
+            self._eval_loop(evaluator, self.state.eval_metrics[evaluator.label], -1)
+        self.engine.run_event(Event.EVAL_AFTER_ALL)
 
     def _train_microbatches(
         self,

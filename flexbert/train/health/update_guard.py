@@ -172,7 +172,9 @@ class UpdateGuard(Callback):
             for rank, losses in enumerate(everyone)
             for number, loss in enumerate(losses)
             if not math.isfinite(float(loss))
-            for row in range(rank + world * number * size, rank + world * (number + 1) * size, world)
+            for row in range(
+                rank + world * number * size, rank + world * (number + 1) * size, world
+            )
             if row < count
         )
         parts = self._largest_parts()

@@ -20,7 +20,7 @@ from torch.distributed import HashStore, PrefixStore, Store, TCPStore
 
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.rank import Rank
-from flexbert.train.processes.run_errors import OthersFailed
+from flexbert.train.processes.run_errors import OthersFailedError
 
 _FAILURE, _ACKNOWLEDGED = "failure", "acknowledged"
 # A store that takes longer to answer has a machine or a link that is gone.
@@ -54,7 +54,7 @@ class Peers:
             slow: whether some process may take long to come to it.
 
         Raises:
-            OthersFailed: if a process ended the run meanwhile.
+            OthersFailedError: if a process ended the run meanwhile.
         """
         name = self._occasion(what, slow)
         keys = [f"{name}/{rank}" for rank in range(self.rank.world_size)]
@@ -69,7 +69,7 @@ class Peers:
             value: called on the first process alone.
 
         Raises:
-            OthersFailed: if a process ended the run meanwhile.
+            OthersFailedError: if a process ended the run meanwhile.
         """
         name = self._occasion(what, slow)
         if self.rank.is_first:
@@ -83,7 +83,7 @@ class Peers:
         """Wait until every process has come here.
 
         Raises:
-            OthersFailed: if a process ended the run meanwhile.
+            OthersFailedError: if a process ended the run meanwhile.
         """
         name = self._occasion(what, slow)
         arrived = self.store.add(f"{name}/arrived", 1)
@@ -119,18 +119,18 @@ class Peers:
         )
         return self.store.compare_set(_FAILURE, "", own).decode() == own
 
-    def failure(self) -> OthersFailed | None:
+    def failure(self) -> OthersFailedError | None:
         """The failure that ended the run, if one did."""
         if not self.store.check([_FAILURE]):
             return None
-        return OthersFailed(*json.loads(self.store.get(_FAILURE)))
+        return OthersFailedError(*json.loads(self.store.get(_FAILURE)))
 
     def acknowledge(self) -> None:
         """Tell the first process, which holds the store, that its end was understood."""
         self.store.add(_ACKNOWLEDGED, 1)
 
     def linger(self, told_to_go: Callable[[], bool] = lambda: False) -> None:
-        """The first process waits for the others to acknowledge, for a while; it holds the store."""
+        """The first process, which holds the store, waits a while for others to acknowledge."""
         deadline = time.monotonic() + LINGER_SECONDS
         others = self.rank.world_size - 1
         if self.rank.is_first and others:
@@ -162,7 +162,7 @@ class Peers:
             pause = min(2 * pause, 0.2)
 
     def raise_failure(self) -> None:
-        """Raises: OthersFailed if a process has ended the run."""
+        """Raises: OthersFailedError if a process has ended the run."""
         failure = self.failure()
         if failure is not None:
             raise failure

@@ -19,7 +19,7 @@ class PeerError(UserError):
     exit_code = 71
 
 
-class OthersFailed(Exception):
+class OthersFailedError(Exception):
     """Another process ended the run; it has said why.
 
     Args:

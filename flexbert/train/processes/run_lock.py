@@ -81,7 +81,7 @@ class RunLock:
             os.utime(self.file)
 
     def check(self) -> None:
-        """Raises: UserError if another launch has taken the folder, having found this one silent."""
+        """Raises: UserError if another launch has found this one silent, and taken the folder."""
         if self.lost_to is not None:
             raise UserError(
                 f"{self.file.parent}: taken over by {self.lost_to}, because this launch was silent "

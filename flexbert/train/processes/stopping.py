@@ -35,7 +35,7 @@ class Stopped(BaseException):
 class StopRequest:
     """Whether this process was told to stop, by what, and when.
 
-    Inside its ``with`` block signals tell it so; those that were ignored before stay so (``nohup``).
+    Inside its ``with`` block signals tell it so; what was ignored before stays so (``nohup``).
 
     Attributes:
         reason: what told it; None if nothing did.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flexbert.errors import UserError, first_line
 from flexbert.train.processes.rank import Rank
-from flexbert.train.processes.run_errors import OthersFailed, PeerError
+from flexbert.train.processes.run_errors import OthersFailedError, PeerError
 
 if TYPE_CHECKING:
     from flexbert.train.processes.peers import Peers
@@ -38,8 +38,8 @@ def run_together(command: Callable[[], int]) -> int:
             return error.exit_code
     try:
         return command()
-    except OthersFailed as failure:
-        return _end_as(failure, rank)
+    except OthersFailedError as error:
+        return _end_as(error, rank)
     except UserError as error:
         return _end_all(str(error), error.exit_code, rank)
     except Exception as error:
@@ -74,7 +74,7 @@ def _end_all(text: str, exit_code: int, rank: Rank) -> int:
     return exit_code
 
 
-def _end_as(failure: OthersFailed, rank: Rank) -> int:
+def _end_as(failure: OthersFailedError, rank: Rank) -> int:
     """End as another process has; on another node than its own, say why."""
     from torch.distributed import DistError
 
@@ -96,7 +96,7 @@ def _linger(peers: Peers) -> None:
     peers.linger(lambda: bool(hurried))
 
 
-def _failure_behind(error: Exception) -> OthersFailed | None:
+def _failure_behind(error: Exception) -> OthersFailedError | None:
     """What another process said before it left a collective, on which this error followed."""
     from torch.distributed import DistError
 

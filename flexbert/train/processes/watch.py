@@ -23,8 +23,8 @@ import torch.distributed as dist
 from flexbert.config.timeouts import TimeoutsConfig
 from flexbert.train.processes.peers import Peers, open_store
 from flexbert.train.processes.place import WHEREABOUTS
-from flexbert.train.processes.rank import Rank, has_launcher
-from flexbert.train.processes.run_errors import OthersFailed, PeerError
+from flexbert.train.processes.rank import has_launcher
+from flexbert.train.processes.run_errors import OthersFailedError, PeerError
 from flexbert.train.processes.stopping import SIGNALS, StopRequest
 
 TELL_SECONDS = 60.0  # waiting is spoken of after this long
@@ -213,7 +213,7 @@ class Watch:
         self._told += 1
         _print(f"waiting for {waited:.0f} s {text()}")
 
-    def _leave_with(self, failure: OthersFailed, store: Peers) -> None:
+    def _leave_with(self, failure: OthersFailedError, store: Peers) -> None:
         """End as another process has; the main thread has a while to do so itself."""
         if self._ending.wait(_GRACE_SECONDS):
             return

@@ -158,9 +158,18 @@ def test_a_full_disk_is_told_and_not_kept_full(
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_a_damaged_order_is_refused(tmp_path: Path) -> None:
-    permutation(NUM_ITEMS, 7, tmp_path)
+def test_a_damaged_order_is_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    order = permutation(NUM_ITEMS, 7, tmp_path).copy()
     (file,) = tmp_path.glob("*.order")
-    file.write_bytes(file.read_bytes()[:-4])
-    with pytest.raises(UserError, match="holds 4999 of 5000 numbers; delete it"):
-        permutation(NUM_ITEMS, 7, tmp_path)
+    whole = file.read_bytes()
+    one_bit = bytearray(whole)
+    one_bit[1234] ^= 4
+    for damaged in (whole[:-4], bytes(len(whole)), bytes(one_bit), b"", whole + b"\0\0\0\0"):
+        file.write_bytes(damaged)
+        capsys.readouterr()
+        np.testing.assert_array_equal(permutation(NUM_ITEMS, 7, tmp_path), order)
+        assert f"warning: {file}: damaged; it is made again" in capsys.readouterr().err
+        assert file.read_bytes() == whole
+    capsys.readouterr()
+    permutation(NUM_ITEMS, 7, tmp_path)
+    assert not capsys.readouterr().err
