@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flexbert.config.data import DataConfig
+from flexbert.data.packing.loader_workers import WorkerContext, WorkerStart, worker_ended
 from flexbert.data.packing.masking import Masker
 from flexbert.data.packing.microbatches import ChunkSpans, MicrobatchBuilder
 from flexbert.data.packing.position import Position
@@ -196,13 +197,18 @@ class Loader(DataLoader[dict[str, Any] | UserError]):
             prefetch_factor=_PREFETCH if num_workers else None,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            multiprocessing_context=WorkerContext() if num_workers else None,
+            worker_init_fn=WorkerStart(),
         )
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        try:
+            for batch in super().__iter__():
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            raise worker_ended(error) or error from None
 
 
 def first_position(stream: RowStream, update: int = 0, tokens: int = 0) -> Position:

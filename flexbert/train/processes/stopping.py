@@ -75,6 +75,10 @@ class StopRequest:
         if self.reason is None:
             self.reason, self._since = reason, time.monotonic()
 
+    def wake(self) -> None:
+        """Let whoever reads the pipe look up."""
+        os.write(self._write_end, b"\0")
+
     def is_impatient(self) -> bool:
         """Whether a signal that comes now is a second request, and not the first one's echo."""
         late = time.monotonic() - self._since > SAME_REQUEST_SECONDS

@@ -74,8 +74,9 @@ class Watch:
 
     def __exit__(self, *exception: object) -> None:
         self._ending.set()
+        self.request.wake()
         # Not for long: it may hang in a store that is gone.
-        self._thread.join(2 * self._beat_seconds)
+        self._thread.join(1.0)
 
     @contextlib.contextmanager
     def regularly(self, chore: Callable[[], None]) -> Any:
@@ -112,13 +113,10 @@ class Watch:
                 self._look_without_store()
 
     def _read_signals(self, seconds: float) -> None:
-        end = self.request.read_end
-        ready, _, _ = select.select([end], [], [], seconds) if end >= 0 else ([], [], [])
-        if not ready:
-            return
         try:
-            numbers = os.read(end, 64)
-        except OSError:
+            ready, _, _ = select.select([self.request.read_end], [], [], seconds)
+            numbers = os.read(self.request.read_end, 64) if ready else b""
+        except (OSError, ValueError):  # closed: nobody awaits signals any more
             return
         for number in numbers:
             if number not in SIGNALS:
