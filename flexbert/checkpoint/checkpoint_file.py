@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,7 +85,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         plain = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # Whatever stands in a hostile or damaged file decides what is raised while it is read.
     except Exception as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({load_problem(error)})"
+        ) from None
     if not isinstance(plain, dict) or "format" not in plain:
         raise CheckpointError(f"{path}: not a FlexBERT checkpoint")
     if plain["format"] != FORMAT_VERSION:
@@ -97,6 +100,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: not a FlexBERT checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from None
+
+
+def load_problem(error: Exception) -> str:
+    """Why torch did not load a file, in our own words: its own advise to load it unchecked."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "damaged, or holds more than plain data and tensors; no code of it is run"
+    return "damaged or cut"
 
 
 def training_of(checkpoint: Checkpoint) -> TrainingState:
