@@ -87,7 +87,9 @@ class RemoteAddress:
         instead = {v: ref for ref, v in values.items() if len(v) >= _SHORTEST_VALUE}
         for _, secret in (*_secrets(self.text), *_secrets(address)):
             if REFERENCE.sub("", secret):
-                instead.setdefault(secret, HIDDEN)
+                # Whole, and as what takes an address apart at these makes of it.
+                pieces = [piece for piece in re.split(r"[/?#@]", secret) if len(piece) > 1]
+                instead = {**dict.fromkeys((secret, *pieces), HIDDEN), **instead}
         spelled = {
             spelling: replacement
             for secret, replacement in instead.items()

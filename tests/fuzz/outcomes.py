@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, currently_in_test_context, event, settings
 
 from flexbert.errors import MOST_CHARACTERS, UserError
 
@@ -64,9 +64,9 @@ def refusal(function: Callable[[], object]) -> str | None:
             assert message
             assert message.isprintable()
             assert len(message) <= MOST_CHARACTERS
-            event("refused")
+            _count("refused")
             return message
-    event("taken")
+    _count("taken")
     return None
 
 
@@ -86,3 +86,9 @@ def exit_of(main: Callable[[list[str]], int], *arguments: object) -> int:
         (line,) = err.getvalue().splitlines()
         assert line.startswith("error: ")
     return code
+
+
+def _count(what: str) -> None:
+    """For ``--hypothesis-show-statistics``."""
+    if currently_in_test_context():
+        event(what)
