@@ -21,6 +21,7 @@ from flexbert.config.environment import (
 from flexbert.config.plugins import KEY as PLUGINS
 from flexbert.config.plugins import Plugin, import_plugins
 from flexbert.config.recipe import Recipe
+from flexbert.config.reference_size import check_resolved_size
 from flexbert.config.stage_overrides import (
     check_overrides,
     decode_stages,
@@ -202,6 +203,7 @@ def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: naming the key whose interpolation fails.
     """
     taken: dict[str, str] = {}
+    check_resolved_size(tree)
     try:
         config = OmegaConf.create(dict(tree))
         with environment_noted(taken):

@@ -50,6 +50,8 @@ def _read(text: str, load: Callable[[], Any]) -> Any:
         raise ConfigError(str(getattr(error, "full_key", None) or ""), first_line(error)) from None
     except OSError:  # what OmegaConf says of one value
         raise ValueError("holds one value, and no keys") from None
+    except (AttributeError, LookupError, TypeError):  # what PyYAML makes of !!timestamp or !!bool x
+        raise ValueError("a !!tag does not fit its value") from None
     check_tree(plain)
     return plain
 

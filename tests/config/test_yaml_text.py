@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,6 +32,10 @@ HOSTILE = {
     "a large integer": "a: {b: [1, 9223372036854775808]}",
     "a date": "a: {b: !!timestamp 2001-01-01}",
     "no date": "a: !!timestamp 2001-99-99",
+    "a tag without a value": "a: !!timestamp",
+    "a tag of another value": "a: !!bool x",
+    "a number that is none": "a: !!float x",
+    "a tag of a mapping": "a: !!omap x",
     "a set": "a: !!set {x, y}",
     "bytes": "a: !!binary aGVsbG8=",
     "an object": "a: !!python/object/apply:os.system [id]",
@@ -93,6 +98,24 @@ def test_values_of_overrides_are_those_of_yaml(text: str) -> None:
 def test_dotted_keys_are_as_deep_as_nodes(pair: str) -> None:
     with pytest.raises(UserError, match="levels deep"):
         overrides_tree([pair])
+
+
+@pytest.mark.parametrize(
+    "doubled", ["${{a{0}}}${{a{0}}}", {"x": "${{a{0}}}", "y": "${{a{0}}}"}, ["${{a{0}}}"] * 2]
+)
+def test_references_to_references_are_bounded(doubled: Any) -> None:
+    def at(node: Any, number: int) -> Any:
+        if isinstance(node, str):
+            return node.format(number)
+        if isinstance(node, dict):
+            return {key: at(item, number) for key, item in node.items()}
+        return [at(item, number) for item in node]
+
+    tree = {"a0": "laugh"} | {f"a{n}": at(doubled, n - 1) for n in range(1, 40)}
+    with pytest.raises(ConfigError, match="larger than any recipe"):
+        interpolate(tree)
+    few = {key: tree[key] for key in list(tree)[:5]}
+    assert interpolate(few)["a0"] == "laugh"
 
 
 def test_references_in_a_circle_are_one_line() -> None:

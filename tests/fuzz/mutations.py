@@ -83,16 +83,18 @@ def places(node: Any) -> Iterator[Place]:
 
 @st.composite
 def mutated(draw: st.DrawFn, tree: Any, junk: st.SearchStrategy[Any] = JUNK) -> Any:
-    """A tree with one to three values replaced, deleted, renamed, nested, moved or doubled."""
+    """A tree with one to three values replaced, scaled, deleted, renamed, nested, moved or doubled."""
     tree = copy.deepcopy(tree)
     for _ in range(draw(st.integers(1, 3))):
         everywhere = list(places(tree))
         if not everywhere:
             break
         node, key = draw(st.sampled_from(everywhere))
-        change = draw(st.sampled_from(["replace", "replace", "delete", "rename", "nest", "move"]))
+        change = draw(st.sampled_from(["replace", "scale", "delete", "rename", "nest", "move"]))
         if change == "replace":
             node[key] = draw(junk)
+        elif change == "scale" and isinstance(node[key], int | float):
+            node[key] = node[key] * draw(st.sampled_from([0, -1, 0.5, 2, 3, 1024, 10**6, 10**12]))
         elif change == "delete":
             del node[key]
         elif change == "rename" and isinstance(node, dict):

@@ -151,6 +151,7 @@ def test_a_sound_corpus_is_read(corpus: Path, folder: Path) -> None:
     assert exit_of(main, "plan", TINY_RECIPE, f"data.path={corpus}") == 0
 
 
+@pytest.mark.slow
 @fuzz_settings(30)
 @given(st.data(), st.booleans())
 def test_a_changed_corpus_is_read_or_refused(

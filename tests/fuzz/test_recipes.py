@@ -73,7 +73,8 @@ def test_recipes_plan_as_they_are(index: int, file: Path) -> None:
     assert exit_of(main, "plan", file) == 0
 
 
-@fuzz_settings(25)
+@pytest.mark.slow
+@fuzz_settings(40)
 @given(TREE)
 def test_a_changed_recipe_is_planned_or_refused(file: Path, tree: Any) -> None:
     if write(file, tree) and refusal(lambda: load_recipe(file, [], planning=True)) is None:
@@ -87,6 +88,7 @@ def changed_files(draw: st.DrawFn) -> tuple[Path, bytes]:
     return path.relative_to(REPOSITORY), draw(mutated_bytes(path.read_bytes(), TOKENS))
 
 
+@pytest.mark.slow
 @fuzz_settings(20)
 @given(changed_files())
 def test_a_changed_file_is_planned_or_refused(copies: Path, changed: tuple[Path, bytes]) -> None:
