@@ -88,8 +88,8 @@ class RemoteAddress:
         for _, secret in (*_secrets(self.text), *_secrets(address)):
             if REFERENCE.sub("", secret):
                 # Whole, and as what takes an address apart at these makes of it.
-                pieces = [piece for piece in re.split(r"[/?#@]", secret) if len(piece) > 1]
-                instead = {**dict.fromkeys((secret, *pieces), HIDDEN), **instead}
+                split = [text for text in re.split(r"[/?#@]", secret) if len(text) > 1]
+                instead = {**dict.fromkeys((secret, *split), HIDDEN), **instead}
         spelled = {
             spelling: replacement
             for secret, replacement in instead.items()

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from hypothesis import HealthCheck, currently_in_test_context, event, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, event, settings
 
 from flexbert.errors import MOST_CHARACTERS, UserError
 
@@ -25,6 +25,8 @@ def fuzz_settings(by_default: int) -> settings:
         max_examples=by_default if EXAMPLES is None else int(EXAMPLES),
         derandomize=EXAMPLES is None,
         database=None,
+        # Shrinking a hang would take as many hangs.
+        phases=set(Phase) - {Phase.shrink, Phase.explain},
         deadline=None,  # the limit below is for hangs, and no measurement of a busy machine
         suppress_health_check=list(HealthCheck),
     )
