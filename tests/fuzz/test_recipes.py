@@ -74,7 +74,7 @@ def test_recipes_plan_as_they_are(index: int, file: Path) -> None:
 
 
 @pytest.mark.slow
-@fuzz_settings(40)
+@fuzz_settings(30)
 @given(TREE)
 def test_a_changed_recipe_is_planned_or_refused(file: Path, tree: Any) -> None:
     if write(file, tree) and refusal(lambda: load_recipe(file, [], planning=True)) is None:
@@ -89,7 +89,7 @@ def changed_files(draw: st.DrawFn) -> tuple[Path, bytes]:
 
 
 @pytest.mark.slow
-@fuzz_settings(20)
+@fuzz_settings(10)
 @given(changed_files())
 def test_a_changed_file_is_planned_or_refused(copies: Path, changed: tuple[Path, bytes]) -> None:
     place, data = changed
