@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,7 @@ def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
     # Whatever stands in a hostile or damaged file decides what is raised while it is read.
     except Exception as error:
         raise DamagedCheckpointError(
-            f"{path}: not a readable checkpoint ({first_line(error)})"
+            f"{path}: not a readable checkpoint ({load_problem(error)})"
         ) from None
     if not isinstance(plain, dict) or "format" not in plain:
         raise DamagedCheckpointError(f"{path}: not a FlexBERT checkpoint")
@@ -155,6 +156,13 @@ def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
         raise DamagedCheckpointError(
             f"{path}: not a FlexBERT checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from None
+
+
+def load_problem(error: Exception) -> str:
+    """Why torch did not load a file, in our own words: its own advise to load it unchecked."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "damaged, or holds more than plain data and tensors; no code of it is run"
+    return "damaged or cut"
 
 
 def training_of(checkpoint: Checkpoint) -> TrainingState:
