@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from composer import Callback
-from composer.utils import dist, get_device
+from composer.utils import dist
 from composer.utils.reproducibility import configure_deterministic_mode
 
 from flexbert.config.encode import encode
@@ -22,6 +22,7 @@ from flexbert.stage_checks import check_transitions, open_corpora
 from flexbert.train.callbacks import DataPosition, MovingAverage, Preemption
 from flexbert.train.checkpointing import restore
 from flexbert.train.composer_model import compile_as_asked, make_model
+from flexbert.train.device_checks import device_notes, memory_advice, training_device
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.manifest import write_manifest
 from flexbert.train.plugin_agreement import check_same_plugins
@@ -83,7 +84,7 @@ class _Run:
         corpora = [open_corpora(stage.recipe) for stage in self.stages]
         check_transitions(self.stages, corpora)
         _set_determinism(self.recipe)
-        dist.initialize_dist(get_device(None), timeout=DIST_TIMEOUT_SECONDS)
+        dist.initialize_dist(training_device(), timeout=DIST_TIMEOUT_SECONDS)
         check_same_plugins(self.recipe)
         start = self._find_start(corpora)
         if start.summary is not None:
@@ -94,7 +95,9 @@ class _Run:
             self.folder.begin(self.resolved, after_step=start.clock.updates)
             write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
         while start.stage < len(self.stages):
-            self._train_stage(start, corpora[start.stage])
+            with memory_advice():
+                self._train_stage(start, corpora[start.stage])
+            corpora[start.stage].close()
             gc.collect()  # Composer's objects refer to each other
             if self.preemption.preempted:
                 _say(f"stopped on request and saved; the same command continues {self.folder.path}")
@@ -120,7 +123,7 @@ class _Run:
         """Train one stage to its end, or until preemption."""
         stage = self.stages[start.stage]
         data = open_stage_data(stage, corpora, start.data)
-        device = get_device(None)
+        device = training_device()
         run = StageRun(
             stage=stage,
             first_step=start.clock.updates - data.start.update,
@@ -148,6 +151,8 @@ class _Run:
                 f"warning: logging.profiler records nothing: {tracing.before} updates come before "
                 f"the first that it records, and the stage has about {stage.nominal_updates}"
             )
+        for note in device_notes(stage.recipe, next(model.parameters()).device):
+            _say(note)
         _say(compile_as_asked(model, stage.recipe))
         kept = stage.recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
