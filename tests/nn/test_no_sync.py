@@ -4,7 +4,8 @@ The model runs forward and backward on fake tensors, which have shapes and no co
 would read a number off the device raises there: ``.item()``, an ``if``, a shape that depends on
 values. Copies from one device to another are counted on a GPU that need not be there: each waits
 for it. What stands inside an attention op is not seen; with FlashAttention it is one kernel's
-launch, and what ``sdpa`` does is tested below.
+launch. What ``sdpa`` does in local layers is tested below; in global ones it reads each batch once
+(``test_documents.py``).
 """
 
 from __future__ import annotations
@@ -139,6 +140,23 @@ def spied(backend: Backend, served: set[str]) -> Backend:
         return backend.attend(q, k, v, call)
 
     return replace(backend, attend=attend)
+
+
+@pytest.mark.parametrize("alibi", [False, True], ids=["plain", "ALiBi"])
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_local_layer_by_sdpa_neither_waits_for_the_gpu_nor_brings_anything_there(
+    alibi: bool, kv_heads: int
+) -> None:
+    with FakeTensorMode(), torch.device("cuda"):
+        q = torch.zeros(TOKENS, 4, 8)
+        k, v = torch.zeros(TOKENS, kv_heads, 8), torch.zeros(TOKENS, kv_heads, 8)
+        slopes = torch.zeros(4) if alibi else None
+        bounds = torch.zeros(SEQUENCES + 1, dtype=torch.int32)
+        with Transfers() as transfers:
+            out = sdpa.sdpa_attention(q, k, v, Call(bounds, 64, 16, 0.5, slopes), None)
+    assert out.is_cuda
+    assert out.shape == q.shape
+    assert not transfers.seen
 
 
 def test_a_transfer_is_seen() -> None:
