@@ -176,6 +176,11 @@ def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
         max_seqlen=5,
         position_ids=torch.cat([torch.arange(n) for n in lengths.tolist()]).to(device),
     )
-    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+    # Of this device alone: unless told, every process would touch every GPU of the machine.
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.autocast(device.type, torch.bfloat16, enabled=autocast),
+    ):
         # Not model(...): one that Composer trains takes its batches another way.
         return MaskedLM.forward(model, packed, torch.tensor([1, 6], device=device))

@@ -17,6 +17,9 @@ from flexbert.devices.nvidia import ON_THE_CPU, nvidia_problem
 from flexbert.errors import UserError, first_line
 from flexbert.optim.stable_adamw import StableAdamW, why_without_triton
 
+# The compute capability from which on GPUs have them (Ampere).
+BFLOAT16_UNITS = (8, 0)
+
 
 def training_device() -> Device:
     """The device of this process, on which float32 is float32.
@@ -43,7 +46,16 @@ def device_notes(recipe: Recipe, device: torch.device) -> list[str]:
     """What a stage computes with, where the device decides or could be thought to."""
     products = "bfloat16" if recipe.precision == "amp_bf16" else "float32"
     notes = [f"precision: {recipe.precision}: matrix products in {products}; TF32 is off"]
-    if device.type == "cuda" and isinstance(recipe.optimizer, StableAdamW):
+    if device.type != "cuda":
+        return notes
+    if recipe.precision == "amp_bf16":
+        major, minor = torch.cuda.get_device_capability(device)
+        if (major, minor) < BFLOAT16_UNITS:
+            notes.append(
+                f"warning: a GPU of compute capability {major}.{minor} has no units for bfloat16, "
+                "and imitates its products slowly; precision: fp32 may be faster"
+            )
+    if isinstance(recipe.optimizer, StableAdamW):
         reason = why_without_triton(device)
         if reason is not None:
             notes.append(f"stable_adamw: updates by torch's operations, which are slower: {reason}")

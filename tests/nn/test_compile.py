@@ -310,6 +310,16 @@ def test_the_trial_draws_no_random_numbers() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_the_trial_touches_no_gpu_but_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own choice is every GPU of the machine, and a warning."""
+    touched: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", touched.append)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
+    check_it_runs(build_model(MODELS["with dropout"]), autocast=True)
+    assert not touched
+
+
 def test_compiled_code_is_kept_by_the_number_of_threads() -> None:
     """What is in torch's config is in the key under which it keeps code; its default of -1 is not
     the number."""

@@ -125,6 +125,20 @@ def test_what_is_computed_with_is_said(tiny: Overrides, monkeypatch: pytest.Monk
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parametrize(("capability", "is_warned"), [((7, 5), True), ((8, 0), False)])
+def test_a_gpu_that_imitates_bfloat16_is_told(
+    capability: tuple[int, int],
+    is_warned: bool,
+    tiny: Overrides,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(stable_adamw, "triton_problem", lambda device: None)
+    notes = device_notes(recipe(tiny, "precision=amp_bf16"), torch.device("cuda"))
+    assert any("has no units for bfloat16" in note for note in notes) is is_warned
+    assert len(device_notes(recipe(tiny), torch.device("cuda"))) == 1
+
+
 class OutOfMemory(Callback):
     def before_backward(self, state: State, logger: Logger) -> None:
         raise torch.OutOfMemoryError(CUDA_OUT_OF_MEMORY)
