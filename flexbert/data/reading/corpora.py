@@ -95,3 +95,12 @@ class Corpora:
                 for source, corpus in self.by_source.items()
             }
         return self._splits[name]
+
+    def close(self) -> None:
+        """Let go of the shards that are mapped, each of which keeps a file open.
+
+        They are mapped again when they are read.
+        """
+        for splits in self._splits.values():
+            for split in splits.values():
+                split.close()

@@ -190,6 +190,10 @@ class Split:
             del self._open_shards[shard]  # a mapped file keeps its place on disk
         self._store.expect(shards)
 
+    def close(self) -> None:
+        """Let go of the shards that are mapped; they are mapped again when they are read."""
+        self._open_shards.clear()
+
     @property
     def num_bytes(self) -> int:
         """Of all its shards."""
