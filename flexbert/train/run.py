@@ -17,6 +17,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
 from flexbert.nn.flops import model_cost
+from flexbert.plan.checkpoint_sizes import room_of
 from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.report import plot
 from flexbert.schedule.stages import all_stages, transition_text
@@ -95,6 +96,8 @@ class _Run:
         if dist.get_global_rank() == 0:
             self.folder.begin(self.resolved, after_step=start.clock.updates)
             write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
+            room = room_of(self.stages, corpora, self.folder.checkpoints)
+            _say(room.text(self.folder.path))
         while start.stage < len(self.stages):
             self._train_stage(start, corpora[start.stage])
             gc.collect()  # Composer's objects refer to each other
