@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexbert.config.plain_values import as_dict, count, dict_of, scalar, text, value_of
+from flexbert.config.plain_values import as_dict, count, dict_of, scalar, text, tree, value_of
 from flexbert.data.packing.position import OrderDescription
 from flexbert.data.packing.window_index import PackingWindowIndex
 from flexbert.errors import UserError, first_line
@@ -66,7 +66,7 @@ class RunSegment:
             first_update=value_of(plain, "first_update", count),
             first_tokens=value_of(plain, "first_tokens", count),
             first_row=value_of(plain, "first_row", count),
-            recipe=dict_of(plain, "recipe"),
+            recipe=value_of(plain, "recipe", tree),
             order=dict_of(plain, "order", scalar),
         )
 
