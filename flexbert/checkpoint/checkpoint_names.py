@@ -41,7 +41,9 @@ def _named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
-        return []
+        if not folder.is_symlink():
+            return []
+        raise UserError(f"{folder}: cannot be read (a link to nothing)") from None
     except OSError as error:
         # To take it for empty would begin the run again.
         raise UserError(f"{folder}: cannot be read ({error.strerror or error})") from None
