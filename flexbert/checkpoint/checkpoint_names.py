@@ -45,6 +45,6 @@ def _named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
             return []
         raise UserError(f"{folder}: cannot be read (a link to nothing)") from None
     except OSError as error:
-        # To take it for empty would begin the run again.
+        # To take it for empty would begin the run from nothing.
         raise UserError(f"{folder}: cannot be read ({error.strerror or error})") from None
     return [folder / name for name in names if pattern.fullmatch(name)]

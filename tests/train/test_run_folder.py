@@ -82,7 +82,7 @@ def test_half_checkpoints_of_a_killed_launch_are_removed(tmp_path: Path) -> None
     assert left == ["pretrain.pt", "step-00000002.pt"]
 
 
-def test_the_id_of_a_run_stays_and_is_made_anew_where_there_is_none(tmp_path: Path) -> None:
+def test_the_id_of_a_run_stays_and_is_made_again_where_there_is_none(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     file = tmp_path / "wandb_id"
     first = folder.wandb_id()

@@ -77,7 +77,7 @@ def test_a_run_sets_the_damaged_one_aside_and_keeps_as_many_as_asked(
 
 
 @pytest.mark.parametrize("set_aside_before", [False, True])
-def test_a_run_that_has_lost_all_its_checkpoints_does_not_begin_anew(
+def test_a_run_that_has_lost_all_its_checkpoints_does_not_begin_again(
     loaded: LoadedRecipe, set_aside_before: bool
 ) -> None:
     metrics = (loaded.first.run_folder / "metrics.jsonl").read_bytes()
@@ -92,7 +92,7 @@ def test_a_run_that_has_lost_all_its_checkpoints_does_not_begin_anew(
     assert f"another run_name with start_from={end}, which is of update 4" in str(error.value)
     assert (loaded.first.run_folder / "metrics.jsonl").read_bytes() == metrics
     end.unlink()
-    with pytest.raises(UserError, match="give another run_name to begin anew"):
+    with pytest.raises(UserError, match="give another run_name to begin again"):
         start_of(loaded)
 
 
