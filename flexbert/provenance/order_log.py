@@ -169,8 +169,8 @@ class OrderLog:
                 raise ValueError(f"that of {segment.name}")
             return segment
         except OSError as error:
-            if file.is_dir():
-                raise DamagedSegmentError(f"{file}: not a run segment (a folder)") from None
+            if not file.is_file():
+                raise DamagedSegmentError(f"{file}: not a run segment (no file)") from None
             raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedSegmentError(f"{file}: not a run segment ({first_line(error)})") from None

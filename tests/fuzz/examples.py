@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from flexbert.errors import UserError
 
@@ -15,10 +15,15 @@ ASKED = os.environ.get("FLEXBERT_FUZZ_EXAMPLES")
 
 
 def examples(count: int) -> Callable[[Any], Any]:
-    """``count`` examples, the same in every run; or FLEXBERT_FUZZ_EXAMPLES random ones."""
+    """``count`` examples, the same in every run; or FLEXBERT_FUZZ_EXAMPLES random ones.
+
+    Only the latter are made smaller where they fail, which takes minutes.
+    """
+    quick = [phase for phase in Phase if phase not in (Phase.shrink, Phase.explain)]
     return settings(
         max_examples=int(ASKED) if ASKED else count,
         derandomize=ASKED is None,
+        phases=list(Phase) if ASKED else quick,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
