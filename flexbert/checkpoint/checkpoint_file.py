@@ -49,6 +49,7 @@ from flexbert.config.plain_values import (
     number,
     numbers,
     text,
+    tree,
     truth,
     value_of,
 )
@@ -152,7 +153,7 @@ def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
         )
     try:
         return _typed(plain, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(
             f"{path}: not a FlexBERT checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from None
@@ -230,13 +231,13 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _typed(plain: Mapping[str, Any], path: Path) -> Checkpoint:
-    averaged = plain.get("averaged")
+    averaged = None if plain.get("averaged") is None else dict_of(plain, "averaged")
     training = plain.get("training")
     return Checkpoint(
-        recipe=dict_of(plain, "recipe"),
+        recipe=value_of(plain, "recipe", tree),
         tokenizer=dict_of(plain, "tokenizer", text),
         model=dict_of(plain, "model"),
-        training=None if training is None else _typed_training(training),
+        training=None if training is None else _typed_training(as_dict(training)),
         averaged=None
         if averaged is None
         else Averaged(
@@ -248,12 +249,16 @@ def _typed(plain: Mapping[str, Any], path: Path) -> Checkpoint:
 
 
 def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
-    clock, optimizer = dict_of(plain, "clock"), dict_of(plain, "optimizer")
+    optimizer = dict_of(plain, "optimizer")
     updates = optimizer["updates"]
+    clock = _typed_clock(dict_of(plain, "clock"))
+    data = DataState.read(dict_of(plain, "data"))
+    if clock.updates < data.position.update or clock.tokens < data.position.tokens:
+        raise ValueError("the run's clock is behind its stage's")
     return TrainingState(
-        run=dict_of(plain, "run"),
-        clock=_typed_clock(clock),
-        data=DataState.read(dict_of(plain, "data")),
+        run=value_of(plain, "run", tree),
+        clock=clock,
+        data=data,
         optimizer=OptimizerState(
             name=value_of(optimizer, "name", text),
             parameters=dict_of(optimizer, "parameters", as_dict),

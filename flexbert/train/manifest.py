@@ -62,7 +62,7 @@ def _earlier_launches(folder: RunFolder) -> tuple[Launch, ...]:
         return Manifest.read(folder.path).launches
     except UserError as error:
         aside = set_aside(folder.manifest)
-        print(f"warning: {error}; it is kept as {aside.name}, and begun anew", flush=True)
+        print(f"warning: {error}; it is kept as {aside.name}, and begun again", flush=True)
         return ()
 
 

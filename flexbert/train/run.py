@@ -20,6 +20,7 @@ from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
+from flexbert.plan.checkpoint_sizes import room_of
 from flexbert.report import plot
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
@@ -130,6 +131,8 @@ class _Run:
         if self.peers.rank.is_first:
             self.folder.begin(self.resolved, after_step=start.clock.updates)
             write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
+            room = room_of(self.stages, corpora, self.folder.checkpoints)
+            context.say(room.text(self.folder.path))
         while start.stage < len(self.stages):
             if self._stop_is_requested():
                 context.say(
