@@ -13,6 +13,7 @@ from composer.utils import get_device
 
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
+from flexbert.data.packing.loader_workers import worker_ended
 from flexbert.data.reading.corpora import Corpora
 from flexbert.nn.flops import model_cost
 from flexbert.provenance.order_log import OrderLog, RunSegment
@@ -86,6 +87,7 @@ class StageTraining:
 
         Raises:
             NumbersError: if the numbers went bad.
+            WorkerError: if a process that prepares batches ended.
         """
         context = self.context
         data = self._open_data()
@@ -105,6 +107,11 @@ class StageTraining:
             return Ending.STOPPED
         except RollBack:
             return self._roll_back(run, int(state.timestamp.batch.value), checkpointer)
+        except RuntimeError as error:
+            # Torch's handler of SIGCHLD raises it wherever the main thread is, not in the loader.
+            if (ended := worker_ended(error)) is not None:
+                raise ended from None
+            raise
         finally:
             WHEREABOUTS.reach("ending a stage", slow=True)
         close(trainer)
