@@ -7,11 +7,12 @@
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_run``            ``flexbert plot``
+``launch_processes``    ``flexbert launch``
 ``command_reference``   writes ``docs/reference/commands.md``
 
 A command declares its arguments and calls one function of another room. A new one is a file with a
-``COMMAND`` and an entry in ``COMMANDS`` below. Training is no command: ``main.py`` is what
-Composer's launcher starts.
+``COMMAND`` and an entry in ``COMMANDS`` below. Training is no command: ``main.py`` is what a
+launcher starts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from flexbert.commands import (
     check_installation,
     export_model,
     import_model,
+    launch_processes,
     plan_recipe,
     plot_run,
     rows_of_update,
@@ -42,6 +44,7 @@ COMMANDS = (
     seen_document.COMMAND,
     rows_of_update.COMMAND,
     plot_run.COMMAND,
+    launch_processes.COMMAND,
 )
 
 

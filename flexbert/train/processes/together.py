@@ -46,7 +46,7 @@ def run_together(command: Callable[[], int]) -> int:
         if (failure := _failure_behind(error)) is not None:
             return _end_as(failure, rank)
         if _LOST.search(str(error)):
-            text = f"another process ended, or cannot be reached ({first_line(error)})"
+            text = f"{_lost_text(rank)} ended, or cannot be reached ({first_line(error)})"
             return _end_all(text, PeerError.exit_code, rank)
         _end_all(f"{type(error).__name__}: {first_line(error)}", 1, rank)
         raise
@@ -112,6 +112,19 @@ def _failure_behind(error: Exception) -> OthersFailedError | None:
     except DistError:
         pass
     return None
+
+
+def _lost_text(rank: Rank) -> str:
+    """Who is silent, of the others."""
+    from torch.distributed import DistError
+
+    from flexbert.train.processes.beat import lost_processes
+    from flexbert.train.processes.peers import join_peers
+
+    with contextlib.suppress(DistError):
+        if lost := lost_processes(join_peers(_FIND_SECONDS)):
+            return ", ".join(lost)
+    return "rank 0" if rank.world_size == 2 and not rank.is_first else "another process"
 
 
 def _print(text: str) -> None:

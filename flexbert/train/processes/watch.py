@@ -1,85 +1,68 @@
 """A thread that looks after a process while its main thread works, waits or hangs.
 
-It sees signals that the main thread cannot see, tells others that this process is alive and where
-it is, says who is waited for, and ends the process where waiting has no end.
+It sees signals that the main thread cannot see, says who is waited for, and ends the process where
+waiting has no end. It speaks to nobody itself, so that it never waits.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Self
-
-import torch.distributed as dist
+from collections.abc import Callable, Iterator
+from typing import Self
 
 from flexbert.config.timeouts import TimeoutsConfig
-from flexbert.train.processes.peers import Peers, open_store
+from flexbert.train.processes.beat import BEAT_SECONDS, Beat
 from flexbert.train.processes.place import WHEREABOUTS
-from flexbert.train.processes.rank import has_launcher
+from flexbert.train.processes.radio import Radio
+from flexbert.train.processes.rank import Rank, has_launcher
 from flexbert.train.processes.run_errors import OthersFailedError, PeerError
 from flexbert.train.processes.stopping import SIGNALS, StopRequest
 
 TELL_SECONDS = 60.0  # waiting is spoken of after this long
-_BEAT_SECONDS = 5.0
 _SILENT_BEATS = 3  # without so many beats a process counts as silent
 _GRACE_SECONDS = 10.0  # for a main thread that may yet end by itself
+_LOOK_SECONDS = 1.0
 
-
-@dataclass(frozen=True, kw_only=True)
-class Beat:
-    """What a process says of itself every few seconds.
-
-    Attributes:
-        count: of its beats.
-        name: of the process, for messages.
-        number, what, slow: see :class:`~flexbert.train.processes.place.Place`.
-    """
-
-    count: int
-    name: str
-    number: int
-    what: str
-    slow: bool
+# Processes that are waited for: how long each has been silent (0: it is not), and its last beat.
+Behind = dict[int, tuple[float, Beat]]
 
 
 class Watch:
     """The watching thread of this process, inside its ``with`` block."""
 
-    def __init__(self, peers: Peers, timeouts: TimeoutsConfig, request: StopRequest) -> None:
-        self.rank = peers.rank
+    def __init__(self, rank: Rank, timeouts: TimeoutsConfig, request: StopRequest) -> None:
+        self.rank = rank
         self.timeouts = timeouts
         self.request = request
-        self._peers = peers
+        # Short limits, in tests, ask for short silences.
+        self._radio = Radio(rank, min(BEAT_SECONDS, timeouts.peer / 8))
         self._chores: list[Callable[[], None]] = []
         self._parent = os.getppid()
-        self._beat_seconds = min(_BEAT_SECONDS, timeouts.peer / 8)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        # When each other process last had something new to say, and what.
-        self._heard: dict[int, tuple[float, Beat]] = {}
         self._told = 0
-        self._last_answer = time.monotonic()
+        self._failed_since: float | None = None
 
     def __enter__(self) -> Self:
+        if self.rank.world_size > 1:
+            self._radio.start()
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._radio.stop()
         self._ending.set()
         self.request.wake()
-        # Not for long: it may hang in a store that is gone.
-        self._thread.join(1.0)
+        self._thread.join()
 
     @contextlib.contextmanager
-    def regularly(self, chore: Callable[[], None]) -> Any:
+    def regularly(self, chore: Callable[[], None]) -> Iterator[None]:
         """Have ``chore`` done every few seconds inside the block."""
         self._chores.append(chore)
         try:
@@ -88,33 +71,22 @@ class Watch:
             self._chores.remove(chore)
 
     def _run(self) -> None:
-        store: Peers | None = None
-        beats, due = 0, 0.0
+        due = 0.0
         while not self._ending.is_set():
-            self._read_signals(min(1.0, self._beat_seconds))
+            self._read_signals()
             if has_launcher() and os.getppid() != self._parent:
                 self.request.request("the end of its launcher")
-            if time.monotonic() < due:
-                continue
-            due = time.monotonic() + self._beat_seconds
-            for chore in list(self._chores):
-                chore()
-            if self.rank.world_size == 1:
-                continue
-            try:
-                # A connection of its own: the main thread may wait in the other one.
-                store = store or Peers(self.rank, open_store(self.rank, self._beat_seconds))
-                beats += 1
-                self._beat(store, beats)
-                self._look(store)
-                self._last_answer = time.monotonic()
-            except dist.DistError:
-                store = None
-                self._look_without_store()
+            if time.monotonic() >= due:
+                due = time.monotonic() + BEAT_SECONDS
+                for chore in list(self._chores):
+                    chore()
+            if self.rank.world_size > 1 and not self._ending.is_set():
+                self._look()
 
-    def _read_signals(self, seconds: float) -> None:
+    def _read_signals(self) -> None:
+        """Wait a moment for signals."""
         try:
-            ready, _, _ = select.select([self.request.read_end], [], [], seconds)
+            ready, _, _ = select.select([self.request.read_end], [], [], _LOOK_SECONDS)
             numbers = os.read(self.request.read_end, 64) if ready else b""
         except (OSError, ValueError):  # closed: nobody awaits signals any more
             return
@@ -123,73 +95,57 @@ class Watch:
                 continue
             name = signal.Signals(number).name
             if self.request.is_impatient():
-                self._end(f"ended by a second {name}, without saving", 128 + number, ask=None)
+                self._end(f"ended by a second {name}, without saving", 128 + number)
             self.request.request(name)
 
-    def _beat(self, store: Peers, count: int) -> None:
-        place = WHEREABOUTS.place
-        own = [count, self.rank.name, place.number, place.what, place.slow]
-        store.store.set(f"beat/{self.rank.rank}", json.dumps(own))
-
-    def _look(self, store: Peers) -> None:
+    def _look(self) -> None:
         """At a failure of others, and at whom this process waits for."""
-        if (failure := store.failure()) is not None:
-            self._leave_with(failure, store)
-        waited = time.monotonic() - WHEREABOUTS.place.since
-        if waited < self._beat_seconds:
-            self._heard.clear()
+        if self._radio.failure is not None:
+            self._end_as(self._radio.failure)
+            return
+        place, now = WHEREABOUTS.place, time.monotonic()
+        waited = now - place.since
+        if waited < self._radio.seconds:
             self._told = 0
             return
-        self._listen(store)
-        behind = self._behind()
-        limit = self.timeouts.slow if self._is_slow(behind) else self.timeouts.peer
-        self._tell(waited, min(TELL_SECONDS, limit / 2), lambda: self._waiting_text(behind))
+        unanswered = now - self._radio.answered
+        if unanswered > _SILENT_BEATS * self._radio.seconds:
+            limit = self.timeouts.peer
+            text = (
+                f"in {place.what!r} for rank 0 at {os.environ.get('MASTER_ADDR')}:"
+                f"{os.environ.get('MASTER_PORT')}, which has not answered for {unanswered:.0f} s"
+            )
+        else:
+            behind = self._behind(now)
+            limit = self.timeouts.slow if self._is_slow(behind) else self.timeouts.peer
+            text = self._waiting_text(behind)
+        self._tell(waited, min(TELL_SECONDS, limit / 2), text)
         if waited > limit:
-            text = f"waited {waited:.0f} s {self._waiting_text(behind)}"
-            self._end(text, PeerError.exit_code, ask=store)
+            self._end(f"waited {waited:.0f} s {text}", PeerError.exit_code)
 
-    def _look_without_store(self) -> None:
-        waited = time.monotonic() - max(WHEREABOUTS.place.since, self._last_answer)
-        text = (
-            f"in {WHEREABOUTS.place.what!r} for rank 0, which does not answer at "
-            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        )
-        self._tell(waited, min(TELL_SECONDS, self.timeouts.peer / 2), lambda: text)
-        if waited > self.timeouts.peer:
-            self._end(f"waited {waited:.0f} s {text}", PeerError.exit_code, ask=None)
-
-    def _listen(self, store: Peers) -> None:
-        """Read all beats; remember which are new."""
-        others = [rank for rank in range(self.rank.world_size) if rank != self.rank.rank]
-        keys = [f"beat/{rank}" for rank in others]
-        known = [(r, k) for r, k in zip(others, keys, strict=True) if store.store.check([k])]
-        texts = store.store.multi_get([key for _, key in known]) if known else []
-        for (rank, _), text in zip(known, texts, strict=True):
-            count, name, number, what, slow = json.loads(text)
-            beat = Beat(count=count, name=name, number=number, what=what, slow=slow)
-            if rank not in self._heard or self._heard[rank][1].count != count:
-                self._heard[rank] = time.monotonic(), beat
-
-    def _behind(self) -> dict[int, tuple[float, Beat]]:
-        """Processes that have not come to this one's place, or are silent: how long, and where."""
-        now = time.monotonic()
+    def _behind(self, now: float) -> Behind:
+        """Processes that have not come to this one's place, or are silent."""
         found = {}
-        for rank, (heard, beat) in self._heard.items():
+        for rank, (heard, beat) in self._radio.heard.items():
             silent = now - heard
-            is_silent = silent > _SILENT_BEATS * self._beat_seconds
+            is_silent = silent > _SILENT_BEATS * self._radio.seconds
             if is_silent or beat.number < WHEREABOUTS.place.number:
                 found[rank] = silent if is_silent else 0.0, beat
         return found
 
-    def _is_slow(self, behind: dict[int, tuple[float, Beat]]) -> bool:
+    def _is_slow(self, behind: Behind) -> bool:
         """Whether what is waited for may take long; of a silent process nobody knows."""
-        if len(self._heard) < self.rank.world_size - 1 or any(s for s, _ in behind.values()):
+        if self._missing or any(silent for silent, _ in behind.values()):
             return False
         return WHEREABOUTS.place.slow or any(beat.slow for _, beat in behind.values())
 
-    def _waiting_text(self, behind: dict[int, tuple[float, Beat]]) -> str:
+    @property
+    def _missing(self) -> int:
+        """How many processes were never heard of."""
+        return self.rank.world_size - 1 - len(self._radio.heard)
+
+    def _waiting_text(self, behind: Behind) -> str:
         place = WHEREABOUTS.place
-        missing = self.rank.world_size - 1 - len(self._heard)
         parts = [
             f"{beat.name}: "
             + (f"no sign of life for {silent:.0f} s, " if silent else "")
@@ -198,47 +154,37 @@ class Watch:
         ]
         if len(behind) > 3:
             parts.append(f"{len(behind) - 3} more")
-        if missing:
-            parts.append(f"{missing} that never came")
+        if self._missing:
+            parts.append(f"{self._missing} of {self.rank.world_size} processes, which never came")
         if not parts:
-            return f"in {place.what!r}, where the others are too or wait for this process"
+            return f"in {place.what!r}, where all are, or wait for this process"
         return f"in {place.what!r} for {'; '.join(parts)}"
 
-    def _tell(self, waited: float, after: float, text: Callable[[], str]) -> None:
-        """Say once a minute who is waited for, once a node."""
-        if waited < after * (self._told + 1) or self.rank.local_rank != 0:
-            return
-        self._told += 1
-        _print(f"waiting for {waited:.0f} s {text()}")
+    def _tell(self, waited: float, after: float, text: str) -> None:
+        """Say now and then who is waited for, once a node."""
+        if self.rank.local_rank == 0 and waited >= after * (self._told + 1):
+            self._told += 1
+            _print(f"waiting for {waited:.0f} s {text}")
 
-    def _leave_with(self, failure: OthersFailedError, store: Peers) -> None:
+    def _end_as(self, failure: OthersFailedError) -> None:
         """End as another process has; the main thread has a while to do so itself."""
-        if self._ending.wait(_GRACE_SECONDS):
+        self._failed_since = self._failed_since or time.monotonic()
+        if time.monotonic() - self._failed_since < _GRACE_SECONDS:
             return
-        store.acknowledge()
         if failure.node != self.rank.node and self.rank.local_rank == 0:
             _print(failure.text)
+        self._radio.tell_understood()
         os._exit(failure.exit_code)
 
-    def _end(self, text: str, exit_code: int, ask: Peers | None) -> None:
-        """End the process, wherever its main thread is; the reason is printed once a node.
-
-        Args:
-            ask: through which the others are told.
-        """
-        is_first = True
-        if ask is not None:
-            with contextlib.suppress(dist.DistError):
-                is_first = ask.fail(text, exit_code)
-                failure = ask.failure()
-                if failure is not None and failure.node != self.rank.node:
-                    is_first = self.rank.local_rank == 0
-        if is_first:
+    def _end(self, text: str, exit_code: int) -> None:
+        """End the process, wherever its main thread is; the reason is printed once a node."""
+        before = self._radio.tell_end(text, exit_code) if self.rank.world_size > 1 else None
+        if before is None:
             _print(f"error in {self.rank.name}: {text}")
-        if ask is not None:
-            # The first process holds the store, in which the others read why they end.
-            with contextlib.suppress(dist.DistError):
-                ask.linger() if self.rank.is_first else ask.acknowledge()
+        elif before.node != self.rank.node and self.rank.local_rank == 0:
+            _print(before.text)
+        if self.rank.world_size > 1:
+            self._radio.tell_understood()
         os._exit(exit_code)
 
 
