@@ -7,10 +7,10 @@ that signals reach it, and another process's failure does too.
 from __future__ import annotations
 
 import datetime
-import functools
 import itertools
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +28,7 @@ ANSWER_SECONDS = 10.0
 # How long the first process, which holds the store, stays for others to read why it ends.
 LINGER_SECONDS = 10.0
 _TRY_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
 
 
 class Peers:
@@ -182,11 +183,13 @@ def open_store(rank: Rank, seconds: float) -> Store:
     deadline = time.monotonic() + seconds
     # torchrun holds a store at that address itself.
     holds = rank.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     while True:
         try:
+            if not holds:
+                _require_listener(*address)
             store = TCPStore(
-                os.environ["MASTER_ADDR"],
-                int(os.environ["MASTER_PORT"]),
+                *address,
                 None,
                 holds,
                 datetime.timedelta(seconds=_TRY_SECONDS),
@@ -203,8 +206,34 @@ def open_store(rank: Rank, seconds: float) -> Store:
         return PrefixStore("flexbert", store)
 
 
-@functools.cache
+def _require_listener(host: str, port: int) -> None:
+    """Where nobody listens, torch would write pages about it, after whatever else is said.
+
+    Raises:
+        dist.DistNetworkError: if nobody does.
+    """
+    try:
+        socket.create_connection((host, port), timeout=_TRY_SECONDS).close()
+    except OSError as error:
+        time.sleep(_PAUSE_SECONDS)
+        raise dist.DistNetworkError(f"{host}:{port}: {error.strerror or error}") from None
+
+
+_joined: list[Peers] = []
+
+
 def join_peers(seconds: float) -> Peers:
-    """The processes of this run; the first to come wait for the process that holds the store."""
-    rank = Rank.here()
-    return Peers(rank, open_store(rank, seconds))
+    """The processes of this run; the first to come wait for the process that holds the store.
+
+    They are joined once: where that has ended since, another try would only take its time.
+
+    Args:
+        seconds: how long to try, where they are not joined yet.
+
+    Raises:
+        dist.DistError: if there is no such process.
+    """
+    if not _joined:
+        rank = Rank.here()
+        _joined.append(Peers(rank, open_store(rank, seconds)))
+    return _joined[0]
