@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ended += found
             for one in found:
                 if one.problem:
-                    print(f"\nseed {seed}, {one.kind}, {one.world} processes: {one.problem}\n")
+                    text = f"\nseed {seed}, {one.kind}, {one.world} processes: {one.problem}\n"
+                    print(text, flush=True)
             if len(ended) >= given.faults or time.monotonic() > deadline:
                 break
         launcher.close()

@@ -194,6 +194,7 @@ class Episode:
 
     def _inject(self, kind: str, launch: Launch) -> Ended | None:
         codes: Codes = ()
+        before = self._trained()
         output, lost, problem = "", 0, None
         try:
             codes, fired, output = self._run(launch)
@@ -203,7 +204,7 @@ class Episode:
             launch.check(codes, output)
             self._check_start(output)
             self._has_full_disk = any(fault.kind == "disk_full" for fault in launch.faults)
-            lost = self._check_loss(codes)
+            lost = self._check_loss(codes, before)
             if not fired and not kind.startswith("damage"):
                 return None
         except PromiseError as error:
@@ -230,11 +231,16 @@ class Episode:
         if begun and int(begun[1]) != self.saved:
             raise PromiseError(f"goes on after update {begun[1]}, not {self.saved}")
 
-    def _check_loss(self, codes: Codes) -> int:
-        """How many updates are lost; no more than an interval's, and none by a stop on request."""
+    def _check_loss(self, codes: Codes, before: int) -> int:
+        """How many updates are lost; no more than an interval's, and none by a stop on request.
+
+        Args:
+            before: the last update that was recorded before the launch.
+        """
         trained = self._trained()
         self.saved = max((checkpoint_step(path) for path in self._sound()), default=0)
-        lost = max(0, trained - self.saved)
+        # A launch that did not come to train has lost nothing more.
+        lost = max(0, trained - self.saved) if trained != before else 0
         allowed = 0 if codes == (75,) * self.world else INTERVAL + MAX_SKIPPED + 1
         # A disk that takes no checkpoints makes the last one older.
         if lost > allowed and not self._has_full_disk:

@@ -34,9 +34,13 @@ FSYNC_SECONDS = 0.02
 class Launcher:
     """The server's other side."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: Sequence[str] = ()) -> None:
+        """
+        Args:
+            prefix: of the server's command: what it is run in.
+        """
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.launcher"],
+            [*prefix, sys.executable, "-m", "tests.integration.launcher"],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -60,31 +64,43 @@ class Launcher:
             own: more overrides that one rank alone has.
             faults: what goes wrong in its processes.
         """
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         output = batches / f"output-{time.monotonic_ns()}.txt"
         pids = []
         for rank in range(num_processes):
-            environment = {
-                "RANK": rank,
-                "LOCAL_RANK": rank,
-                "NODE_RANK": 0,
-                "WORLD_SIZE": num_processes,
-                "LOCAL_WORLD_SIZE": num_processes,
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": port,
-            }
-            job = {
-                "recipe": str(recipe),
-                "overrides": [*overrides, *(own or {}).get(rank, ())],
-                "faults": [asdict(fault) for fault in faults if fault.rank == rank],
-                "batches": str(batches),
-                "output": str(output),
-                "environment": {key: str(value) for key, value in environment.items()},
-            }
-            pids.append(int(self._ask(job)))
+            place = {"RANK": rank, "LOCAL_RANK": rank, "NODE_RANK": 0}
+            sizes = {"WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes}
+            master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            pid = self.fork(
+                recipe,
+                [*overrides, *(own or {}).get(rank, ())],
+                {**place, **sizes, **master},
+                batches,
+                output,
+                [fault for fault in faults if fault.rank == rank],
+            )
+            pids.append(pid)
         return Run(self, pids, output)
+
+    def fork(
+        self,
+        recipe: Path,
+        overrides: Sequence[str],
+        environment: Mapping[str, object],
+        batches: Path,
+        output: Path,
+        faults: Sequence[Fault] = (),
+    ) -> int:
+        """Start one process of a run, which its environment places among the others; its number."""
+        job = {
+            "recipe": str(recipe),
+            "overrides": list(overrides),
+            "faults": [asdict(fault) for fault in faults],
+            "batches": str(batches),
+            "output": str(output),
+            "environment": {key: str(value) for key, value in environment.items()},
+        }
+        return int(self._ask(job))
 
     def prepare(self, recipe: Path, overrides: Sequence[str]) -> None:
         """Let the server do once what every launch of such a run does first: load what is compiled.
@@ -110,6 +126,12 @@ class Launcher:
         self._server.stdin.write(json.dumps(question) + "\n")
         self._server.stdin.flush()
         return self._server.stdout.readline().strip()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 class Run:
