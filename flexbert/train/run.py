@@ -30,7 +30,7 @@ from flexbert.train.processes.peers import Peers, join_peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_errors import DONE, PREEMPTED, PeerError
 from flexbert.train.processes.run_lock import RunLock, hold_run_folder
-from flexbert.train.processes.stopping import StopRequest
+from flexbert.train.processes.stop_request import StopRequest
 from flexbert.train.processes.watch import Watch
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.stage_training import Ending, RunContext, StageTraining

@@ -29,7 +29,8 @@ from flexbert.train.processes.launch_agreement import require_same, weight_value
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_lock import RunLock
-from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped, StopRequest
+from flexbert.train.processes.stop_request import StopRequest
+from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text

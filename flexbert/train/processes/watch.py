@@ -22,7 +22,7 @@ from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.radio import Radio
 from flexbert.train.processes.rank import Rank, has_launcher
 from flexbert.train.processes.run_errors import OthersFailedError, PeerError
-from flexbert.train.processes.stopping import SIGNALS, StopRequest
+from flexbert.train.processes.stop_request import SIGNALS, StopRequest
 
 TELL_SECONDS = 60.0  # waiting is spoken of after this long
 _SILENT_BEATS = 3  # without so many beats a process counts as silent
@@ -52,6 +52,7 @@ class Watch:
     def __enter__(self) -> Self:
         if self.rank.world_size > 1:
             self._radio.start()
+        self.request.is_watched = True
         self._thread.start()
         return self
 
