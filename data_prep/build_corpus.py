@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, CorpusManifest
 from data_prep.corpus_pictures import draw_report
@@ -39,9 +38,10 @@ from flexbert.data.format.corpus_format import (
     CorpusMeta,
     SplitMeta,
 )
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
 from flexbert.files.durable import write_text
 from flexbert.files.file_lock import file_lock
+from flexbert.files.regular import load_json
 
 PARTS_FOLDER = "parts"
 WORK_FOLDER = ".work"
@@ -68,8 +68,14 @@ class TaskRecord:
 
     @classmethod
     def read(cls, folder: Path) -> TaskRecord:
-        record: dict[str, Any] = json.loads((folder / TASK_FILE).read_text())
-        return cls(**record)
+        file = folder / TASK_FILE
+        try:
+            record = cls(**load_json(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{file}: not readable ({first_line(error)}); copy it again") from None
+        if not isinstance(record.parts, int) or not isinstance(record.skipped, dict):
+            raise UserError(f"{file}: not what data_prep wrote; copy it again")
+        return record
 
 
 def make_corpus(

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from flexbert.errors import UserError
+from flexbert.files.regular import open_regular
 
 SUFFIXES = (".gz", ".zst")
 BUFFER_BYTES = 1 << 20
@@ -49,7 +50,8 @@ def open_input(path: str) -> BinaryIO:
 
 
 def _open(path: str) -> BinaryIO:
-    return open(path, "rb", buffering=BUFFER_BYTES)
+    # What was a file when inputs were found may be none by now.
+    return open_regular(path, buffering=BUFFER_BYTES)
 
 
 class _Unpacked(io.RawIOBase):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
 from flexbert.files.durable import write_text
+from flexbert.files.regular import load_json
 
 MANIFEST_FILE = "manifest.json"
 # Of the folders of parts. A corpus that another version began is begun again.
@@ -43,13 +45,13 @@ class CorpusManifest:
         """Raises UserError if the folder has no manifest that this version can read."""
         file = folder / MANIFEST_FILE
         try:
-            manifest = cls(**json.loads(file.read_text()))
-        except OSError as error:
-            raise UserError(f"{file}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{file}: not a manifest of this version ({error})") from error
+            manifest = cls(**_recorded(file))
+        except TypeError as error:
+            raise UserError(f"{file}: not a manifest of this version ({error})") from None
         if manifest.parts_format != PARTS_FORMAT:
             raise UserError(f"{file}: made by another version of data_prep; make the folder again")
+        if not re.fullmatch(r"[0-9]{1,6}/[1-9][0-9]{0,5}", str(manifest.task)):
+            raise UserError(f"{file}: not a manifest of this version (its task)")
         return manifest
 
     def claim(self, corpus: Path) -> None:
@@ -60,7 +62,7 @@ class CorpusManifest:
         """
         file = corpus / MANIFEST_FILE
         if file.is_file():
-            difference = describe_difference(json.loads(file.read_text()), asdict(self))
+            difference = describe_difference(_recorded(file), asdict(self))
             if difference:
                 raise UserError(
                     f"{corpus} was made from something else: {difference}; "
@@ -70,6 +72,19 @@ class CorpusManifest:
         if any(not path.name.startswith(".") for path in corpus.iterdir()):
             raise UserError(f"{corpus} is neither empty nor a corpus; choose another --out")
         write_text(file, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def _recorded(file: Path) -> dict[str, Any]:
+    """What a manifest's file holds; raises UserError if it is none."""
+    try:
+        record: dict[str, Any] = load_json(file)
+        record["fields"].items()
+        [entry["name"].strip() for entry in record["files"]]
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: not a manifest of this version ({first_line(error)})") from None
+    return record
 
 
 def describe_difference(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,8 +11,14 @@ import xxhash
 from tokenizers import Tokenizer
 
 from data_prep.readers import Document, Reject, Row
-from flexbert.data.format.corpus_format import SpecialIds, token_dtype, tokenizer_sha256
-from flexbert.errors import UserError
+from flexbert.data.format.corpus_format import (
+    MAX_VOCAB_SIZE,
+    SpecialIds,
+    token_dtype,
+    tokenizer_sha256,
+)
+from flexbert.errors import UserError, first_line
+from flexbert.files.regular import load_json, read_regular
 
 # One call into the tokenizer takes about this much text, so that memory stays bounded. (A
 # quarter of a million characters take 7 percent less time than a million of short documents.)
@@ -59,6 +64,8 @@ class CorpusTokenizer:
         self.backend.no_padding()
         self.backend.encode_special_tokens = True
         vocabulary = self.backend.get_vocab(with_added_tokens=True)
+        if not 0 < max(vocabulary.values(), default=-1) < MAX_VOCAB_SIZE:
+            raise UserError(f"{folder}: a tokenizer without tokens, or with impossible ids")
         self.vocab_size = max(vocabulary.values()) + 1
         self.dtype = token_dtype(self.vocab_size)
         added = self.backend.get_added_tokens_decoder()
@@ -73,15 +80,17 @@ class CorpusTokenizer:
         if not file.is_file():
             raise UserError(f"{self.folder}: no tokenizer_config.json there")
         try:
-            config = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{file}: not JSON ({error})") from error
+            config = load_json(file)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file}: not JSON ({first_line(error)})") from None
         if not isinstance(config, dict):
             raise UserError(f"{file}: not a JSON object")
         ids: dict[str, int | None] = {}
         for role in ("cls", "sep", "pad", "mask", "unk"):
             token = config.get(f"{role}_token")
-            content = token["content"] if isinstance(token, dict) else token
+            content = token.get("content") if isinstance(token, dict) else token
+            if not isinstance(content, str | None):
+                raise UserError(f"{file}: {role}_token: expected a text, got {content!r}")
             ids[role] = None if content is None else self.backend.token_to_id(content)
         missing = [role for role in ("cls", "sep", "pad", "mask") if ids[role] is None]
         if missing:
@@ -131,6 +140,7 @@ def load_backend(file: Path) -> Tokenizer:
         UserError: if it is not one.
     """
     try:
-        return Tokenizer.from_file(str(file))
+        return Tokenizer.from_buffer(read_regular(file))
     except Exception as error:  # tokenizers raises plain Exception
-        raise UserError(f"{file}: not a tokenizer that can be loaded ({error})") from error
+        problem = first_line(error)
+        raise UserError(f"{file}: not a tokenizer that can be loaded ({problem})") from None

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import os
 import re
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.columns import BATCH_ROWS, arrow_errors, batch_rows, check_columns
 from data_prep.rows import Fields, Reject, Row
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import datasets
@@ -182,6 +181,4 @@ def _load(text: str) -> datasets.IterableDataset:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    first = lines[0].rstrip(".") if lines else type(error).__name__
-    return textwrap.shorten(first, REASON_CHARACTERS, placeholder="...")
+    return first_line(error, REASON_CHARACTERS).rstrip(".")

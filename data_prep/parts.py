@@ -25,6 +25,7 @@ import numpy as np
 from data_prep.reading import BLOCK_DOCUMENTS, block_bounds
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
 from flexbert.files.durable import write_text
+from flexbert.files.regular import load_json
 
 TOKENS_FILE = "tokens.bin"
 HASHES_FILE = "hashes.u64"
@@ -52,7 +53,7 @@ class Part:
 
     @classmethod
     def read(cls, folder: Path) -> Part:
-        counts: dict[str, Any] = json.loads((folder / COUNTS_FILE).read_text())
+        counts: dict[str, Any] = load_json(folder / COUNTS_FILE)
         labels = counts.pop("labels")
         return cls(folder=folder, labels=None if labels is None else tuple(labels), **counts)
 

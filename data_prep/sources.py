@@ -24,6 +24,7 @@ from flexbert.errors import UserError
 TEXT, JSONL, PARQUET, CSV, ARROW = "text", "jsonl", "parquet", "csv", "arrow"
 FORMATS = (TEXT, JSONL, PARQUET, CSV, ARROW)
 DATASET = "dataset"
+IRREGULAR = "(no regular file)"  # a pipe, a socket, a device: reading one may have no end
 MIN_PART_BYTES, MAX_PART_BYTES = 1 << 18, 1 << 23
 ENOUGH_PARTS = 256
 # One document a file. fmt: off
@@ -139,6 +140,9 @@ def find_inputs(arguments: Iterable[Path], *, format_override: str | None = None
             files[dataset.path] = dataset
             continue
         for path, name in _walk(argument):
+            if not path.is_file():
+                skipped[IRREGULAR] += 1
+                continue
             format_ = format_override or _format(path)
             suffix = "".join(path.suffixes[-2:]) if is_compressed_text(path) else path.suffix
             if format_ is None and path == argument:
@@ -190,12 +194,12 @@ def _format(path: Path) -> str | None:
 
 
 def _walk(argument: Path) -> Iterator[tuple[Path, str]]:
-    """(path, name) of the files that an input argument stands for."""
+    """(path, name) of the files that an input argument stands for, pipes and the like included."""
     if argument.is_file():
         yield argument, argument.name
     elif argument.is_dir():
         root = Path(os.path.abspath(argument)).name
-        inside = [path for path in argument.rglob("*") if path.is_file()]
+        inside = [path for path in argument.rglob("*") if path.exists() and not path.is_dir()]
         saved = {path.parent for path in inside if path.suffix == ".arrow"}
         for path in sorted(inside, key=lambda path: path.relative_to(argument).as_posix()):
             if path.name == SAVED_DICT:
@@ -203,7 +207,8 @@ def _walk(argument: Path) -> Iterator[tuple[Path, str]]:
             elif not (path.name in SAVED_FILES and path.parent in saved):
                 yield path, f"{root}/{path.relative_to(argument).as_posix()}"
     else:
-        raise UserError(f"{argument}: no such file or folder")
+        what = "neither a file nor a folder" if argument.exists() else "no such file or folder"
+        raise UserError(f"{argument}: {what}")
 
 
 def _check_one_split(folder: Path) -> None:

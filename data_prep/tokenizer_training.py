@@ -20,6 +20,7 @@ from data_prep.readers import Fields, Reject, read_piece
 from data_prep.sources import Inputs, cut_pieces
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import new_folder
+from flexbert.files.regular import refuse_irregular
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -92,12 +93,19 @@ def adapt_tokenizer(name_or_folder: str, *, unused: int) -> PreTrainedTokenizerF
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    folder = Path(name_or_folder)
     try:
-        existing = AutoTokenizer.from_pretrained(name_or_folder)
-    except (OSError, ValueError) as error:
+        if folder.is_dir():
+            refuse_irregular(folder)
+        # Said outright: left open, transformers asks on the terminal, and runs the folder's code.
+        existing = AutoTokenizer.from_pretrained(
+            name_or_folder, trust_remote_code=False, local_files_only=folder.is_dir()
+        )
+    # Its parsers raise whatever the place in a file is that they cannot read.
+    except Exception as error:
         raise UserError(
             f"--adapt {name_or_folder}: cannot be loaded ({first_line(error)})"
-        ) from error
+        ) from None
     if not isinstance(existing, PreTrainedTokenizerFast):
         raise UserError(
             f"--adapt {name_or_folder}: {type(existing).__name__} is not a fast tokenizer "

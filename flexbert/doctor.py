@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from flexbert.devices.nvidia import ON_THE_CPU, nvidia_problem
+from flexbert.devices.triton_toolchain import triton_problem
 from flexbert.nn.attention_backends import Request, backend_report
 from flexbert.nn.compilation import cxx_compiler
 
@@ -65,25 +67,31 @@ class Diagnosis:
 
     Attributes:
         cpu_cores: that this process may use.
+        gpu_problem: why a GPU that is there cannot be used; None if it can, or there is none.
         packages: version by name; None if a package is not installed.
         attention_backends: why each cannot serve here, best first; None if it can.
         attention_backend: the best of those that can, in bfloat16.
         cxx_compiler: what torch.compile builds with on a CPU; None if there is none.
+        triton_problem: why Triton, which torch.compile builds with on a GPU and StableAdamW's
+            updates run by, cannot work; None if it can, or there is no GPU.
     """
 
     python: str
     platform: str
     cpu_cores: int
     gpus: tuple[Gpu, ...]
+    gpu_problem: str | None
     packages: Mapping[str, str | None]
     attention_backends: Mapping[str, str | None]
     attention_backend: str
     faster_attention: Advice
     cxx_compiler: str | None
+    triton_problem: str | None
 
 
 def diagnose() -> Diagnosis:
     """Look at versions, devices and attention backends, and say what would make it faster."""
+    gpu_problem = nvidia_problem()
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     backends = backend_report(Request(device, torch.bfloat16, head_dim=64))
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
@@ -99,11 +107,13 @@ def diagnose() -> Diagnosis:
             )
             for index in range(torch.cuda.device_count())
         ),
+        gpu_problem=gpu_problem,
         packages={name: package_version(name) for name in PACKAGES},
         attention_backends=backends,
         attention_backend=next(name for name, problem in backends.items() if problem is None),
         faster_attention=faster_attention(backends, capability),
         cxx_compiler=cxx_compiler(),
+        triton_problem=triton_problem(device) if device.type == "cuda" else None,
     )
 
 
@@ -152,10 +162,13 @@ def package_version(name: str) -> str | None:
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """What ``flexbert doctor`` prints."""
     gpus = [f"{gpu.name}, {gpu.memory_gib} GiB" for gpu in diagnosis.gpus]
+    no_gpu = "none, training uses the CPU"
+    if diagnosis.gpu_problem is not None:
+        no_gpu = f"none can be used, and training is refused: {diagnosis.gpu_problem}; {ON_THE_CPU}"
     lines = [
         f"Python {diagnosis.python} on {diagnosis.platform}",
         f"{diagnosis.cpu_cores} CPU cores",
-        f"GPUs: {'; '.join(gpus) or 'none, training uses the CPU'}",
+        f"GPUs: {'; '.join(gpus) or no_gpu}",
         "",
         *(f"{name:<20} {version or '-'}" for name, version in diagnosis.packages.items()),
         "",
@@ -171,4 +184,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     compiler = diagnosis.cxx_compiler
     missing = "finds no C++ compiler, which it needs: install g++, or set CXX to one"
     lines += ["", f"torch.compile: {missing if compiler is None else compiler}"]
+    if diagnosis.gpus:
+        triton = diagnosis.triton_problem or "works"
+        lines.append(f"triton, for torch.compile and StableAdamW on a GPU: {triton}")
     return "\n".join(lines)

@@ -10,11 +10,26 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
 
+# A message is read by a person; what it quotes may be of any length.
+MOST_CHARACTERS = 1000
+# Advice of libraries to go without a check. It is never passed on: it is how attacks work.
+_UNSAFE_ADVICE = {
+    "trust_remote_code": "it comes with code of its own, which is never run",
+    "weights_only": "it holds more than plain data, and nothing else is read",
+    "allow_pickle": "it holds more than plain data, and nothing else is read",
+}
+
 
 class UserError(Exception):
-    """Something the user gave is wrong; the message says where, what, and the nearest right one."""
+    """Something the user gave is wrong; the message says where, what, and the nearest right one.
+
+    A message is one line of at most ``MOST_CHARACTERS``, whatever stands in a text that it quotes.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message))
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -89,6 +104,17 @@ def user_errors_at(key: str) -> Iterator[None]:
         raise ConfigError(key, str(error)) from None
 
 
+def shown(text: str, most: int = MOST_CHARACTERS) -> str:
+    """A text in one line: control characters visible, and the middle of a long one cut out."""
+    if len(text) > most:
+        half = (most - 3) // 2
+        text = f"{text[:half]}...{text[-half:]}"
+    if not text.isprintable():
+        plain = (char if char.isprintable() else repr(char)[1:-1] for char in text)
+        return shown("".join(plain), most)
+    return text
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """``did you mean X? (known: ...)`` for a message about an unknown name."""
     names = sorted(known)
@@ -98,10 +124,19 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f"did you mean {nearest[0]!r}? ({listed})" if nearest else listed
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, its white space made plain: for a message about it."""
-    text = str(error).strip() or repr(error)
-    return " ".join(text.splitlines()[0].split())
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What another library's error says, for a message about it: its first line, white space plain.
+
+    Where it advises to go without a check, what is wrong is said instead.
+    """
+    try:
+        text = str(error).strip() or repr(error)
+    except Exception:  # of a class of its own, perhaps one that a damaged file led to
+        text = type(error).__name__
+    for advice, instead in _UNSAFE_ADVICE.items():
+        if advice in text:
+            return instead
+    return shown(" ".join(text.splitlines()[0].split()), most)
 
 
 def run_command(command: Callable[[], int]) -> int:

@@ -27,6 +27,7 @@ from flexbert.config.plugins import Plugin
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import DEFAULTS
 from flexbert.config.registry import Component, is_family, members
+from flexbert.config.remote_address import RemoteAddress
 
 INTRODUCTION = """# Keys of a recipe
 
@@ -48,6 +49,7 @@ _WORDS: dict[Any, str] = {
     Path: "path",
     Duration: "duration (`3e9tok`, `500ba`, `0.1dur`)",
     NumBytes: "amount (`500mb`, `200gb`)",
+    RemoteAddress: "address, or folder",
     BackendChoice: "name, or one for `global` and one for `local` layers",
     Plugin: "file, module or entry point, or `{name: ..., version: ...}`",
     LayerWindows: "`global`, a width in tokens, a list of these, or `{repeat: ..., LAYERS: ...}`",

@@ -11,7 +11,7 @@ import pytest
 
 import data_prep
 import flexbert
-from flexbert.errors import ConfigError, UserError, first_line
+from flexbert.errors import MOST_CHARACTERS, ConfigError, UserError, first_line, shown
 
 
 def all_errors() -> list[type[UserError]]:
@@ -52,3 +52,33 @@ def test_every_error_travels_between_processes() -> None:
 )
 def test_the_first_line_of_an_error(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize("advice", ["weights_only=False", "trust_remote_code=True", "allow_pickle"])
+def test_advice_to_go_without_a_check_is_never_passed_on(advice: str) -> None:
+    line = first_line(RuntimeError(f"refused; you can still load it with {advice}"))
+    assert advice.partition("=")[0] not in line
+    assert line.startswith("it ")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a plain text: é 中", "a plain text: é 中"),
+        ("two\nlines\tand \x1b[31m", r"two\nlines\tand \x1b[31m"),
+        ("half a character \ud800", r"half a character \ud800"),
+        ("a" * 10_000, f"{'a' * 498}...{'a' * 498}"),
+    ],
+)
+def test_a_message_is_one_line_that_a_person_can_read(text: str, line: str) -> None:
+    for message in (str(UserError(text)), shown(text), shown(shown(text))):
+        assert message == line
+
+
+@pytest.mark.parametrize("character", ["\n", "\x00", "\ud800", "a", "\u202e"])
+def test_no_message_is_longer_than_it_may_be(character: str) -> None:
+    for number in (999, 1000, 1001, 50_000):
+        for error in (UserError(character * number), ConfigError(character * number, "is wrong")):
+            assert len(str(error)) <= MOST_CHARACTERS
+            assert str(error).isprintable()
+            assert str(error).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from flexbert.config.plugins import Plugin
 from flexbert.errors import UserError
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.metrics_file import Record, read_metrics
+from flexbert.provenance.order_log import OrderLog, RunSegment
+from flexbert.report import plot
 
 LAUNCH = Launch(
     command=("main.py", "recipe.yaml"),
@@ -83,3 +86,60 @@ def test_a_record_has_its_place_and_every_number_by_a_dotted_name(tmp_path: Path
     numbers = {"eval_loss": 2.5, "eval_losses.web": 2.0, "eval_losses.books": 3.0}
     assert evaluated == Record(**HEADER, numbers=numbers)
     assert read_metrics(tmp_path, "eval") == [evaluated]
+
+
+def test_a_number_that_was_none_is_nan_and_bad_lines_are_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = json.dumps({**HEADER, "eval_loss": None, "eval_accuracy": 0.5, "huge": 10**400})
+    bad = ["{", json.dumps([HEADER]), json.dumps({**HEADER, "tokens": "9"}), "\x00"]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([bad[0], good, *bad[1:], good, '{"event']))
+    first, second = read_metrics(tmp_path)
+    assert first.numbers["eval_accuracy"] == second.numbers["eval_accuracy"] == 0.5
+    assert math.isnan(first.numbers["eval_loss"])
+    assert math.isnan(first.numbers["huge"])
+    warning = capsys.readouterr().err
+    assert "4 lines are no records" in warning
+    assert warning.count("\n") == 1
+
+
+def test_a_picture_is_drawn_of_numbers_that_are_none(tmp_path: Path) -> None:
+    MANIFEST.write(tmp_path)
+    lines = [
+        {**HEADER, "event": event, "tokens": tokens, "stage": "a$b", name: None, "lr": None}
+        for tokens in (90, 180)
+        for event, name in (("train", "loss"), ("eval", "eval_loss"), ("train", "mfu"))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert plot(tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_segment_that_is_lost_is_missed_and_not_made_up_for(tmp_path: Path) -> None:
+    log = OrderLog(tmp_path)
+    segment = RunSegment(
+        number=0,
+        stage="pretrain",
+        generation=0,
+        first_step=0,
+        first_update=0,
+        first_tokens=0,
+        first_row=0,
+        recipe={},
+        order={"seed": 1},
+    )
+    first = log.resume(0, segment)
+    second = log.resume(10, replace(segment, generation=1, first_step=10))
+    assert log.segments() == [first, second]
+    file = tmp_path / "00001-pretrain.json"
+    file.write_text("{")
+    with pytest.raises(UserError, match=r"00001-pretrain\.json: not a run segment"):
+        log.segments()
+    third = log.resume(20, replace(segment, generation=1, first_step=20))
+    assert third.number == 2
+    assert (tmp_path / "00001-pretrain.json.damaged").is_file()
+    # Which updates the first one ended with is known to nobody.
+    with pytest.raises(UserError, match="run segment 1 is missing"):
+        log.segments()
+    # A run that begins again has lost nothing.
+    assert log.resume(0, segment).number == 0
+    assert len(log.segments()) == 1

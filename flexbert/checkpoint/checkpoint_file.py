@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,6 +49,7 @@ from flexbert.config.plain_values import (
     number,
     numbers,
     text,
+    tree,
     truth,
     value_of,
 )
@@ -133,7 +135,7 @@ def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
     # Whatever stands in a hostile or damaged file decides what is raised while it is read.
     except Exception as error:
         raise DamagedCheckpointError(
-            f"{path}: not a readable checkpoint ({first_line(error)})"
+            f"{path}: not a readable checkpoint ({load_problem(error)})"
         ) from None
     if not isinstance(plain, dict) or "format" not in plain:
         raise DamagedCheckpointError(f"{path}: not a FlexBERT checkpoint")
@@ -151,10 +153,17 @@ def read_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
         )
     try:
         return _typed(plain, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise DamagedCheckpointError(
             f"{path}: not a FlexBERT checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from None
+
+
+def load_problem(error: Exception) -> str:
+    """Why torch did not load a file, in our own words: its own advise to load it unchecked."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "damaged, or holds more than plain data and tensors; no code of it is run"
+    return "damaged or cut"
 
 
 def training_of(checkpoint: Checkpoint) -> TrainingState:
@@ -222,13 +231,13 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _typed(plain: Mapping[str, Any], path: Path) -> Checkpoint:
-    averaged = plain.get("averaged")
+    averaged = None if plain.get("averaged") is None else dict_of(plain, "averaged")
     training = plain.get("training")
     return Checkpoint(
-        recipe=dict_of(plain, "recipe"),
+        recipe=value_of(plain, "recipe", tree),
         tokenizer=dict_of(plain, "tokenizer", text),
         model=dict_of(plain, "model"),
-        training=None if training is None else _typed_training(training),
+        training=None if training is None else _typed_training(as_dict(training)),
         averaged=None
         if averaged is None
         else Averaged(
@@ -240,12 +249,16 @@ def _typed(plain: Mapping[str, Any], path: Path) -> Checkpoint:
 
 
 def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
-    clock, optimizer = dict_of(plain, "clock"), dict_of(plain, "optimizer")
+    optimizer = dict_of(plain, "optimizer")
     updates = optimizer["updates"]
+    clock = _typed_clock(dict_of(plain, "clock"))
+    data = DataState.read(dict_of(plain, "data"))
+    if clock.updates < data.position.update or clock.tokens < data.position.tokens:
+        raise ValueError("the run's clock is behind its stage's")
     return TrainingState(
-        run=dict_of(plain, "run"),
-        clock=_typed_clock(clock),
-        data=DataState.read(dict_of(plain, "data")),
+        run=value_of(plain, "run", tree),
+        clock=clock,
+        data=data,
         optimizer=OptimizerState(
             name=value_of(optimizer, "name", text),
             parameters=dict_of(optimizer, "parameters", as_dict),

@@ -41,8 +41,10 @@ def _named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
-        return []
+        if not folder.is_symlink():
+            return []
+        raise UserError(f"{folder}: cannot be read (a link to nothing)") from None
     except OSError as error:
-        # To take it for empty would begin the run again.
+        # To take it for empty would begin the run from nothing.
         raise UserError(f"{folder}: cannot be read ({error.strerror or error})") from None
     return [folder / name for name in names if pattern.fullmatch(name)]

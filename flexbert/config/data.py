@@ -11,6 +11,7 @@ from pathlib import Path
 from flexbert.config.fields import OPERATIONAL, ORDER, Node, key
 from flexbert.config.num_bytes import NumBytes
 from flexbert.config.registry import Component
+from flexbert.config.remote_address import RemoteAddress
 from flexbert.errors import ConfigError
 
 ONLY_SOURCE = "corpus"  # the name of the source that ``data.path`` stands for
@@ -93,7 +94,7 @@ class SourceConfig(Node):
     """
 
     path: Path | None = key(OPERATIONAL, default=None, run_time=True)
-    remote: str | None = key(OPERATIONAL, default=None)
+    remote: RemoteAddress | None = key(OPERATIONAL, default=None)
     weight: float | None = key(ORDER, default=None, above=0)
     upsample: UpsampleConfig | None = key(ORDER, default=None)
 
@@ -133,7 +134,7 @@ class DataConfig(Node):
     """
 
     path: Path | None = key(OPERATIONAL, default=None, run_time=True)
-    remote: str | None = key(OPERATIONAL, default=None)
+    remote: RemoteAddress | None = key(OPERATIONAL, default=None)
     sources: dict[str, SourceConfig] = key(ORDER, default_factory=dict)
     size_exponent: float = key(ORDER, default=1.0)
     sampler: SamplerConfig = key(ORDER)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from flexbert.config.environment import by_reference as keep_reference
 from flexbert.config.fields import Key, declared, is_node, type_hints
 from flexbert.config.registry import Component, is_family, members
-from flexbert.errors import ConfigError, config_errors_under, did_you_mean
+from flexbert.errors import ConfigError, UserError, config_errors_under, did_you_mean, shown
 
 T = TypeVar("T")
 
@@ -38,34 +39,42 @@ class _Decoder:
     def __init__(self, missing: list[str] | None) -> None:
         self.missing = missing
 
-    def value(self, tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+    def value(
+        self, tp: Any, node: Any, path: tuple[str, ...], *, by_reference: bool = False
+    ) -> Any:
+        """
+        Args:
+            by_reference: whether a text keeps its reference to the environment.
+        """
         if isinstance(node, str) and node == MISSING:
             raise ConfigError(_dotted(path), "is still to be given (???)")
         origin = get_origin(tp)
         if origin in (Union, types.UnionType):
-            return self._optional(tp, node, path)
+            return self._optional(tp, node, path, by_reference)
         if origin is Literal:
             return _literal(tp, node, path)
         if origin is tuple:
-            return self._tuple(tp, node, path)
+            return self._tuple(tp, node, path, by_reference)
         if origin is dict:
-            return self._dict(tp, node, path)
+            return self._dict(tp, node, path, by_reference)
         if is_family(tp):
             return self._component(tp, node, path)
         if is_node(tp):
             return self._dataclass(tp, node, path)
-        return _scalar(tp, node, path)
+        return _scalar(tp, node, path, by_reference=by_reference)
 
-    def _optional(self, tp: Any, node: Any, path: tuple[str, ...]) -> Any:
+    def _optional(self, tp: Any, node: Any, path: tuple[str, ...], by_reference: bool) -> Any:
         options = [option for option in get_args(tp) if option is not type(None)]
         assert len(options) == 1, f"only X | None is a union a recipe can hold, not {tp}"
         if node is None:
             return None
         if options[0] in _SCALARS:
-            return _scalar(options[0], node, path, or_null=True)
-        return self.value(options[0], node, path)
+            return _scalar(options[0], node, path, or_null=True, by_reference=by_reference)
+        return self.value(options[0], node, path, by_reference=by_reference)
 
-    def _tuple(self, tp: Any, node: Any, path: tuple[str, ...]) -> tuple[Any, ...]:
+    def _tuple(
+        self, tp: Any, node: Any, path: tuple[str, ...], by_reference: bool
+    ) -> tuple[Any, ...]:
         items = get_args(tp)
         if isinstance(node, str) or not isinstance(node, Sequence):
             raise ConfigError(_dotted(path), f"expected a list, got {_show(node)}")
@@ -76,18 +85,20 @@ class _Decoder:
                 _dotted(path), f"expected a list of {len(items)} values, got {len(node)}"
             )
         return tuple(
-            self.value(item, value, (*path, str(index)))
+            self.value(item, value, (*path, str(index)), by_reference=by_reference)
             for index, (item, value) in enumerate(zip(items, node, strict=True))
         )
 
-    def _dict(self, tp: Any, node: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    def _dict(
+        self, tp: Any, node: Any, path: tuple[str, ...], by_reference: bool
+    ) -> dict[str, Any]:
         """A mapping of names: null empties it, or takes out an entry that cannot be null."""
         if not isinstance(node, Mapping | None):
             raise ConfigError(_dotted(path), f"expected a mapping, got {_show(node)}")
         item = get_args(tp)[1]
         may_be_null = type(None) in get_args(item)
         return {
-            str(key): self.value(item, value, (*path, str(key)))
+            str(key): self.value(item, value, (*path, str(key)), by_reference=by_reference)
             for key, value in (node or {}).items()
             if value is not None or may_be_null
         }
@@ -104,10 +115,10 @@ class _Decoder:
                 _dotted((*path, "name")), f"is missing (known: {', '.join(sorted(known))})"
             )
         name = node["name"]
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
+            near = did_you_mean(name if isinstance(name, str) else "", known)
             raise ConfigError(
-                _dotted((*path, "name")),
-                f"unknown {family.family} {name!r}; {did_you_mean(str(name), known)}",
+                _dotted((*path, "name")), f"unknown {family.family} {_show(name)}; {near}"
             )
         rest = {key: value for key, value in node.items() if key != "name"}
         return self._dataclass(known[name], rest, path)
@@ -128,11 +139,18 @@ class _Decoder:
             if name not in node:
                 if _is_required(field):
                     raise ConfigError(_dotted(here), "is missing")
-            elif node[name] == MISSING and self.missing is not None and _at_run_time(keys[name]):
+            elif (
+                isinstance(node[name], str)
+                and node[name] == MISSING
+                and self.missing is not None
+                and _at_run_time(keys[name])
+            ):
                 self.missing.append(_dotted(here))
                 values[name] = None
             else:
-                values[name] = self.value(hints[name], node[name], here)
+                own = keys[name]
+                by_reference = own is not None and own.by_reference
+                values[name] = self.value(hints[name], node[name], here, by_reference=by_reference)
         with config_errors_under(_dotted(path)):
             return cls(**values)
 
@@ -152,7 +170,9 @@ _SCALARS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def _scalar(tp: Any, node: Any, path: tuple[str, ...], *, or_null: bool = False) -> Any:
+def _scalar(
+    tp: Any, node: Any, path: tuple[str, ...], *, or_null: bool = False, by_reference: bool = False
+) -> Any:
     where = _dotted(path)
     if hasattr(tp, "parse"):
         try:
@@ -160,25 +180,37 @@ def _scalar(tp: Any, node: Any, path: tuple[str, ...], *, or_null: bool = False)
         except ValueError as error:
             raise ConfigError(where, str(error)) from None
     if tp is Path:
-        if not isinstance(node, str) or not node:
+        if not isinstance(node, str) or not node or "\0" in node:
             raise ConfigError(where, f"expected a path, got {_show(node)}")
-        return Path(node).expanduser()
+        return _path(str(node), where)
     description, accepts = _SCALARS[tp]
     if not accepts(node):
         wanted = f"{description} or null" if or_null else description
         raise ConfigError(where, f"expected {wanted}, got {_show(node)}")
     if tp is int and abs(node) >= 2**63:
         raise ConfigError(where, "is an integer beyond 2^63")
+    if tp is str and by_reference:
+        try:
+            return keep_reference(node)
+        except (ValueError, UserError) as error:
+            raise ConfigError(where, str(error)) from None
     return tp(node)
+
+
+def _path(text: str, where: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # of ~SOMEBODY
+        raise ConfigError(where, f"expected a path, and {text} is nobody's home folder") from None
 
 
 def _literal(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
     options = get_args(tp)
-    if node not in options:
-        raise ConfigError(
-            _dotted(path), f"unknown value {node!r}; {did_you_mean(str(node), map(str, options))}"
-        )
-    return node
+    for option in options:
+        if node == option:
+            return option  # and not the node: that may know where it is from
+    near = did_you_mean(node if isinstance(node, str) else "", map(str, options))
+    raise ConfigError(_dotted(path), f"unknown value {_show(node)}; {near}")
 
 
 def _at_run_time(key: Key | None) -> bool:
@@ -198,4 +230,9 @@ def _show(node: Any) -> str:
         return "null"
     if isinstance(node, Mapping):
         return "a mapping"
-    return "a list" if isinstance(node, list | tuple) else repr(node)
+    if isinstance(node, list | tuple):
+        return "a list"
+    # Python writes out no integer of thousands of digits.
+    if isinstance(node, int) and abs(node) >= 2**63:
+        return "an integer beyond 2^63"
+    return shown(repr(node), 200)

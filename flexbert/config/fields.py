@@ -110,6 +110,7 @@ class Key:
         unit: what a number counts.
         one_of: the names that a text may be.
         run_time: a plan can do without the value: ``???`` decodes to None and is listed.
+        by_value: a text that is stored as it is, also where it is from the environment.
     """
 
     role: Role
@@ -118,6 +119,12 @@ class Key:
     unit: str | None = None
     one_of: tuple[str, ...] = ()
     run_time: bool = False
+    by_value: bool = False
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether a text that is from the environment is stored as ``${oc.env:NAME}``."""
+        return self.role is OPERATIONAL and not self.by_value
 
     def check(self, name: str, value: Any, *, or_null: bool) -> None:
         """Raises: ConfigError if ``value`` is none that the key may have."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from flexbert.config.fields import COMPUTATION, FIRST_STAGE, FUNCTION, OPERATIONAL, Node, key
+from flexbert.config.keys import leaves
 from flexbert.config.layer_range import LayerRange
 from flexbert.config.layer_windows import LayerWindows, Window
 from flexbert.config.registry import Component
@@ -26,6 +27,9 @@ AttentionKind = Literal["global", "local"]
 # Which vector stands for a sequence.
 Pooling = Literal["cls", "mean", "max"]
 MASKED_LM = "masked_lm"
+# Far beyond any encoder.
+MOST_LAYERS = 1024
+LARGEST_SIZE = 1 << 24
 
 
 class NormConfig(Component, ABC, family="norm"):
@@ -289,6 +293,7 @@ class ModelConfig(Node):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_sizes()
         self._check_layer_ranges()
         self._check_attention()
         with config_errors_under("embedding"):
@@ -315,6 +320,14 @@ class ModelConfig(Node):
                 }
                 parts = dataclasses.replace(parts, **given)
         return parts
+
+    def _check_sizes(self) -> None:
+        """Refuse what no machine could plan, let alone hold: it would be worked at without end."""
+        if self.num_layers > MOST_LAYERS:
+            raise ConfigError("num_layers", f"{self.num_layers} is more than {MOST_LAYERS}")
+        for leaf in leaves(self):
+            if isinstance(leaf.value, int) and leaf.value > LARGEST_SIZE:
+                raise ConfigError(leaf.path, f"{leaf.value} is more than {LARGEST_SIZE}")
 
     def _check_layer_ranges(self) -> None:
         taken: dict[tuple[str, int], str] = {}

@@ -87,3 +87,22 @@ def scalar(value: Any) -> str | int | float:
         number(value)
     found: str | int | float = value
     return found
+
+
+def tree(value: Any) -> dict[str, Any]:
+    """A dict of names, whose values are plain as those of a YAML file are, however deep."""
+    found = as_dict(value)
+    for item in found.values():
+        _require_plain(item)
+    return found
+
+
+def _require_plain(value: Any) -> None:
+    if isinstance(value, dict):
+        for item in as_dict(value).values():
+            _require_plain(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_plain(item)
+    elif value is not None and not isinstance(value, str | bool | int | float):
+        raise TypeError(f"a {type(value).__name__} in a tree of plain values")

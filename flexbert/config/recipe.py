@@ -79,7 +79,7 @@ class Recipe(Node):
         callbacks: Composer callbacks, which run after FlexBERT's own, each under a name of its own.
     """
 
-    run_name: str = key(OPERATIONAL, scope=RUN)
+    run_name: str = key(OPERATIONAL, scope=RUN, by_value=True)  # the folder tells it anyway
     runs_folder: Path = key(OPERATIONAL, default=Path("runs"), scope=RUN)
     seed: int = key(ORDER, at_least=0, scope=RUN)
     precision: Precision = key(COMPUTATION, default="amp_bf16")

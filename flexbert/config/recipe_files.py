@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flexbert.config.decode import MISSING, decode
+from flexbert.config.environment import (
+    environment_by_reference,
+    environment_noted,
+    with_references,
+    without_values,
+)
 from flexbert.config.plugins import KEY as PLUGINS
 from flexbert.config.plugins import Plugin, import_plugins
 from flexbert.config.recipe import Recipe
+from flexbert.config.reference_size import check_resolved_size
 from flexbert.config.stage_overrides import (
     check_overrides,
     decode_stages,
@@ -23,7 +30,9 @@ from flexbert.config.stage_overrides import (
     shadowed,
 )
 from flexbert.config.tree import expand_dotted, merge
+from flexbert.config.yaml_text import MOST_BYTES, MOST_LEVELS, check_tree, read_value, read_yaml
 from flexbert.errors import ConfigError, UserError, did_you_mean, first_line
+from flexbert.files.regular import read_regular
 
 INCLUDE = "include"
 # Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
@@ -125,9 +134,11 @@ def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in including:
         chain = " -> ".join(str(p) for p in (*including, path.resolve()))
         raise UserError(f"{path}: includes itself ({chain})")
+    if len(including) >= MOST_LEVELS:
+        raise UserError(f"{path}: is included through more than {MOST_LEVELS} files")
     own = _read_yaml(path)
     includes = own.pop(INCLUDE, [])
-    if isinstance(includes, str) or not isinstance(includes, Sequence):
+    if not isinstance(includes, list) or not all(isinstance(name, str) for name in includes):
         raise UserError(f"{path}: include: expected a list of files, got {includes!r}")
     tree: dict[str, Any] = {}
     for name in includes:
@@ -144,12 +155,20 @@ def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(key.split(".")):
             misplaced = "; the recipe comes first" if Path(pair).suffix == ".yaml" else ""
             raise UserError(f"{pair!r}: expected an override of the form key.path=value{misplaced}")
-        try:
-            value = _plain(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise UserError(f"{pair!r}: the value is not YAML ({first_line(error)})") from None
-        tree = merge(tree, expand_dotted({key: value}))
+        if key.count(".") >= MOST_LEVELS:
+            raise UserError(f"{pair!r}: the key is more than {MOST_LEVELS} levels deep")
+        tree = merge(tree, expand_dotted({key: _override_value(pair, key, text)}))
+    check_tree(tree)
     return tree
+
+
+def _override_value(pair: str, key: str, text: str) -> Any:
+    try:
+        return read_value(text)
+    except ConfigError as error:
+        raise error.under(key) from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{pair!r}: the value is not YAML ({first_line(error)})") from None
 
 
 def derive(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,16 +197,33 @@ def plugins_beside(tree: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def interpolate(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Resolve ``${key.path}`` through omegaconf.
+    """Resolve ``${key.path}`` through omegaconf; see :mod:`flexbert.config.environment`.
 
     Raises:
         ConfigError: naming the key whose interpolation fails.
     """
+    taken: dict[str, str] = {}
+    check_resolved_size(tree)
     try:
-        return _plain(OmegaConf.create(dict(tree)), resolve=True)
+        config = OmegaConf.create(dict(tree))
+        with environment_noted(taken):
+            values = OmegaConf.to_container(config, resolve=True)
+        check_tree(values)
+        if not taken:
+            return _mapping(values)
+        with environment_by_reference():
+            references = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         where = getattr(error, "full_key", None) or ""
-        raise ConfigError(str(where), first_line(error)) from None
+        raise ConfigError(str(where), without_values(first_line(error), taken)) from None
+    except RecursionError:
+        raise ConfigError("", "its ${...} refer to each other without end") from None
+    return _mapping(with_references(values, references))
+
+
+def _mapping(values: Any) -> dict[str, Any]:
+    assert isinstance(values, dict)
+    return values
 
 
 def sources_for_path(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,24 +269,27 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         nearby = did_you_mean(path.name, (p.name for p in folder.glob("*.yaml")))
         raise UserError(f"{path}: no such file in {folder}; {nearby}")
     try:
-        loaded = OmegaConf.load(path)
-    except (OmegaConfBaseException, yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML ({_yaml_problem(error, path)})") from None
-    if not isinstance(loaded, DictConfig):
+        text = read_regular(path, MOST_BYTES).decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not readable as YAML ({first_line(error)})") from None
+    try:
+        plain = read_yaml(text)
+    except ConfigError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not readable as YAML ({_yaml_problem(error, text)})") from None
+    if not isinstance(plain, dict):
         raise UserError(f"{path}: expected a mapping of keys at the top, got a list")
-    return _plain(loaded)
+    return plain
 
 
-def _plain(config: DictConfig | ListConfig, resolve: bool = False) -> dict[str, Any]:
-    container: Any = OmegaConf.to_container(config, resolve=resolve)
-    return container
-
-
-def _yaml_problem(error: Exception, path: Path) -> str:
+def _yaml_problem(error: Exception, text: str) -> str:
     """What is wrong, and where."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return first_line(error)
     mark = error.problem_mark
-    line = path.read_text(encoding="utf-8").splitlines()[mark.line : mark.line + 1]
+    line = text.splitlines()[mark.line : mark.line + 1]
     hint = '; inside {} write "${...}" in quotes' if "${" in "".join(line) else ""
     return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{hint}"

@@ -48,6 +48,9 @@ class LossConfig(Component, ABC, family="loss"):
         return count * vocab_size * (4 + itemsize)
 
 
+MOST_SIZES = 10_000  # of a batch's warmup
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchWarmupConfig(Node):
     """Smaller batches at the beginning of a stage, each size for the same number of updates.
@@ -66,8 +69,15 @@ class BatchWarmupConfig(Node):
     increment: int | None = key(COMPUTATION, default=None, above=0, unit="sequences")
 
     def sizes(self, full: int) -> tuple[int, ...]:
-        """All sizes below ``full``, ascending."""
-        return tuple(range(self.start, full, self.increment or self.start))
+        """All sizes below ``full``, ascending.
+
+        Raises:
+            ConfigError: if there are more than any warmup has.
+        """
+        sizes = range(self.start, full, self.increment or self.start)
+        if len(sizes) > MOST_SIZES:
+            raise ConfigError("increment", f"makes more than {MOST_SIZES} sizes below {full}")
+        return tuple(sizes)
 
     def updates_each(self, full: int, max_length: int, stage: Duration) -> int:
         """The number n of updates for which ``n * sum(sizes) * max_length`` is nearest to the
@@ -108,10 +118,13 @@ class BatchConfig(Node):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.warmup is not None and not self.warmup.sizes(self.size):
-            raise ConfigError(
-                "warmup.start", f"must be below size {self.size}, got {self.warmup.start}"
-            )
+        if self.warmup is None:
+            return
+        with config_errors_under("warmup"):
+            if not self.warmup.sizes(self.size):
+                raise ConfigError(
+                    "start", f"must be below size {self.size}, got {self.warmup.start}"
+                )
 
     def check(self, data: DataConfig, duration: Duration) -> None:
         """Refuse sizes that are no whole rows, and a warmup that a stage has no room for.

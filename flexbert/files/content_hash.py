@@ -1,4 +1,4 @@
-"""Hashes of whole files, read piece by piece: what is read is not mapped, and takes no memory."""
+"""Hashes of whole files, read a little at a time: nothing is mapped, so it takes no memory."""
 
 from __future__ import annotations
 

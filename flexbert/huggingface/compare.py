@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
 from flexbert.huggingface.family import CHOICE, Family
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.nn.padded import PaddedModel
@@ -89,8 +89,7 @@ def load_theirs(
             )
     # Its loader raises all kinds of errors for what it does not like.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{folder}: transformers cannot load it ({reason})") from None
+        raise UserError(f"{folder}: transformers cannot load it ({first_line(error)})") from None
     # transformers 4.57 wrote a tensor once that 5 has twice where nothing is tied.
     repeated = family.repeated(task, tied)
     zeros = set(family.zero_biases.values())

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from flexbert.checkpoint.checkpoint_file import is_compressed
+from flexbert.checkpoint.checkpoint_file import is_compressed, load_problem
 from flexbert.checkpoint.weights import is_plain
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
+from flexbert.files import regular
 
 # No config or index is longer; what is, is not read.
 LARGEST_JSON = 64 * 2**20
@@ -32,6 +32,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: if there is none, or it is none that is read without running code.
     """
+    try:
+        regular.refuse_irregular(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     config = read_json(folder / "config.json")
     if "auto_map" in config and config.get("model_type") not in NATIVE_BY_NOW:
         raise UserError(f"{folder}: config.json names code of its own (auto_map), which is not run")
@@ -50,17 +54,13 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: if the file is missing, too long, or holds anything else.
     """
 
-    def not_a_number(text: str) -> NoReturn:
-        raise ValueError(f"{text} is no number")
-
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UserError(f"{path}: too long to be read")
-        content = json.loads(path.read_bytes(), parse_constant=not_a_number)
+        content = regular.load_json(path, LARGEST_JSON)
     except FileNotFoundError:
         raise UserError(f"{path.parent}: no {path.name} in it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path}: not readable as JSON ({problem})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
     return content
@@ -156,7 +156,7 @@ def _open(path: Path) -> Iterator[Any]:
         with safe_open(path, "pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not readable as safetensors ({_line(error)})") from None
+        raise UserError(f"{path}: not readable as safetensors ({first_line(error)})") from None
 
 
 class _Safetensors(Weights):
@@ -183,7 +183,8 @@ class _Pickled(Weights):
             content = torch.load(path, map_location="cpu", weights_only=True)
         # Whatever stands in a hostile or damaged file decides what is raised while it is read.
         except Exception as error:
-            raise UserError(f"{path}: not readable as tensors alone ({_line(error)})") from None
+            problem = load_problem(error)
+            raise UserError(f"{path}: not readable as tensors alone ({problem})") from None
         if not isinstance(content, dict):
             raise UserError(f"{path}: expected a mapping of names to tensors")
         for name, tensor in content.items():
@@ -196,7 +197,3 @@ class _Pickled(Weights):
 
     def _load(self, stored_name: str) -> Tensor:
         return self._tensors[stored_name]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

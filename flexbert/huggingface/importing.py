@@ -18,7 +18,7 @@ from flexbert.checkpoint.weights import expected_shapes, filled_model
 from flexbert.components import register_all
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
-from flexbert.errors import UserError
+from flexbert.errors import UserError, first_line
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
@@ -115,7 +115,7 @@ def local_folder(source: str) -> Path:
             found = Path(snapshot_download(source, allow_patterns=["pytorch_model.bin", *wanted]))
     # Without a network, a name or the right to read it: each raises something of its own.
     except Exception as error:
-        reason = " ".join(str(error).split()).split(". ")[0][:200]
+        reason = first_line(error).split(". ")[0]
         raise UserError(
             f"{source}: no such folder, and not to be had from the Hugging Face Hub ({reason})"
         ) from None

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flexbert.errors import UserError, did_you_mean
+from flexbert.errors import UserError, did_you_mean, first_line
+from flexbert.files.regular import parse_json, read_regular
 from flexbert.huggingface.folder import read_json
 from flexbert.huggingface.quiet import quiet_transformers
 
@@ -49,9 +50,9 @@ def read_tokenizer(folder: Path, model_type: str) -> dict[str, str]:
         raise UserError(f"{folder}: no tokenizer in it (none of {', '.join(_ANY_OF)})")
     found = [name for name in FILES if (folder / name).is_file()]
     try:
-        texts = {name: (folder / name).read_bytes().decode() for name in found}
+        texts = {name: read_regular(folder / name).decode() for name in found}
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder}: its tokenizer is not readable ({error})") from None
+        raise UserError(f"{folder}: its tokenizer is not readable ({first_line(error)})") from None
     config = read_json(folder / CONFIG) if CONFIG in texts else {}
     if "tokenizer.json" not in texts or "tokenizer_class" not in config:
         texts = _written_anew(texts, model_type)
@@ -65,10 +66,11 @@ def of_older_transformers(texts: Mapping[str, str]) -> dict[str, str]:
         UserError: if its config is not readable.
     """
     try:
-        config = json.loads(texts.get(CONFIG, "{}"))
+        config = parse_json(texts.get(CONFIG, "{}"))
         older = dict(config)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"a tokenizer's file {CONFIG} is not readable ({error})") from None
+    except (ValueError, TypeError) as error:
+        problem = first_line(error)
+        raise UserError(f"a tokenizer's file {CONFIG} is not readable ({problem})") from None
     name = older.get("tokenizer_class")
     if isinstance(name, str) and name in _SAME_CLASS:
         older["tokenizer_class"] = _SAME_CLASS[name]
@@ -97,11 +99,12 @@ def write_tokenizer(texts: Mapping[str, str], folder: Path) -> None:
         if name not in FILES or not isinstance(text, str):
             raise UserError(f"a tokenizer's file {name!r}: {did_you_mean(str(name), FILES)}")
         try:
-            if name == CONFIG and "auto_map" in json.loads(text):
+            if name == CONFIG and "auto_map" in parse_json(text):
                 raise UserError(f"{CONFIG} names code of its own (auto_map), which is not run")
             (folder / name).write_bytes(text.encode())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise UserError(f"a tokenizer's file {name} is not readable ({error})") from None
+        except (ValueError, TypeError) as error:
+            problem = first_line(error)
+            raise UserError(f"a tokenizer's file {name} is not readable ({problem})") from None
 
 
 def special_ids(texts: Mapping[str, str], vocab_size: int) -> dict[str, int | None]:
@@ -124,7 +127,7 @@ def without_token_types(texts: Mapping[str, str]) -> dict[str, str] | None:
 
     A model with fewer than two of them cannot be called with what a tokenizer gives for a pair.
     """
-    config = json.loads(texts.get(CONFIG, "{}"))
+    config = parse_json(texts.get(CONFIG, "{}"))
     names = config.get("model_input_names", ["input_ids", TOKEN_TYPES, "attention_mask"])
     if TOKEN_TYPES not in names:
         return None
@@ -135,7 +138,7 @@ def without_token_types(texts: Mapping[str, str]) -> dict[str, str] | None:
 def longest(texts: Mapping[str, str]) -> int | None:
     """The longest document that the tokenizer says it is made for, None if it says nothing."""
     try:
-        length = json.loads(texts[CONFIG])["model_max_length"]
+        length = parse_json(texts[CONFIG])["model_max_length"]
     except (KeyError, TypeError, ValueError):
         return None
     # Where nobody decided, transformers writes 10 to the 30.
@@ -158,5 +161,5 @@ def _load(texts: Mapping[str, str], model_type: str | None = None) -> Any:
                 )
         # A tokenizer's parser raises whatever the place in it is that it cannot read.
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"transformers cannot read the tokenizer ({reason})") from None
+            problem = first_line(error)
+            raise UserError(f"transformers cannot read the tokenizer ({problem})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,8 @@ class MultiHeadAttention(nn.Module):
         )
         self.probability_dropout = config.dropout
         self.dropout = nn.Dropout(config.output_dropout)
+        self._slopes: Tensor | None = None
+        self._place_slopes()
 
     def forward(self, hidden: Tensor, packed: PackedBatch, rotation: Rotation | None) -> Tensor:
         """``[N, C]`` to ``[N, C]``; without a rotation, queries and keys are not turned."""
@@ -126,9 +129,28 @@ class MultiHeadAttention(nn.Module):
         keys = values = Units(num_kv_heads, self.head_dim)
         return {("qkv", 0): (queries, keys, values), ("out", 1): (queries,)}
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MultiHeadAttention:
+        super()._apply(fn, recurse)
+        self._place_slopes()
+        return self
+
+    def _place_slopes(self) -> None:
+        """Keep the slopes where the parameters are: to bring them along waits for a GPU.
+
+        No buffer, which the meta device would empty, casts would round, and DistributedDataParallel
+        would send around in every forward pass.
+        """
+        device = self.qkv.weight.device
+        if self.alibi and device.type != "meta":
+            self._slopes = alibi_slopes(self.heads[0]).to(device)
+
     def _alibi_slopes(self, device: torch.device) -> Tensor | None:
-        # Computed each time: a buffer would have to survive the meta device and casts of dtype.
-        return alibi_slopes(self.heads[0]).to(device) if self.alibi else None
+        if not self.alibi:
+            return None
+        if self._slopes is None or self._slopes.device != device:
+            # Parameters came from elsewhere without a word: load_state_dict(assign=True).
+            self._slopes = alibi_slopes(self.heads[0]).to(device)
+        return self._slopes
 
 
 def alibi_slopes(num_heads: int) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.training import IGNORE
+from flexbert.devices.device_errors import device_failure
+from flexbert.devices.triton_toolchain import triton_problem
 from flexbert.errors import first_line
 from flexbert.nn.logits import DeferredLogits
 from flexbert.nn.loss import LossFunction
@@ -48,6 +50,7 @@ def compile_model(model: MaskedLM, autocast: bool) -> dict[str, str]:
         raise CompileError(problem)
     torch._dynamo.config.recompile_limit = MAX_GRAPHS
     key_compiled_code_by_threads()
+    keep_compiled_code_deterministic()
     classes = modules_by_class(model)
     left_out: dict[str, str] = {}
     if _trial(model, [module for modules in classes.values() for module in modules], autocast):
@@ -80,14 +83,20 @@ def key_compiled_code_by_threads() -> None:
     torch._inductor.config.cpp.threads = torch.get_num_threads()
 
 
+def keep_compiled_code_deterministic() -> None:
+    """Have torch.compile choose no kernel by its time where determinism is asked for.
+
+    Timed, kernels that add up in another order could serve another launch. (torch 2.9 and later;
+    before, and besides, torch itself keeps only such reductions as agree.)
+    """
+    if hasattr(torch._inductor.config, "deterministic"):
+        torch._inductor.config.deterministic = torch.are_deterministic_algorithms_enabled()
+
+
 def toolchain_problem(device: torch.device) -> str | None:
     """Why the compiler of torch.compile cannot work for this device; None if it can."""
     if device.type == "cuda":
-        try:
-            import triton  # noqa: F401
-        except ImportError as error:
-            return f"triton is not there ({error})"
-        return None
+        return triton_problem(device)
     if cxx_compiler() is None:
         return "there is no C++ compiler: install g++, or set CXX to one"
     return None
@@ -122,7 +131,7 @@ def _trial(model: MaskedLM, modules: list[nn.Module], autocast: bool) -> str | N
     try:
         _run_tiny_batch(model, autocast).float().square().mean().backward()
     except Exception as error:  # whatever a block of anyone's does while it is traced
-        return f"{type(error).__name__}: {first_line(error)}"
+        return _reason(error)
     finally:
         for module in modules:
             module._compiled_call_impl = None
@@ -141,8 +150,20 @@ def loss_problem(loss: LossFunction, device: torch.device, autocast: bool) -> st
     try:
         loss(logits, torch.tensor([1, IGNORE], device=device)).backward()
     except Exception as error:  # whatever the compiler does, or a loss of anyone's
-        return f"{type(error).__name__}: {first_line(error)}"
+        return _reason(error)
     return None
+
+
+def _reason(error: Exception) -> str:
+    """Why something cannot be compiled.
+
+    Raises:
+        BaseException: where memory is short or CUDA failed; neither says that it cannot be.
+    """
+    failure = device_failure(error)
+    if failure is not None:
+        raise failure
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
@@ -155,6 +176,11 @@ def _run_tiny_batch(model: MaskedLM, autocast: bool) -> Tensor:
         max_seqlen=5,
         position_ids=torch.cat([torch.arange(n) for n in lengths.tolist()]).to(device),
     )
-    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+    # Of this device alone: unless told, every process would touch every GPU of the machine.
+    devices = [device] if device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.autocast(device.type, torch.bfloat16, enabled=autocast),
+    ):
         # Not model(...): one that Composer trains takes its batches another way.
         return MaskedLM.forward(model, packed, torch.tensor([1, 6], device=device))

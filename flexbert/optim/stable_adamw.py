@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers, ParameterGroup
 from flexbert.config.registry import register
+from flexbert.devices.triton_toolchain import triton_problem
 from flexbert.errors import ConfigError
-from flexbert.optim.cpu_stable_adamw import InSlices
 from flexbert.optim.groups import keep_own_groups, parameter_groups
+from flexbert.optim.plain_stable_adamw import WithoutTriton
 
 
 @register("stable_adamw")
@@ -47,8 +49,8 @@ class StableAdamW(AdamFamilyConfig):
 
         groups = parameter_groups(model, self)
         # Under optimi's name, by which a checkpoint knows whose state it holds.
-        in_slices = type(OptimiStableAdamW.__name__, (InSlices, OptimiStableAdamW), {})
-        kind = OptimiStableAdamW if groups[0]["triton"] else in_slices
+        plain = type(OptimiStableAdamW.__name__, (WithoutTriton, OptimiStableAdamW), {})
+        kind = OptimiStableAdamW if groups[0]["triton"] else plain
         # The groups hold both; told here too, because optimi then warns of a high weight decay.
         optimizer = kind(groups, lr=self.lr, decouple_lr=True)
         optimizer.register_load_state_dict_pre_hook(_take_over_count)
@@ -66,8 +68,18 @@ class StableAdamW(AdamFamilyConfig):
             "eps": self.eps,
             "weight_decay": self.weight_decay * scale.weight_decay,
             # Told, because optimi takes it whenever triton is installed, and fails without a GPU.
-            "triton": group["params"][0].is_cuda,
+            "triton": why_without_triton(group["params"][0].device) is None,
         }
+
+
+def why_without_triton(device: torch.device) -> str | None:
+    """Why optimi's Triton kernels do not make the updates of parameters there; None if they do.
+
+    A kernel adds up atomically what the length of a step follows from, in another order every time.
+    """
+    if device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return "its Triton kernel is not deterministic"
+    return triton_problem(device)
 
 
 def _take_over_count(optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@
 ``make_plan``           everything together, stage by stage; ``plan_text`` prints it
 ``stage_cost``          FLOPs of a token, and hours on given hardware
 ``memory``              weights, gradients, optimizer, activations and logits of a micro-batch
+``checkpoint_sizes``    what the checkpoints take on the disk
 ``microbatch``          how many rows fit a device
 ``packing_efficiency``  how full the rows of a stage are, with its corpus
 ``plan_picture``        the recipe's curves

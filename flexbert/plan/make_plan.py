@@ -15,6 +15,7 @@ from flexbert.errors import config_errors_under
 from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.optim.groups import parameter_groups
+from flexbert.plan.checkpoint_sizes import checkpoint_room, stage_checkpoints
 from flexbert.plan.memory import Activations, activations_of, memory
 from flexbert.plan.microbatch import SHARE, fitting_rows, largest_microbatch
 from flexbert.plan.packing_efficiency import nominal_length, pack_stage
@@ -69,6 +70,9 @@ def make_plan(loaded: LoadedRecipe, processes: int = 1, hardware: Hardware | Non
         parameters=parameter_counts(recipe.model),
         hardware=hardware,
         stages=planned,
+        checkpoints=checkpoint_room(
+            (stage.checkpoints for stage in planned), recipe.run_folder / "checkpoints"
+        ),
         recipe=loaded.resolved,
     )
 
@@ -137,6 +141,7 @@ def _plan_stage(
         corpora=_summarize(corpora) if corpora else None,
         packing=packing,
         gpu_hours=hardware.hours(length.tokens * cost.flops),
+        checkpoints=stage_checkpoints(stage, length, model, corpora),
     )
 
 

@@ -109,7 +109,7 @@ def memory(
     return Memory(
         weights=FLOAT32 * count,
         gradients=FLOAT32 * count,
-        optimizer=FLOAT32 * _optimizer_state(recipe, model),
+        optimizer=FLOAT32 * optimizer_numbers(recipe, model),
         moving_average=FLOAT32 * count if recipe.moving_average else 0,
         communication=FLOAT32 * count if processes > 1 else 0,
         activations=activations.fixed + rows * activations.per_row,
@@ -159,7 +159,8 @@ def kept_for_backward(
     return sum(times * storage.nbytes() for storage, times in kept.values())
 
 
-def _optimizer_state(recipe: Recipe, model: nn.Module) -> int:
+def optimizer_numbers(recipe: Recipe, model: nn.Module) -> int:
+    """How many numbers the optimizer keeps for all parameters of a model."""
     linear = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
     return sum(
         recipe.optimizer.state_size(parameter, of_linear=parameter in linear)

@@ -13,6 +13,7 @@ from flexbert.config.plugins import Plugin
 from flexbert.data.format.corpus_format import SplitMeta
 from flexbert.nn.build import ParameterCounts
 from flexbert.nn.flops import FORMULA
+from flexbert.plan.checkpoint_sizes import CheckpointRoom, StageCheckpoints
 from flexbert.plan.memory import Memory
 from flexbert.plan.packing_efficiency import PackingEfficiency, StageLength
 from flexbert.plan.stage_cost import Hardware, TokenCost
@@ -117,6 +118,7 @@ class StagePlan:
         corpora: by source; None where the recipe does not name them all.
         packing: None without corpora.
         gpu_hours: of all GPUs together.
+        checkpoints: that the stage writes.
     """
 
     name: str
@@ -133,6 +135,7 @@ class StagePlan:
     corpora: Mapping[str, CorpusSummary] | None
     packing: PackingEfficiency | None
     gpu_hours: float
+    checkpoints: StageCheckpoints
 
     def plain(self) -> dict[str, Any]:
         """One level of keys, as ``flexbert plan --json`` prints a stage."""
@@ -164,6 +167,7 @@ class StagePlan:
             "packing_efficiency": packing and packing.efficiency,
             "sources": packing and encode(packing.sources),
             "gpu_hours": self.gpu_hours,
+            "checkpoints": encode(self.checkpoints),
         }
 
 
@@ -179,6 +183,7 @@ class Plan:
         beginning_checked: whether that checkpoint was there, and so was checked.
         hardware: what hours and micro-batches are for.
         stages: in order, at least one.
+        checkpoints: what those of all stages take together.
         recipe: the resolved recipe, plain containers.
     """
 
@@ -192,6 +197,7 @@ class Plan:
     parameters: ParameterCounts
     hardware: Hardware
     stages: tuple[StagePlan, ...]
+    checkpoints: CheckpointRoom
     recipe: Mapping[str, Any]
 
     @property
@@ -227,6 +233,7 @@ class Plan:
             "tokens": self.tokens,
             "steps": self.steps,
             "gpu_hours": self.gpu_hours,
+            "checkpoints": encode(self.checkpoints),
             "stages": stages,
             "recipe": self.recipe,
         }

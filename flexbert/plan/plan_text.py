@@ -38,10 +38,12 @@ def plan_text(plan: Plan) -> str:
 
 
 def _sum(plan: Plan) -> str:
+    checkpoints = plan.checkpoints.text(plan.run_folder).replace("\n", "\n            ")
     return (
         f"in all      {plan.tokens:,} tokens in {plan.steps:,} updates\n"
         f"            {_hours(plan.gpu_hours)} GPU-hours at an MFU of {plan.hardware.mfu:.0%} of "
-        f"{plan.hardware.peak_tflops:g} TFLOP/s"
+        f"{plan.hardware.peak_tflops:g} TFLOP/s\n"
+        f"            {checkpoints}"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexbert.config.plain_values import as_dict, count, dict_of, scalar, text, value_of
+from flexbert.config.plain_values import as_dict, count, dict_of, scalar, text, tree, value_of
 from flexbert.data.packing.position import OrderDescription
 from flexbert.data.packing.window_index import PackingWindowIndex
 from flexbert.errors import UserError, first_line
@@ -68,7 +68,7 @@ class RunSegment:
             first_update=value_of(plain, "first_update", count),
             first_tokens=value_of(plain, "first_tokens", count),
             first_row=value_of(plain, "first_row", count),
-            recipe=dict_of(plain, "recipe"),
+            recipe=value_of(plain, "recipe", tree),
             order=dict_of(plain, "order", scalar),
             skipped_rows=value_of(plain, "skipped_rows", count),
         )
@@ -173,8 +173,8 @@ class OrderLog:
                 raise ValueError(f"that of {segment.name}")
             return segment
         except OSError as error:
-            if file.is_dir():
-                raise DamagedSegmentError(f"{file}: not a run segment (a folder)") from None
+            if not file.is_file():
+                raise DamagedSegmentError(f"{file}: not a run segment (no file)") from None
             raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedSegmentError(f"{file}: not a run segment ({first_line(error)})") from None

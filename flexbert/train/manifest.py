@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Sequence
 
-from composer.utils import dist, get_device
+from composer.utils import dist
 
 from flexbert import __version__
 from flexbert.config.plain_values import as_dict, number, value_of
@@ -20,6 +20,7 @@ from flexbert.files.set_aside import set_aside
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.nn.build import parameter_counts
 from flexbert.schedule.stages import Stage
+from flexbert.train.device_checks import training_device
 from flexbert.train.run_folder import RunFolder
 
 _ENTROPY = "validation_unigram_entropy"
@@ -61,7 +62,7 @@ def _earlier_launches(folder: RunFolder) -> tuple[Launch, ...]:
         return Manifest.read(folder.path).launches
     except UserError as error:
         aside = set_aside(folder.manifest)
-        print(f"warning: {error}; it is kept as {aside.name}, and begun anew", flush=True)
+        print(f"warning: {error}; it is kept as {aside.name}, and begun again", flush=True)
         return ()
 
 
@@ -71,7 +72,7 @@ def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> L
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         after_step=step,
         processes=dist.get_world_size(),
-        device=get_device(None).name,
+        device=training_device().name,
         platform=platform.platform(),
         python=platform.python_version(),
         flexbert=__version__,

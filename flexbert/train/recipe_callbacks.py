@@ -10,7 +10,7 @@ from composer import Callback
 from torch import Tensor
 
 from flexbert.config.recipe import Recipe
-from flexbert.errors import ConfigError
+from flexbert.errors import ConfigError, UserError, first_line
 
 _PLAIN = (str, int, float, bool, type(None))
 
@@ -50,9 +50,20 @@ def callback_states(callbacks: Mapping[str, Callback]) -> dict[str, dict[str, An
 def load_callback_states(
     callbacks: Mapping[str, Callback], states: Mapping[str, dict[str, Any]]
 ) -> None:
-    """Give callbacks of these names what they remembered."""
+    """Give callbacks of these names what they remembered.
+
+    Raises:
+        UserError: if one can make nothing of it.
+    """
     for name in callbacks.keys() & states.keys():
-        callbacks[name].load_state_dict(states[name])
+        try:
+            callbacks[name].load_state_dict(states[name])
+        # Anybody's callback, and what it raises of a state that is not its own.
+        except Exception as error:
+            raise UserError(
+                f"callbacks.{name}: cannot take over its state "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from error
 
 
 def _not_plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from composer import Callback
-from composer.utils import dist, get_device
+from composer.utils import dist
 from composer.utils.reproducibility import configure_deterministic_mode
 from torch.distributed import DistError
 
@@ -20,9 +20,11 @@ from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
+from flexbert.plan.checkpoint_sizes import room_of
 from flexbert.report import plot
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
+from flexbert.train.device_checks import memory_advice, training_device
 from flexbert.train.manifest import write_manifest
 from flexbert.train.plugin_agreement import check_same_plugins
 from flexbert.train.processes.launch_agreement import recipe_values, require_same, version_values
@@ -102,7 +104,7 @@ class _Run:
         require_same(self.peers, "recipe", recipe_values(self.resolved))
         require_same(self.peers, "versions", version_values())
         _set_determinism(self.recipe)
-        dist.initialize_dist(get_device(None), timeout=collective_seconds(self.recipe))
+        dist.initialize_dist(training_device(), timeout=collective_seconds(self.recipe))
         with contextlib.ExitStack() as held:
             lock = None
             if self.peers.rank.is_first:
@@ -129,6 +131,8 @@ class _Run:
         if self.peers.rank.is_first:
             self.folder.begin(self.resolved, after_step=start.clock.updates)
             write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
+            room = room_of(self.stages, corpora, self.folder.checkpoints)
+            context.say(room.text(self.folder.path))
         while start.stage < len(self.stages):
             if self._stop_is_requested():
                 context.say(
@@ -136,7 +140,9 @@ class _Run:
                     f"{'continues' if start.checkpoint else 'begins'} {self.folder.path}"
                 )
                 return PREEMPTED
-            ending = StageTraining(context, start, corpora[start.stage]).train()
+            with memory_advice():
+                ending = StageTraining(context, start, corpora[start.stage]).train()
+            corpora[start.stage].close()
             gc.collect()  # Composer's objects refer to each other
             if ending is Ending.STOPPED:
                 context.say(
@@ -187,11 +193,17 @@ class _Run:
         if name is None:
             return find_start(self.loaded, self.folder, corpora, chosen=())
         candidates = [self.folder.checkpoints / name, *self.recipe.start_from]
-        with WHEREABOUTS.doing(f"waiting to see {self.folder.checkpoints / name}", slow=True):
-            while (found := _with_digest(candidates, name, digest)) is None:
-                # A network file system shows a new file late, on other machines.
-                self.peers.raise_failure()
-                time.sleep(_LOOK_SECONDS)
+        # A network file system shows a new file late on other machines.
+        deadline = time.monotonic() + 0.8 * self.recipe.timeouts.peer
+        while (found := _with_digest(candidates, name, digest)) is None:
+            self.peers.raise_failure()
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{self.folder.checkpoints / name}: rank 0 goes on from a checkpoint of this "
+                    "name that is not seen here, or is another one; runs_folder must be a folder "
+                    "that all nodes share"
+                )
+            time.sleep(_LOOK_SECONDS)
         return find_start(self.loaded, self.folder, corpora, chosen=(found,))
 
 

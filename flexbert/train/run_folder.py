@@ -110,7 +110,7 @@ def _wandb_id(file: Path) -> str | None:
 
 def _tell(file: Path, aside: Path | None, problem: str = "it is not what it should be") -> None:
     if aside is not None:
-        print(f"warning: {file}: {problem}; it is kept as {aside.name}, and made anew", flush=True)
+        print(f"warning: {file}: {problem}; it is kept as {aside.name}, and made again", flush=True)
 
 
 # What file systems answer that know no second names, or not for this file.

@@ -14,6 +14,7 @@ from flexbert.data.packing.position import DataState, OrderDescription, Position
 from flexbert.data.packing.row_stream import RowStream, training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.reading.corpus import Split
+from flexbert.errors import UserError
 from flexbert.schedule.stages import Stage
 
 
@@ -52,7 +53,8 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: DataState | None) -> 
         saved: the place of a checkpoint; None begins the stage.
 
     Raises:
-        UserError: if the data is not what the checkpoint was trained on, and that is not accepted.
+        UserError: if the data is not what the checkpoint was trained on, and that is not accepted;
+            or if the checkpoint's place is none of it.
     """
     config = stage.recipe.data
     splits = corpora.splits("train")
@@ -77,5 +79,10 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: DataState | None) -> 
         if not config.accept_changed_order:
             require_same_order(saved.order, data.order)
         # Another generation: the old order from its beginning would repeat what was seen.
-        data = at(saved.generation + 1)
+        return at(saved.generation + 1)
+    if not data.stream.has(saved.position.packing_window, saved.position.row):
+        raise UserError(
+            f"the checkpoint to go on from has a place in the data of stage {stage.name} that is "
+            "none: give another checkpoint"
+        )
     return data

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from composer import Callback
-from composer.utils import get_device
 
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
@@ -21,6 +20,7 @@ from flexbert.schedule.stages import Stage, transition_text
 from flexbert.train.callbacks import DataPosition, MovingAverage
 from flexbert.train.checkpointing import Checkpointer, restore
 from flexbert.train.composer_model import ComposerMaskedLM, compile_as_asked, make_model
+from flexbert.train.device_checks import device_notes, training_device
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.health.health_log import HealthLog
 from flexbert.train.health.roll_back import roll_back
@@ -134,7 +134,7 @@ class StageTraining:
             stage=stage,
             first_step=start.clock.updates - data.start.update,
             first_tokens=start.clock.tokens - data.start.tokens,
-            microbatch_rows=suit_device(stage, get_device(None)),
+            microbatch_rows=suit_device(stage, training_device()),
         )
         if start.data is None:
             before = context.stages[start.stage - 1] if start.stage else None
@@ -196,7 +196,9 @@ class StageTraining:
         made, notes = make_model(self.stage.recipe, fresh=self.start.checkpoint is None)
         for note in notes:
             self.context.say(note)
-        model: ComposerMaskedLM = get_device(None).module_to_device(made)
+        model: ComposerMaskedLM = training_device().module_to_device(made)
+        for note in device_notes(self.stage.recipe, next(model.parameters()).device):
+            self.context.say(note)
         return model
 
     def _log_order(self, run: StageRun, data: StageData) -> DataPosition:

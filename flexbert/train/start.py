@@ -166,7 +166,7 @@ def _own(
             damaged.append(path)
     lost = [*damaged, *list_set_aside(folder)]
     if lost:
-        # To begin anew would throw away what the run has recorded, and perhaps months of training.
+        # To begin again would throw away what the run has recorded, and perhaps months of training.
         first = notes[0].removeprefix("warning: ").partition("; trying")[0] if notes else lost[0]
         raise UserError(
             f"{folder}: none of the run's {len(lost)} checkpoints can be read: {first}; "
@@ -182,7 +182,7 @@ def _instead(folder: Path, stages: Sequence[Stage]) -> str:
         with contextlib.suppress(UserError):
             ends.append((training_of(read_checkpoint(path)).clock.updates, path))
     if not ends:
-        return "restore one, or give another run_name to begin anew"
+        return "restore one, or give another run_name to begin again"
     updates, path = max(ends)
     return (
         f"restore one, or give another run_name with start_from={path}, which is of update "

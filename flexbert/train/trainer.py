@@ -30,6 +30,7 @@ from flexbert.train.callbacks import (
 )
 from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
+from flexbert.train.device_checks import training_device
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
 from flexbert.train.processes.peers import Peers
@@ -123,6 +124,8 @@ def stage_trainer(
         device_train_microbatch_size=run.microbatch_rows,
         # Autocast is the model's own affair: see ComposerMaskedLM.
         precision="fp32",
+        # Given, because the one that Composer would make turns TF32 on.
+        device=training_device(),
         callbacks=callbacks,
         loggers=_loggers(recipe, folder),
         profiler=_profiler(tracing, folder.traces / run.stage.name) if tracing else None,

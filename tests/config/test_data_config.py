@@ -12,10 +12,12 @@ from flexbert.config.data import DataConfig, MaskSplit, SourceConfig, UpsampleCo
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
 from flexbert.config.num_bytes import NumBytes
+from flexbert.config.remote_address import RemoteAddress
 from flexbert.data.sampling.samplers import PermutationConfig, ShardBlocksConfig
 from flexbert.errors import ConfigError
 from tests.conftest import REPOSITORY
 
+REMOTE = RemoteAddress("s3://b/c")
 VALUES: dict[str, Any] = {
     "mask_rate": 0.3,
     "path": None,
@@ -66,7 +68,7 @@ def test_what_is_written_out_is_read_back() -> None:
     upsample = UpsampleConfig(lengths={"4096": 5.0}, labels={"low": 0.0})
     config = DataConfig(
         **{**VALUES, "sampler": ShardBlocksConfig(block_shards=3)},
-        sources={"a": SourceConfig(path=Path("x"), remote="s3://b/c", upsample=upsample)},
+        sources={"a": SourceConfig(path=Path("x"), remote=REMOTE, upsample=upsample)},
         cache_limit=NumBytes(3 << 30),
         mask_split=MaskSplit(mask=1.0, random=0.0, keep=0.0),
     )

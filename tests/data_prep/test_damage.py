@@ -166,9 +166,11 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
 
     counts = json.loads((corpus / "corpus.json").read_bytes())["splits"]
     counts["train"]["tokens"] += 1
+    special = {"cls": 1, "sep": 2, "pad": 3, "mask": 4, "unk": None}
+    few = {"vocab_size": 100, "special_ids": special, "reserved_ids": [1, 2, 3, 4]}
     cases: list[tuple[str, str, Callable[[bytes], bytes]]] = [
         ("tokenizer/tokenizer.json", "another tokenizer", lambda data: data + b" "),
-        ("corpus.json", "beyond the vocabulary", lambda data: changed(data, vocab_size=100)),
+        ("corpus.json", "beyond the vocabulary", lambda data: changed(data, **few)),
         ("corpus.json", "corpus.json counts", lambda data: changed(data, splits=counts)),
     ]
     for number, (name, words, change) in enumerate(cases):

@@ -25,6 +25,8 @@ from tests.huggingface.cases import MODELS, change_json, write_model
 from tests.nn.cases import small_model
 
 WEIGHTS = "model.safetensors"
+# How torch and transformers say to load what they refuse.
+UNSAFE_ADVICE = ("weights_only", "trust_remote_code", "you can still", "arbitrary code")
 Damage = Callable[[Path], object]
 
 
@@ -104,6 +106,11 @@ def indexed(place: Any) -> Damage:
 NAME = "bert.encoder.layer.1.output.dense.weight"
 EMBEDDING = "bert.embeddings.word_embeddings.weight"
 DAMAGES: dict[str, tuple[Damage, str]] = {
+    "a pipe": (lambda folder: os.mkfifo(folder / "generation_config.json"), "not a regular file"),
+    "a device": (
+        lambda folder: (folder / "vocab.txt").symlink_to("/dev/zero"),
+        "not a regular file",
+    ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json in it"),
     "config is a list": (text("config.json", "[1]"), "expected a JSON object"),
     "config is no JSON": (text("config.json", "{"), "not readable as JSON"),
@@ -117,9 +124,11 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "code of its own": (config(auto_map={"AutoModel": "evil.Model"}), "auto_map"),
     "pruned heads": (config(pruned_heads={"0": [1]}), "pruned_heads"),
     "an absurd width": (config(hidden_size=10**12), "hidden_size: 1000000000000 is no sensible"),
-    "an absurd vocabulary": (config(vocab_size=10**8), "the config asks for"),
-    "a wide model": (config(hidden_size=2**27), "the config asks for"),
-    "many layers": (config(num_hidden_layers=10**6), "1000000 layers are said to be in 58 tensors"),
+    "an absurd vocabulary": (config(vocab_size=10**7), "the config asks for"),
+    "a wide model": (config(hidden_size=2**24), "the config asks for"),
+    "many layers": (config(num_hidden_layers=1000), "1000 layers are said to be in 58 tensors"),
+    "layers beyond any model": (config(num_hidden_layers=10**6), "1000000 is more than 1024"),
+    "a width beyond any model": (config(hidden_size=2**27), "134217728 is more than"),
     "many positions": (config(max_position_embeddings=10**9), "is no sensible value"),
     "many labels": (
         config(num_labels=10**12, architectures=["BertForSequenceClassification"]),
@@ -227,6 +236,7 @@ def test_a_bad_folder_is_one_clear_error_and_runs_nothing(
     with pytest.raises(UserError, match=message) as error:
         import_folder(str(folder), target)
     assert "\n" not in str(error.value)
+    assert not any(advice in str(error.value) for advice in UNSAFE_ADVICE)
     capsys.readouterr()
     assert main(["import", str(folder), str(target)]) == 2
     assert capsys.readouterr().err == f"error: {error.value}\n"
@@ -263,9 +273,10 @@ STATE = "model/encoder.layers.1.mlp.down.weight"
 CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a bomb": (changed("model", Exploit()), "not a readable checkpoint"),
     "a bomb for a tokenizer": (changed("tokenizer", Exploit()), "not a readable checkpoint"),
-    "an absurd width": (changed("recipe/model/hidden_size", 10**9), "do not fit together"),
-    "an endless width": (changed("recipe/model/hidden_size", 10**15), "do not fit together"),
-    "many layers": (changed("recipe/model/num_layers", 10**8), "100000000 layers are said to be"),
+    "an absurd width": (changed("recipe/model/hidden_size", 2**24), "do not fit together"),
+    "an endless width": (changed("recipe/model/hidden_size", 10**15), "is more than 16777216"),
+    "many layers": (changed("recipe/model/num_layers", 1000), "1000 layers are said to be"),
+    "endless layers": (changed("recipe/model/num_layers", 10**8), "is more than 1024"),
     "a tensor is missing": (changed(STATE, ...), "no encoder.layers.1.mlp.down.weight"),
     "a tensor too many": (changed("model/more", torch.ones(1)), "the model has no more"),
     "another shape": (changed(STATE, torch.ones(3)), r"has the shape \[3\], not \[32, 48\]"),
@@ -322,6 +333,7 @@ def test_a_bad_checkpoint_is_one_clear_error_and_runs_nothing(
         with pytest.raises(UserError, match=message) as error:
             use()
         assert "\n" not in str(error.value)
+        assert not any(advice in str(error.value) for advice in UNSAFE_ADVICE)
     assert [path.name for path in tmp_path.iterdir()] == ["b.pt"]
 
 

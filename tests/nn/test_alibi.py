@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from flexbert.nn.attention import alibi_slopes
+from flexbert.nn.masked_lm import MaskedLM
+from tests.nn.cases import attention_config, small_model
 
 
 def test_slopes_of_eight_heads_are_those_of_the_paper() -> None:
@@ -41,3 +45,20 @@ def test_slopes_equal_those_of_two_other_implementations(num_heads: int) -> None
 def test_slopes_are_real_numbers_where_modules_are_built_without_storage() -> None:
     with torch.device("meta"):
         assert alibi_slopes(4).tolist() == [0.25, 0.0625, 0.015625, 0.00390625]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_keeps_its_slopes_wherever_its_parameters_come_from(dtype: torch.dtype) -> None:
+    config = small_model(attention=attention_config(rope=None, alibi=True))
+    with torch.device("meta"):
+        model = MaskedLM(config)
+    model = model.to_empty(device="cpu").to(dtype)
+    weights = {name: torch.zeros_like(p) for name, p in model.state_dict().items()}
+    with torch.device("meta"):
+        assigned = MaskedLM(config)
+    assigned.load_state_dict(weights, assign=True)
+    for one in (model, assigned, copy.deepcopy(model)):
+        for layer in one.encoder.layers:
+            slopes = layer.attention._alibi_slopes(torch.device("cpu"))
+            assert torch.equal(slopes, alibi_slopes(config.attention.num_heads))
+    assert not list(model.buffers())

@@ -260,6 +260,43 @@ def test_a_loss_that_cannot_be_compiled_has_its_reason_told() -> None:
     assert loss_problem(loss, cpu, True) is None
 
 
+FAILURES = {
+    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "CPU": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    "Python": MemoryError(),
+    "a failed launch": RuntimeError("CUDA error: an illegal memory access was encountered"),
+}
+
+
+@pytest.mark.parametrize("error", FAILURES.values(), ids=FAILURES.keys())
+def test_neither_short_memory_nor_a_failed_device_is_a_reason_not_to_compile(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: object) -> Tensor:
+        raise RuntimeError("backend='inductor' raised:") from error
+
+    model = build_model(small_model(vocab_size=VOCAB_SIZE))
+    monkeypatch.setattr(compilation, "_run_tiny_batch", failing)
+    with pytest.raises(type(error)) as raised:
+        compile_model(model, autocast=False)
+    assert raised.value is error
+    assert all(layer._compiled_call_impl is None for layer in model.encoder.layers)
+    with pytest.raises(type(error)) as raised:
+        loss_problem(failing, torch.device("cpu"), True)
+    assert raised.value is error
+
+
+def test_compiled_code_is_deterministic_where_it_is_asked_for() -> None:
+    config = small_model(vocab_size=VOCAB_SIZE, num_layers=1)
+    try:
+        for asked in (True, False):
+            torch.use_deterministic_algorithms(asked)
+            compile_model(build_model(config), autocast=False)
+            assert torch._inductor.config.deterministic is asked
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_backend_that_cannot_serve_is_an_error_before_anything_is_trained() -> None:
     model = build_model(small_model(attention=attention_config(backend="flash_attn_2")))
     with pytest.raises(ConfigError, match=r"model.attention.backend: flash_attn_2 needs a CUDA"):
@@ -271,6 +308,16 @@ def test_the_trial_draws_no_random_numbers() -> None:
     state = torch.get_rng_state()
     compile_model(model, autocast=True)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_trial_touches_no_gpu_but_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own choice is every GPU of the machine, and a warning."""
+    touched: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", touched.append)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda *_: None)
+    check_it_runs(build_model(MODELS["with dropout"]), autocast=True)
+    assert not touched
 
 
 def test_compiled_code_is_kept_by_the_number_of_threads() -> None:

@@ -21,8 +21,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from flexbert.checkpoint.optimizer_state import load_optimizer_state, optimizer_state
 from flexbert.config.optimizer import AdamFamilyConfig, Multipliers
-from tests.optim.cases import CONFIGS
+from flexbert.optim import stable_adamw
+from tests.optim.cases import CONFIGS, Model
 
 
 class NoCopies(TorchDispatchMode):
@@ -61,6 +63,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Launches:
     for name in ("_stableadamw_exp_avg_kernel", "_stableadamw_update_kernel"):
         monkeypatch.setattr(optimi, name, kernel)
     monkeypatch.setattr(optimi, "_device_guard", lambda tensor: contextlib.nullcontext())
+    monkeypatch.setattr(stable_adamw, "triton_problem", lambda device: None)
     return kernel
 
 
@@ -80,6 +83,34 @@ def model() -> Iterator[nn.Module]:
 def test_an_update_reads_nothing_off_the_gpu(
     config: AdamFamilyConfig, model: nn.Module, launches: Launches
 ) -> None:
+    second_update(config, model, launches)
+    expected = 2 * len(list(model.parameters())) if config is CONFIGS["stable_adamw"] else 0
+    assert launches.count == expected
+
+
+@pytest.fixture(params=["deterministic", "no C compiler"])
+def without_triton(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, launches: Launches
+) -> Iterator[None]:
+    """What keeps optimi's kernels out on a GPU."""
+    if request.param == "deterministic":
+        torch.use_deterministic_algorithms(True)
+    else:
+        monkeypatch.setattr(stable_adamw, "triton_problem", lambda device: "no C compiler")
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("without_triton")
+def test_without_its_kernels_stable_adamw_reads_nothing_off_the_gpu_either(
+    model: nn.Module, launches: Launches
+) -> None:
+    second_update(CONFIGS["stable_adamw"], model, launches)
+    assert launches.count == 0
+
+
+def second_update(config: AdamFamilyConfig, model: nn.Module, launches: Launches) -> None:
+    """The second of two, which may neither copy nor wait."""
     optimizer = config.build(model)
     # The first makes the state, and may bring it to the device.
     optimizer.step()
@@ -88,8 +119,24 @@ def test_an_update_reads_nothing_off_the_gpu(
         for group in optimizer.param_groups:
             group.update(config.hyperparameters(group, Multipliers(lr=0.5)))
         optimizer.step()
-    expected = 2 * len(list(model.parameters())) if config is CONFIGS["stable_adamw"] else 0
-    assert launches.count == expected
+
+
+def test_a_checkpoint_takes_the_state_of_the_kernels(launches: Launches) -> None:
+    """Real tensors: the state that optimi makes for its kernels, as a run on a GPU saves it."""
+    config, source = CONFIGS["stable_adamw"], Model()
+    for parameter in source.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer = config.build(source)
+    optimizer.step()
+    assert launches.count == 2 * len(list(source.parameters()))
+    saved = optimizer_state("stable_adamw", source, optimizer)
+
+    target = Model(seed=1)
+    loaded = config.build(target)
+    load_optimizer_state(saved, target, loaded)
+    for (name, parameter), own in zip(source.named_parameters(), target.parameters(), strict=True):
+        for key, value in optimizer.state[parameter].items():
+            assert torch.equal(loaded.state[own][key].float(), value.float()), (name, key)
 
 
 def test_what_waits_is_seen(model: nn.Module) -> None:

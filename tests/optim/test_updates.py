@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flexbert.config.optimizer import AdamFamilyConfig, GroupConfig, Multipliers
-from flexbert.optim import cpu_stable_adamw
+from flexbert.optim import plain_stable_adamw
 from flexbert.optim.adamw import AdamW
 from flexbert.optim.decoupled_adamw import DecoupledAdamW
 from flexbert.optim.groups import parameter_groups
@@ -129,7 +129,7 @@ def test_scheduled_updates_equal_the_reference(
 def test_parameters_of_several_slices_equal_the_reference(
     numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_stable_adamw, "SLICE", numbers)
+    monkeypatch.setattr(plain_stable_adamw, "_SLICE", {"cpu": numbers})
     config = CONFIGS["stable_adamw"]
     steps = range(NUM_STEPS["stable_adamw"])
     model = Model()
@@ -138,14 +138,51 @@ def test_parameters_of_several_slices_equal_the_reference(
     assert_equal(model, expected, config)
 
 
-@pytest.mark.parametrize("first", ["optimi", "in slices"])
-def test_optimi_and_its_update_in_slices_go_on_with_each_others_state(first: str) -> None:
+def test_a_step_whose_length_is_not_read_equals_the_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a GPU runs where its kernels are out; here on the CPU."""
+    monkeypatch.setattr(plain_stable_adamw, "_READ_ON", ())
+    config = CONFIGS["stable_adamw"]
+    steps = range(NUM_STEPS["stable_adamw"])
+    model = Model()
+    expected = expected_weights(model, [(config, steps)])
+    train(model, config.build(model), config, steps, steps.stop)
+    assert_equal(model, expected, config)
+
+
+@pytest.mark.parametrize("device", DEVICES[1:])
+def test_deterministic_updates_of_stable_adamw_have_the_same_bits(
+    device: str,
+) -> None:
+    """Parameters so large that many blocks of a kernel add into one number."""
+    config = CONFIGS["stable_adamw"]
+    torch.use_deterministic_algorithms(True)
+    try:
+        weights = []
+        for _ in range(5):
+            generator = torch.Generator(device).manual_seed(0)
+            parameter = nn.Parameter(torch.randn(4096, 4096, generator=generator, device=device))
+            model = nn.Module()
+            model.register_parameter("weight", parameter)
+            optimizer = config.build(model)
+            for _ in range(3):
+                parameter.grad = torch.randn(4096, 4096, generator=generator, device=device)
+                optimizer.step()
+            weights.append(parameter.detach().clone())
+        assert all(torch.equal(weights[0], other) for other in weights[1:])
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("first", ["optimi", "plain"])
+def test_optimi_and_the_plain_update_go_on_with_each_others_state(first: str) -> None:
     config, num_steps = CONFIGS["stable_adamw"], NUM_STEPS["stable_adamw"]
     model = Model()
     expected = expected_weights(model, [(config, range(num_steps))])
     optimizers = {
         "optimi": optimi.StableAdamW(parameter_groups(model, config), lr=config.lr),
-        "in slices": config.build(model),
+        "plain": config.build(model),
     }
     (second,) = optimizers.keys() - {first}
     train(model, optimizers[first], config, range(num_steps // 2), num_steps)

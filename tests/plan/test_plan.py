@@ -61,6 +61,7 @@ STAGE_KEYS = {
     *("microbatches", "rows_per_microbatch", "idle_rows", "microbatch_rows"),
     *("microbatch_rows_are", "fitting_rows", "memory", "gpu_hours", "changes", "layers"),
     *("flops_per_token", "flops_lengths", "corpora", "packing_efficiency", "sources"),
+    "checkpoints",
 }
 
 
@@ -73,7 +74,7 @@ def test_json_has_the_keys_that_programs_read(
         *("run_name", "run_folder", "plugins", "to_be_given", "notes"),
         *("begins_from", "beginning_checked"),
         *("parameters", "layers", "flops_per_token", "flops_lengths", "flops_formula", "hardware"),
-        *("tokens", "steps", "gpu_hours", "stages", "recipe"),
+        *("tokens", "steps", "gpu_hours", "checkpoints", "stages", "recipe"),
     }
     assert set(planned["parameters"]) == {
         *("total", "embedding", "encoder", "attention", "mlp", "norms", "head"),
@@ -87,6 +88,10 @@ def test_json_has_the_keys_that_programs_read(
     assert set(stage["memory"]) == {
         *("weights", "gradients", "optimizer", "moving_average", "communication"),
         *("activations", "loss", "total"),
+    }
+    assert set(stage["checkpoints"]) == {"count", "bytes_each", "keep"}
+    assert set(planned["checkpoints"]) == {
+        *("written", "at_once", "largest_bytes", "total_bytes", "free_bytes"),
     }
     (described,) = stage["corpora"].values()
     assert described["path"] == str(corpus)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import yaml
 
 from flexbert.errors import UserError
+from flexbert.metrics_file import lines_of
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
 
 
@@ -39,3 +41,64 @@ def test_operational_keys_may_change() -> None:
     old = {"data": {"path": "a", "num_workers": 1}, "batch": {"microbatch_rows": 1}}
     new = {"data": {"path": "b", "num_workers": 4}, "batch": {"microbatch_rows": 8}}
     refuse_changed_recipe(Path("runs/x"), old, new)
+
+
+def test_a_bad_line_loses_itself_alone_and_is_kept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin({"seed": 1}, after_step=0)
+    good = [json.dumps({"step": step}) for step in (1, 2, 3)]
+    bad = ['{"step": 1, "lo', "[1, 2]", "3", '{"step": true}', '{"step": -1}', "{}", "\x00" * 9]
+    folder.metrics.write_text("\n".join([good[0], *bad, good[1], "[" * 99_999, good[2], ""]))
+    whole = folder.metrics.read_bytes()
+    folder.begin({"seed": 1}, after_step=2)
+    assert folder.metrics.read_text() == "\n".join(good[:2]) + "\n"
+    assert (folder.path / "metrics.jsonl.damaged").read_bytes() == whole
+    folder.begin({"seed": 1}, after_step=2)
+    assert not (folder.path / "metrics.jsonl.damaged-2").exists()
+
+
+def test_what_is_appended_is_json_and_comes_after_a_half_line(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text('{"step": 1}\n{"st')
+    folder.append_metrics({"step": 2, "loss": math.nan, "more": {"a": [math.inf, 1.5], "b": "é"}})
+    folder.flush_metrics()
+    *_, last = folder.metrics.read_text().splitlines()
+
+    def no_constant(name: str) -> None:
+        raise ValueError(name)
+
+    plain = json.loads(last, parse_constant=no_constant)
+    assert plain == {"step": 2, "loss": None, "more": {"a": [None, 1.5], "b": "é"}}
+    assert [line.step for line in lines_of(folder.metrics)[0]] == [1, 2]
+
+
+def test_half_checkpoints_of_a_killed_launch_are_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    for name in (".step-00000003.pt.tmp", ".pretrain.pt.tmp", "step-00000002.pt", "pretrain.pt"):
+        (folder.checkpoints / name).write_text("x")
+    folder.begin({}, after_step=2)
+    left = sorted(path.name for path in folder.checkpoints.iterdir())
+    assert left == ["pretrain.pt", "step-00000002.pt"]
+
+
+def test_the_id_of_a_run_stays_and_is_made_again_where_there_is_none(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    file = tmp_path / "wandb_id"
+    first = folder.wandb_id()
+    assert folder.wandb_id() == first == file.read_text()
+    file.write_text("my-own_id\n")
+    assert folder.wandb_id() == "my-own_id"
+    for number, content in enumerate((b"", b"\xff\xfe\x00", b"a/b", b"x" * 200), start=1):
+        file.write_bytes(content)
+        assert len(folder.wandb_id()) == 16
+        assert len(list(tmp_path.glob("wandb_id.damaged*"))) == number
+    file.unlink()
+    file.mkdir()
+    assert len(folder.wandb_id()) == 16
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/run: cannot be made: Not a directory"):
+        RunFolder(tmp_path / "file" / "run").begin({}, after_step=0)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import numpy as np
 
 from flexbert.errors import UserError
 from flexbert.files.durable import write_text
+from flexbert.files.regular import parse_json, read_regular
 
 FORMAT_VERSION = 1
 META_FILE = "corpus.json"
@@ -31,6 +33,10 @@ TOKENIZER_FOLDER = "tokenizer"
 LENGTHS_FILE = "lengths.u32"
 LABELS_FILE = "labels.u8"
 MAX_LABELS = 256
+# What no tokenizer reaches; tables of this many entries are made of it.
+MAX_VOCAB_SIZE = 1 << 24
+MAX_TOKENS = 1 << 50
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,250}")
 COLUMN = "tokens"
 SPLITS = ("train", "validation")
 SHARD_HASH = "xxh3_64"
@@ -57,7 +63,24 @@ def tokenizer_sha256(folder: Path) -> str:
             f"{folder}: no tokenizer.json there; make one with: "
             "python -m data_prep tokenizer --out FOLDER TEXT..."
         )
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashlib.sha256(read_description(file)).hexdigest()
+
+
+def read_description(file: Path) -> bytes:
+    """A small file of a corpus, whole.
+
+    Raises:
+        CorpusError: if it cannot be read, is no regular file, or is no small one.
+    """
+    try:
+        return read_regular(file)
+    except OSError as error:
+        raise CorpusError(f"{file}: {error.strerror}") from None
+
+
+def is_plain_name(name: Any) -> bool:
+    """Whether a description names a file, or a folder, that lies next to it and nowhere else."""
+    return isinstance(name, str) and PLAIN_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +148,14 @@ class CorpusMeta:
                 f"python -m data_prep corpus --tokenizer FOLDER --out {corpus} TEXT..."
             )
         try:
-            record = json.loads(file.read_text())
+            record = parse_json(read_description(file))
             version = record.pop("format")
             if version != FORMAT_VERSION:
                 raise CorpusError(
                     f"{file}: corpus format {version}, this FlexBERT reads {FORMAT_VERSION}; "
                     "make the corpus again with python -m data_prep corpus"
                 )
-            return cls(
+            meta = cls(
                 tokenizer_sha256=record["tokenizer_sha256"],
                 vocab_size=record["vocab_size"],
                 special_ids=SpecialIds(**record["special_ids"]),
@@ -142,5 +165,40 @@ class CorpusMeta:
                 tokenizer_files=tuple(record.get("tokenizer_files", ())),
                 labels=tuple(record.get("labels", ())),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorpusError(f"{file}: not a corpus description ({error})") from error
+            meta._check()
+            return meta
+        except KeyError as error:
+            raise CorpusError(f"{file}: not a corpus description (no {error})") from None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise CorpusError(f"{file}: not a corpus description ({error})") from None
+
+    def _check(self) -> None:
+        """Raises: ValueError if a value is none that data_prep writes."""
+        if not isinstance(self.tokenizer_sha256, str):
+            raise ValueError("tokenizer_sha256 is no text")
+        _check_count("vocab_size", self.vocab_size, MAX_VOCAB_SIZE)
+        for role, id_ in asdict(self.special_ids).items():
+            if not (role == "unk" and id_ is None):
+                _check_count(f"the id of {role}", id_, self.vocab_size - 1)
+        for id_ in self.reserved_ids:
+            _check_count("a reserved id", id_, self.vocab_size - 1)
+        if len(set(self.reserved_ids)) >= self.vocab_size:
+            raise ValueError("every id is reserved, and none is left to predict")
+        for name, split in self.splits.items():
+            if not is_plain_name(name):
+                raise ValueError(f"a split of the name {name!r}")
+            _check_count(f"documents of {name}", split.documents, MAX_TOKENS)
+            _check_count(f"tokens of {name}", split.tokens, MAX_TOKENS)
+        for name in self.tokenizer_files:
+            if not is_plain_name(name):
+                raise ValueError(f"a tokenizer's file of the name {name!r}")
+        if len(self.labels) > MAX_LABELS:
+            raise ValueError(f"{len(self.labels)} labels, and {MAX_LABELS} are the most")
+        if not all(isinstance(label, str) for label in self.labels):
+            raise ValueError("a label that is no text")
+
+
+def _check_count(what: str, number: Any, most: int) -> None:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+        shown = number if isinstance(number, int) and abs(number) < MAX_TOKENS else "what it is"
+        raise ValueError(f"{what} cannot be {shown}; a whole number from 0 to {most} can")

@@ -8,17 +8,24 @@ last bytes before the next document's offset, and a sample's size follows from t
 
 from __future__ import annotations
 
-import json
 import mmap
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import xxhash
 
-from flexbert.data.format.corpus_format import COLUMN, SHARD_HASH, CorpusError
+from flexbert.data.format.corpus_format import (
+    COLUMN,
+    SHARD_HASH,
+    CorpusError,
+    is_plain_name,
+    read_description,
+)
+from flexbert.files.regular import open_regular, parse_json
 
 INDEX_FILE = "index.json"
 _HASH_BLOCK = 1 << 24
@@ -40,9 +47,12 @@ class ShardFile:
         Raises:
             CorpusError: if it is missing or has another size or, where asked for, another hash.
         """
+        digest = self.xxh3_64
         try:
-            found = self.path.stat().st_size
-            digest = hash_file(self.path) if verify_hash and self.xxh3_64 else self.xxh3_64
+            with open_regular(self.path) as file:
+                found = os.fstat(file.fileno()).st_size
+                if found == self.num_bytes and verify_hash and digest is not None:
+                    digest = hash_file(self.path)
         except OSError as error:
             raise CorpusError(f"{self.path}: {error.strerror}; {_RESTORE}") from error
         if found != self.num_bytes:
@@ -83,7 +93,7 @@ class LocalShards:
 def hash_file(path: Path) -> str:
     """The hash of a file's bytes, as indexes hold it."""
     digest = xxhash.xxh3_64()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -98,7 +108,7 @@ def read_index(folder: Path, dtype: np.dtype) -> list[ShardFile]:
     """
     file = folder / INDEX_FILE
     try:
-        shards = json.loads(file.read_text())["shards"]
+        shards = parse_json(read_description(file))["shards"]
         for shard in shards:
             layout = (shard["format"], shard["compression"], shard["column_names"])
             encodings = shard["column_encodings"]
@@ -107,19 +117,27 @@ def read_index(folder: Path, dtype: np.dtype) -> list[ShardFile]:
                     f"{file}: its shards are {layout} of {encodings}, not uncompressed MDS with a "
                     f"column {COLUMN!r} of ndarray:{dtype.name}; {_RESTORE}"
                 )
-        return [
-            ShardFile(
-                path=folder / shard["raw_data"]["basename"],
-                num_documents=shard["samples"],
-                num_bytes=shard["raw_data"]["bytes"],
-                xxh3_64=shard["raw_data"]["hashes"].get(SHARD_HASH),
-            )
-            for shard in shards
-        ]
-    except OSError as error:
-        raise CorpusError(f"{file}: {error.strerror}; {_RESTORE}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{file}: not an MDS index ({error}); {_RESTORE}") from error
+        return [_shard_file(folder, shard) for shard in shards]
+    except KeyError as error:
+        raise CorpusError(f"{file}: not an MDS index (no {error}); {_RESTORE}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{file}: not an MDS index ({error}); {_RESTORE}") from None
+
+
+def _shard_file(folder: Path, entry: Mapping[str, Any]) -> ShardFile:
+    """An entry of an index, believed in nothing that could lead out of the folder."""
+    raw = entry["raw_data"]
+    name, num_documents, num_bytes = raw["basename"], entry["samples"], raw["bytes"]
+    if not is_plain_name(name):
+        raise ValueError(f"a shard of the name {name!r}, which is no file of this folder")
+    # Offsets are of 32 bits.
+    for what, number in (("samples", num_documents), ("bytes", num_bytes)):
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 1 << 32:
+            raise ValueError(f"{name} has {what} that no shard has")
+    digest = raw["hashes"].get(SHARD_HASH)
+    if not isinstance(digest, str | None):
+        raise ValueError(f"{name} has a hash that is no text")
+    return ShardFile(folder / name, num_documents, num_bytes, digest)
 
 
 class Shard:
@@ -137,16 +155,21 @@ class Shard:
             CorpusError: if they do not, or the file cannot be mapped.
         """
         try:
-            with file.path.open("rb") as opened:
+            with open_regular(file.path) as opened:
                 mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             raise CorpusError(f"{file.path}: cannot be mapped ({error}); {_RESTORE}") from error
+        if len(mapped) != file.num_bytes:
+            raise CorpusError(
+                f"{file.path}: {len(mapped)} bytes, its index says {file.num_bytes}; {_RESTORE}"
+            )
         self.data = np.frombuffer(mapped, np.uint8)
         table = np.frombuffer(mapped, "<u4", count=min(len(mapped) // 4, file.num_documents + 2))
         sizes = sample_sizes(lengths, dtype)
         offsets = table[1:].astype(np.int64)
         if (
             len(offsets) != file.num_documents + 1
+            or len(sizes) != file.num_documents
             or table[0] != file.num_documents
             or offsets[-1] != len(mapped)
             or not np.array_equal(np.diff(offsets), sizes)

@@ -183,6 +183,28 @@ class RowStream:
                 yield window.row(number)
             index = 0
 
+    def has(self, start: PackingWindowStart, row: int) -> bool:
+        """Whether a window of this stream begins there, and has such a row or ends before it."""
+        num_buckets = len(self.mixture.buckets)
+        if not len(start.chunks) == len(start.tokens) == num_buckets:
+            return False
+        if sum(start.chunks) != self._chunks_before(start.index):
+            return False
+        # A row holds a chunk at least, and at most as many tokens as it is long.
+        if not sum(start.tokens) <= start.row * self.layout.row_length or start.row > sum(
+            start.chunks
+        ):
+            return False
+        return row == 0 or row <= self.packing_window(start).num_rows
+
+    def _chunks_before(self, window: int) -> int:
+        """Chunks of all earlier windows."""
+        if len(self.mixture.buckets) > 1:
+            return window * self._packing_window_size
+        epochs, number = divmod(window, self.packing_windows_per_epoch)
+        num_chunks = self.mixture.num_chunks
+        return epochs * num_chunks + number * num_chunks // self.packing_windows_per_epoch
+
     def _size(self, window: int) -> int:
         """Chunks in a window.
 
@@ -191,12 +213,7 @@ class RowStream:
         """
         if len(self.mixture.buckets) > 1:
             return self._packing_window_size
-        number = window % self.packing_windows_per_epoch
-        begin, end = (
-            n * self.mixture.num_chunks // self.packing_windows_per_epoch
-            for n in (number, number + 1)
-        )
-        return end - begin
+        return self._chunks_before(window + 1) - self._chunks_before(window)
 
 
 def training_stream(splits: Mapping[str, Split], config: DataConfig, key: StreamKey) -> RowStream:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from flexbert.config.data import ONLY_SOURCE, DataConfig
-from flexbert.data.format.corpus_format import TOKENIZER_FOLDER, CorpusError, CorpusMeta
+from flexbert.data.format.corpus_format import (
+    TOKENIZER_FOLDER,
+    CorpusError,
+    CorpusMeta,
+    read_description,
+)
 from flexbert.data.reading.corpus import Corpus, Split
 from flexbert.errors import ConfigError
 
@@ -64,9 +69,19 @@ class Corpora:
 
     @property
     def tokenizer(self) -> dict[str, str]:
-        """The files of their tokenizer: name to text."""
+        """The files of their tokenizer: name to text.
+
+        Raises:
+            CorpusError: if one cannot be read.
+        """
         folder = self.first.folder / TOKENIZER_FOLDER
-        return {name: (folder / name).read_text() for name in self.meta.tokenizer_files}
+        texts = {}
+        for name in self.meta.tokenizer_files:
+            try:
+                texts[name] = read_description(folder / name).decode()
+            except UnicodeDecodeError as error:
+                raise CorpusError(f"{folder / name}: no text ({error.reason})") from None
+        return texts
 
     def splits(self, name: str) -> dict[str, Split]:
         """One split of every source.
@@ -80,3 +95,12 @@ class Corpora:
                 for source, corpus in self.by_source.items()
             }
         return self._splits[name]
+
+    def close(self) -> None:
+        """Let go of the shards that are mapped, each of which keeps a file open.
+
+        They are mapped again when they are read.
+        """
+        for splits in self._splits.values():
+            for split in splits.values():
+                split.close()

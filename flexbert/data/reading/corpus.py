@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from flexbert.config.remote_address import RemoteAddress
 from flexbert.data.format.corpus_format import (
     LABELS_FILE,
     LENGTHS_FILE,
@@ -19,6 +20,7 @@ from flexbert.data.format.corpus_format import (
     TOKENIZER_FOLDER,
     CorpusError,
     CorpusMeta,
+    read_description,
     tokenizer_sha256,
 )
 from flexbert.data.format.mds import (
@@ -51,7 +53,11 @@ class Corpus:
 
     @classmethod
     def open(
-        cls, folder: Path, *, remote: str | None = None, cache_limit: int | None = None
+        cls,
+        folder: Path,
+        *,
+        remote: RemoteAddress | str | None = None,
+        cache_limit: int | None = None,
     ) -> Corpus:
         """Open a corpus.
 
@@ -71,7 +77,7 @@ class Corpus:
         if elsewhere is not None:
             if not corpus.meta.tokenizer_files:
                 raise CorpusError(
-                    f"{remote}: does not name its tokenizer's files, as corpora made by this "
+                    f"{elsewhere}: does not name its tokenizer's files, as corpora made by this "
                     "FlexBERT do; make it again with python -m data_prep corpus"
                 )
             for name in corpus.meta.tokenizer_files:
@@ -175,7 +181,7 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the split's index, which holds every shard's hash; moving it changes none."""
-        return hashlib.sha256((self.folder / "index.json").read_bytes()).hexdigest()
+        return hashlib.sha256(read_description(self.folder / INDEX_FILE)).hexdigest()
 
     def expect(self, shards: Sequence[int]) -> None:
         """Shards are read next in this order; see :meth:`ShardStore.expect`."""
@@ -183,6 +189,10 @@ class Split:
         for shard in [shard for shard in self._open_shards if shard not in expected]:
             del self._open_shards[shard]  # a mapped file keeps its place on disk
         self._store.expect(shards)
+
+    def close(self) -> None:
+        """Let go of the shards that are mapped; they are mapped again when they are read."""
+        self._open_shards.clear()
 
     @property
     def num_bytes(self) -> int:
@@ -289,6 +299,7 @@ class Split:
 
     def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
         file = self.folder / name
+        # A regular file of this very size: a device has none, and a pipe would be waited for.
         if not file.is_file() or file.stat().st_size != dtype.itemsize * self.num_documents:
             raise CorpusError(
                 f"{file}: not the {file.stem} of {self.num_documents} documents that corpus.json "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from flexbert.files.regular import IrregularFileError
+
 # By name: comparing classes would mean importing seven SDKs, most of which nobody here uses.
 _REFUSALS = {
     "AuthenticationException",
@@ -54,6 +56,8 @@ def advice_on(error: Exception, url: str) -> str | None:
         return "access is refused: docs/remote.md says which credentials each scheme reads"
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
         return "check data.remote and the files that its credentials lie in"
+    if isinstance(error, IrregularFileError):
+        return "check data.remote: a corpus is made of plain files"
     if isinstance(error, ImportError):
         return "install the package that it names"
     if status is not None and 400 <= status < 500 and status not in (408, 429):

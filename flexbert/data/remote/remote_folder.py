@@ -20,17 +20,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from flexbert.config.remote_address import RemoteAddress
 from flexbert.data.format.corpus_format import SHARD_HASH, CorpusError
 from flexbert.data.remote.download_errors import advice_on, text_of
 from flexbert.files.durable import place
 from flexbert.files.file_lock import file_lock
+from flexbert.files.regular import LARGEST_TEXT, open_regular
 
 if TYPE_CHECKING:
     from streaming.base.storage import CloudDownloader
 
 WORK_FOLDER = ".fetching"
+_SLACK_BYTES = 64 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _JITTER = random.SystemRandom()
 
@@ -44,7 +46,7 @@ class RemoteFolder:
 
     def __init__(
         self,
-        remote: str,
+        remote: RemoteAddress | str,
         local: Path,
         retry_seconds: tuple[float, ...] = (1, 2, 4, 8, 16),
         stall_seconds: float = 60,
@@ -59,23 +61,29 @@ class RemoteFolder:
 
         Raises:
             CorpusError: if both are the same folder.
+            UserError: if the address needs what the environment does not have.
         """
-        self.remote = remote.rstrip("/")
+        self.remote = RemoteAddress.parse(remote)
         self.local = Path(local)
         self.retry_seconds = retry_seconds
         self.stall_seconds = stall_seconds
         self._idle: list[CloudDownloader] = []
         self._idle_pid = os.getpid()
         self._inherited: list[list[CloudDownloader]] = []
-        if not urlsplit(remote).scheme and Path(remote).resolve() == self.local.resolve():
-            raise CorpusError(f"{remote}: fetched into itself; name another local folder")
+        self._url = self.remote.address.rstrip("/")
+        if self._is_folder and Path(self._url).resolve() == self.local.resolve():
+            raise CorpusError(f"{self}: fetched into itself; name another local folder")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RemoteFolder, (self.remote, self.local, self.retry_seconds, self.stall_seconds)
 
     def __str__(self) -> str:
-        password = urlsplit(self.remote).password
-        return self.remote.replace(f":{password}@", ":***@", 1) if password else self.remote
+        return str(self.remote).rstrip("/")
+
+    @property
+    def _is_folder(self) -> bool:
+        """Whether it is a folder of this machine, mounted perhaps."""
+        return "://" not in self._url and ":" not in self._url.split("/")[0]
 
     def fetch(self, name: str, *, num_bytes: int | None = None, xxh3_64: str | None = None) -> Path:
         """A local copy of one file, downloaded unless it is there with ``num_bytes`` bytes.
@@ -197,10 +205,10 @@ class RemoteFolder:
         partial = self._work_path(name, ".partial")
         fetched = partial / PurePosixPath(name).name
         try:
-            self._transfer(name, fetched)
+            self._transfer(name, fetched, num_bytes)
             if difference := _difference(fetched, num_bytes, xxh3_64):
                 print(f"warning: {self}/{name}: {difference}; fetching it again", flush=True)
-                self._transfer(name, fetched)
+                self._transfer(name, fetched, num_bytes)
                 if difference := _difference(fetched, num_bytes, xxh3_64):
                     raise CorpusError(
                         f"{self}/{name}: {difference}, fetched twice; upload the corpus again, "
@@ -212,43 +220,46 @@ class RemoteFolder:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    def _transfer(self, name: str, target: Path) -> None:
+    def _transfer(self, name: str, target: Path, num_bytes: int | None) -> None:
         """Download to ``target`` in an emptied folder of its own, with retries."""
-        url = f"{self.remote}/{name}"
+        url = f"{self._url}/{name}"
+        # Room for a downloader's temporary copy; whether the size is right is seen afterwards.
+        most = _SLACK_BYTES + (LARGEST_TEXT if num_bytes is None else 2 * num_bytes)
         waits = iter(self.retry_seconds)
         while True:
             shutil.rmtree(target.parent, ignore_errors=True)
             target.parent.mkdir(parents=True)
             try:
-                self._attempt(url, target)
+                self._attempt(url, target, most)
                 return
             except Exception as error:
-                text = text_of(error)
-                if password := urlsplit(url).password:
-                    text = text.replace(password, "***")
+                text = self.remote.redact(text_of(error))
                 if isinstance(error, OSError) and error.errno in _NO_ROOM:
                     raise
+                # Not "from error": its text, which may have a password, would travel with it.
                 if advice := advice_on(error, url):
-                    raise CorpusError(f"{self}/{name}: {text}; {advice}") from error
+                    raise CorpusError(f"{self}/{name}: {text}; {advice}") from None
                 wait = next(waits, None)
                 if wait is None:
                     raise CorpusError(
                         f"{self}/{name}: cannot be fetched ({text}), tried "
                         f"{len(self.retry_seconds) + 1} times; check the connection and run the "
                         "same command again"
-                    ) from error
+                    ) from None
             print(f"warning: {self}/{name}: {text}; trying again in {wait:g} s", flush=True)
             # Processes that lost one server together do not come back in the same instant.
             time.sleep(wait * _JITTER.uniform(1, 1.3))
 
-    def _attempt(self, url: str, target: Path) -> None:
+    def _attempt(self, url: str, target: Path, most: int) -> None:
         idle = self._connections()
         try:
             downloader = idle.pop()
         except IndexError:
-            downloader = _downloaders().get(self.remote)
+            downloader = _downloaders().get(self._url)
         try:
-            with _hang_up_when_stalled(downloader, target.parent, self.stall_seconds):
+            if self._is_folder:
+                open_regular(url).close()  # copying a device would have no end
+            with _hang_up(downloader, target.parent, self.stall_seconds, most):
                 downloader.download(url, str(target), timeout=self.stall_seconds)
         except BaseException:
             # A connection that failed once is not trusted with the next attempt.
@@ -294,26 +305,31 @@ def _downloaders() -> type[CloudDownloader]:
 
 
 @contextlib.contextmanager
-def _hang_up_when_stalled(
-    downloader: CloudDownloader, folder: Path, seconds: float
+def _hang_up(
+    downloader: CloudDownloader, folder: Path, seconds: float, most: int
 ) -> Iterator[None]:
-    """Close the connection when the files in ``folder`` have not grown for so long.
+    """Close the connection when the files in ``folder`` have not grown for so long, or have grown
+    to more than ``most`` bytes.
 
     Streaming passes no timeout to SFTP, so that a server that falls silent without closing the
     connection would be waited for without end; closing it wakes the download with an error.
 
     Raises:
         TimeoutError: in place of that error.
+        ValueError: likewise, where more arrives than there can be.
     """
-    done, stalled = threading.Event(), threading.Event()
+    done, stalled, endless = threading.Event(), threading.Event(), threading.Event()
 
     def watch() -> None:
         arrived, since = -1, time.monotonic()
-        while not done.wait(seconds / 10):
+        while not done.wait(min(seconds / 10, 1)):
             if (size := _size_below(folder)) != arrived:
                 arrived, since = size, time.monotonic()
+                if arrived > most:
+                    endless.set()
             elif time.monotonic() - since > seconds:
                 stalled.set()
+            if stalled.is_set() or endless.is_set():
                 with contextlib.suppress(Exception):
                     downloader.clean_up()
                 return
@@ -325,6 +341,8 @@ def _hang_up_when_stalled(
     except Exception as error:
         if stalled.is_set():
             raise TimeoutError(f"nothing arrived for {seconds:g} s") from error
+        if endless.is_set():
+            raise ValueError(f"more than {most} bytes arrived") from error
         raise
     finally:
         done.set()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,27 +18,62 @@ def sees_all(call: Call) -> bool:
     return call.window is None or call.window // 2 >= call.max_seqlen - 1
 
 
-def padded_groups(cu_seqlens: Tensor) -> list[tuple[Tensor, Tensor]]:
+class _Read(NamedTuple):
+    """What a tensor held; kept with the tensor, so that no other takes its place in memory."""
+
+    tensor: Tensor
+    version: int
+    numbers: tuple[int, ...]
+
+    def is_of(self, tensor: Tensor) -> bool:
+        mine = self.tensor
+        return (
+            mine.data_ptr() == tensor.data_ptr()
+            and mine.shape == tensor.shape
+            and mine.dtype == tensor.dtype
+            and mine.device == tensor.device
+            and self.version == tensor._version
+        )
+
+
+_last_read: _Read | None = None
+
+
+def read_once(cu_seqlens: Tensor) -> tuple[int, ...]:
+    """Its numbers. A GPU is waited for once in a batch, and not by every layer in both directions.
+
+    All of a batch's layers have one tensor. One that is written again has another version.
+    """
+    global _last_read
+    last = _last_read
+    if last is not None and not cu_seqlens.is_inference() and last.is_of(cu_seqlens):
+        return last.numbers
+    # One by one, because torch 2.7 has no tolist() within torch.func.
+    numbers = tuple(map(int, cu_seqlens.cpu()))
+    if not cu_seqlens.is_inference():  # those have no version
+        _last_read = _Read(cu_seqlens, cu_seqlens._version, numbers)
+    return numbers
+
+
+def padded_groups(cu_seqlens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """The documents in groups of similar length, each padded to its longest.
 
     Lengths in a group differ by less than an eighth or less than 16 tokens; empty documents are in
     none.
 
     Returns:
-        For each group its tokens ``[G, L]``, and which of them are real ``[G, L]``: where a shorter
-        document has ended, its first token stands in.
+        For each group, on the CPU, its tokens ``[G, L]``, and which of them are real ``[G, L]``:
+        where a shorter document has ended, its first token stands in.
     """
-    starts, lengths = cu_seqlens[:-1], cu_seqlens.diff()
     members = defaultdict(list)
-    # One by one, because torch 2.7 has no tolist() within torch.func; on the CPU, to wait once.
-    for index, length in enumerate(map(int, lengths.cpu())):
-        if length:
+    for start, end in itertools.pairwise(cu_seqlens):
+        if length := end - start:
             step = max(16, (1 << length.bit_length()) >> 4)
-            members[-(-length // step) * step].append(index)
+            members[-(-length // step) * step].append((start, length))
     groups = []
-    for indices in members.values():
-        documents = torch.tensor(indices, device=cu_seqlens.device)
-        slot = torch.arange(int(lengths[documents].max()), device=cu_seqlens.device)
-        is_real = slot < lengths[documents, None]
-        groups.append((starts[documents, None] + slot * is_real, is_real))
+    for documents in members.values():
+        starts, lengths = torch.tensor(documents).T[:, :, None]
+        slot = torch.arange(max(length for _, length in documents))
+        is_real = slot < lengths
+        groups.append((starts + slot * is_real, is_real))
     return groups

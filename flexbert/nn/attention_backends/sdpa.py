@@ -8,12 +8,15 @@ dropout cost dense numbers, in tiles: see :mod:`flexbert.nn.attention_backends.t
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from flexbert.nn.attention_backends.backend import Backend, Call
-from flexbert.nn.attention_backends.documents import padded_groups, sees_all
+from flexbert.nn.attention_backends.documents import padded_groups, read_once, sees_all
 from flexbert.nn.attention_backends.recomputed_op import recomputed_op
 from flexbert.nn.attention_backends.tiles import BLOCK, BlockAttention
 from flexbert.nn.packed_batch import sequence_ids
@@ -71,24 +74,49 @@ def _pad_tokens(x: Tensor, before: int, after: int, fill: int) -> Tensor:
 def _documents_attention(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, attend: BlockAttention
 ) -> Tensor:
-    groups = padded_groups(cu_seqlens)
-    token = torch.cat([tokens.flatten() for tokens, _ in groups])
-    is_real = torch.cat([real.flatten() for _, real in groups])
+    plan = _document_rows(read_once(cu_seqlens), q.device)
     # One gather for all groups, and so one gradient: each is as long as the whole batch.
-    sizes = [tokens.numel() for tokens, _ in groups]
-    q_groups, k_groups, v_groups = (x.index_select(0, token).split(sizes) for x in (q, k, v))
+    sizes = [real.numel() for real in plan.is_real]
+    q_groups, k_groups, v_groups = (x.index_select(0, plan.tokens).split(sizes) for x in (q, k, v))
 
     outs = []
-    for q_flat, k_flat, v_flat, (_, real) in zip(q_groups, k_groups, v_groups, groups, strict=True):
+    for q_flat, k_flat, v_flat, real in zip(
+        q_groups, k_groups, v_groups, plan.is_real, strict=True
+    ):
         q_rows, k_rows, v_rows = (
             x.unflatten(0, real.shape).transpose(1, 2) for x in (q_flat, k_flat, v_flat)
         )
         visible = None if len(real) == 1 else real[:, None, None]
         out = attend(q_rows, k_rows, v_rows, visible)
         outs.append(out.transpose(1, 2).flatten(0, 1))
-    slots = is_real.nonzero().flatten()
-    out = torch.cat(outs).index_select(0, slots)
-    return out.new_empty(out.shape).index_copy(0, token[slots], out)
+    return torch.cat(outs).index_select(0, plan.places)
+
+
+class _DocumentRows(NamedTuple):
+    """Documents in groups, each a row of its group's length.
+
+    Attributes:
+        tokens: which token stands in each slot of all groups, ``[P]``.
+        is_real: of each group, ``[G, L]``: whether it does not only stand in.
+        places: in which slot each of the N tokens is.
+    """
+
+    tokens: Tensor
+    is_real: tuple[Tensor, ...]
+    places: Tensor
+
+
+# Of the present batch, and of the one before it where two take turns.
+@lru_cache(maxsize=2)
+def _document_rows(cu_seqlens: tuple[int, ...], device: torch.device) -> _DocumentRows:
+    # A backward pass asks from inside torch.func, which would wrap what is to outlive it.
+    with torch._C._DisableFuncTorch():
+        groups = padded_groups(cu_seqlens)
+        tokens = torch.cat([tokens.flatten() for tokens, _ in groups])
+        slots = torch.cat([real.flatten() for _, real in groups]).nonzero().flatten()
+        places = torch.empty_like(slots).index_copy(0, tokens[slots], slots)
+        is_real = tuple(real.to(device) for _, real in groups)
+        return _DocumentRows(tokens.to(device), is_real, places.to(device))
 
 
 BACKEND = Backend(

@@ -178,7 +178,7 @@ class UpdateGuard(Callback):
             if row < count
         )
         parts = self._largest_parts()
-        what = f"the loss of {len(bad)} of {count} rows" if bad else "the gradients"
+        what = f"the loss of {len(bad)} of {count} rows is" if bad else "its gradients are"
         self.log.note(
             "skipped",
             f"step {self._step} is skipped: {what} not finite; largest gradients: "
@@ -233,7 +233,7 @@ def require_finite(weights: Mapping[str, Tensor], what: str, last_good: Path | N
 
 
 def _part(name: str) -> str:
-    """The part of the model that a parameter belongs to: a layer, or the first word of its name."""
+    """The part of the model that a parameter belongs to: a layer, or what its name begins with."""
     words = name.split(".")
     numbers = [index for index, word in enumerate(words) if word.isdecimal()]
-    return ".".join(words[: numbers[0] + 1]) if numbers else words[0]
+    return ".".join(words[: numbers[0] + 1]) if numbers else ".".join(words[:2])

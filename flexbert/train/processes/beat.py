@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from flexbert.train.processes.peers import Peers
+from flexbert.train.processes.rank import started_at
 
 BEAT_SECONDS = 5.0
 
@@ -17,11 +18,14 @@ class Beat:
     Attributes:
         count: of the process's beats.
         name: of the process, for messages.
+        node, pid: of the process.
         number, what, slow: see :class:`~flexbert.train.processes.place.Place`.
     """
 
     count: int
     name: str
+    node: int
+    pid: int
     number: int
     what: str
     slow: bool
@@ -40,8 +44,18 @@ def read_beats(peers: Peers) -> dict[int, Beat]:
 
 
 def lost_processes(peers: Peers) -> list[str]:
-    """The names of those that have no beat any more; it takes as long as two beats."""
+    """The names of those that have ended, on this node, or have no beat any more.
+
+    The latter takes as long as two beats, and is looked for where the former finds nothing.
+    """
     before = read_beats(peers)
+    ended = [
+        beat.name
+        for beat in before.values()
+        if beat.node == peers.rank.node and started_at(beat.pid) is None
+    ]
+    if ended:
+        return ended
     time.sleep(2 * BEAT_SECONDS + 1)
     after = read_beats(peers)
     return [beat.name for rank, beat in after.items() if before.get(rank) == beat]

@@ -130,11 +130,15 @@ class Peers:
         """Tell the first process, which holds the store, that its end was understood."""
         self.store.add(_ACKNOWLEDGED, 1)
 
-    def linger(self, told_to_go: Callable[[], bool] = lambda: False) -> None:
-        """The first process, which holds the store, waits a while for others to acknowledge."""
+    def linger(self, told_to_go: Callable[[], bool] = lambda: False, lost: int = 0) -> None:
+        """The first process, which holds the store, waits a while for others to acknowledge.
+
+        Args:
+            lost: how many of them will not.
+        """
         deadline = time.monotonic() + LINGER_SECONDS
-        others = self.rank.world_size - 1
-        if self.rank.is_first and others:
+        others = self.rank.world_size - 1 - lost
+        if self.rank.is_first and others > 0:
             while time.monotonic() < deadline and not told_to_go():
                 if self.store.add(_ACKNOWLEDGED, 0) >= others:
                     return
@@ -219,21 +223,21 @@ def _require_listener(host: str, port: int) -> None:
         raise dist.DistNetworkError(f"{host}:{port}: {error.strerror or error}") from None
 
 
-_joined: list[Peers] = []
-
-
 def join_peers(seconds: float) -> Peers:
-    """The processes of this run; the first to come wait for the process that holds the store.
+    """The processes of this run; whoever comes early waits for the one that holds the store.
 
-    They are joined once: where that has ended since, another try would only take its time.
+    There is one for each process, as there is one default process group of torch.
 
     Args:
-        seconds: how long to try, where they are not joined yet.
+        seconds: how long to wait.
 
     Raises:
-        dist.DistError: if there is no such process.
+        dist.DistError: if there is no such process, or it does not answer.
     """
-    if not _joined:
+    if not _JOINED:
         rank = Rank.here()
-        _joined.append(Peers(rank, open_store(rank, seconds)))
-    return _joined[0]
+        _JOINED.append(Peers(rank, open_store(rank, seconds)))
+    return _JOINED[0]
+
+
+_JOINED: list[Peers] = []

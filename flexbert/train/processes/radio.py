@@ -6,6 +6,7 @@ It has a connection of its own. What it hears is kept for whoever decides: see
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -104,6 +105,8 @@ class Radio:
             Beat(
                 count=count,
                 name=self.rank.name,
+                node=self.rank.node,
+                pid=os.getpid(),
                 number=place.number,
                 what=place.what,
                 slow=place.slow,

@@ -20,6 +20,7 @@ from typing import Any
 
 from flexbert.errors import UserError
 from flexbert.files.file_lock import file_lock
+from flexbert.train.processes.rank import started_at
 
 LOCK = ".lock"
 # A holder that has not touched its file for this long is gone.
@@ -48,7 +49,7 @@ class Holder:
         return cls(
             host=_host(),
             pid=os.getpid(),
-            started=_started(os.getpid()),
+            started=started_at(os.getpid()),
             since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             key=secrets.token_hex(8),
         )
@@ -57,7 +58,7 @@ class Holder:
         """Whether the process has ended; None where only its silence can tell: on another host."""
         if self.host != _host():
             return None
-        return self.started is None or _started(self.pid) != self.started
+        return self.started is None or started_at(self.pid) != self.started
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.partition('/')[0]}, since {self.since}"
@@ -192,14 +193,3 @@ def _host() -> str:
     except OSError:
         namespace = ""
     return f"{socket.gethostname()}/{namespace}"
-
-
-def _started(pid: int) -> int | None:
-    """When a process was started; None if there is none of this number, or only a dead one's."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The name, in brackets, may hold anything.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flexbert.errors import UserError, first_line
 from flexbert.train.processes.rank import Rank
 from flexbert.train.processes.run_errors import OthersFailedError, PeerError
+from flexbert.train.processes.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from flexbert.train.processes.peers import Peers
@@ -26,9 +27,16 @@ _LOST = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|Broken pipe|
 def run_together(command: Callable[[], int]) -> int:
     """Run a command's body; an error of one process ends all of them, and is printed once a node.
 
+    Signals that ask to stop are taken note of meanwhile, for the run that the body begins.
+
     Returns:
         The exit code, the same on every process.
     """
+    with StopRequest():
+        return _run_together(command)
+
+
+def _run_together(command: Callable[[], int]) -> int:
     rank = Rank.here()
     if rank.world_size == 1:
         try:
@@ -46,13 +54,15 @@ def run_together(command: Callable[[], int]) -> int:
         if (failure := _failure_behind(error)) is not None:
             return _end_as(failure, rank)
         if _LOST.search(str(error)):
-            text = f"{_lost_text(rank)} ended, or cannot be reached ({first_line(error)})"
-            return _end_all(text, PeerError.exit_code, rank)
+            lost = _lost(rank)
+            who = ", ".join(lost) or "another process"
+            text = f"{who} ended, or cannot be reached ({first_line(error)})"
+            return _end_all(text, PeerError.exit_code, rank, num_lost=len(lost))
         _end_all(f"{type(error).__name__}: {first_line(error)}", 1, rank)
         raise
 
 
-def _end_all(text: str, exit_code: int, rank: Rank) -> int:
+def _end_all(text: str, exit_code: int, rank: Rank, num_lost: int = 0) -> int:
     """Tell the others why this process ends the run; whoever is first to do so prints it."""
     from torch.distributed import DistError
 
@@ -67,7 +77,7 @@ def _end_all(text: str, exit_code: int, rank: Rank) -> int:
         if not peers.fail(text, exit_code) and (failure := peers.failure()) is not None:
             return _end_as(failure, rank)
         _print(f"error in {rank.name}: {text}")
-        _linger(peers)
+        _linger(peers, num_lost)
     except DistError:
         # The others have ended already, or never came.
         _print(f"error in {rank.name}: {text}")
@@ -89,11 +99,11 @@ def _end_as(failure: OthersFailedError, rank: Rank) -> int:
     return failure.exit_code
 
 
-def _linger(peers: Peers) -> None:
+def _linger(peers: Peers, num_lost: int = 0) -> None:
     """A launcher that is in a hurry cuts it short, and the exit code stays."""
     hurried: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: hurried.append(number))
-    peers.linger(lambda: bool(hurried))
+    peers.linger(lambda: bool(hurried), num_lost)
 
 
 def _failure_behind(error: Exception) -> OthersFailedError | None:
@@ -114,17 +124,17 @@ def _failure_behind(error: Exception) -> OthersFailedError | None:
     return None
 
 
-def _lost_text(rank: Rank) -> str:
-    """Who is silent, of the others."""
+def _lost(rank: Rank) -> list[str]:
+    """Those of the others that have ended or are silent."""
     from torch.distributed import DistError
 
     from flexbert.train.processes.beat import lost_processes
     from flexbert.train.processes.peers import join_peers
 
     with contextlib.suppress(DistError):
-        if lost := lost_processes(join_peers(_FIND_SECONDS)):
-            return ", ".join(lost)
-    return "rank 0" if rank.world_size == 2 and not rank.is_first else "another process"
+        return lost_processes(join_peers(_FIND_SECONDS))
+    # The store is gone with the process that held it.
+    return ["rank 0"]
 
 
 def _print(text: str) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flexbert.nn.attention_backends.cpu.products import hiding_bias
-from flexbert.nn.attention_backends.documents import padded_groups
+from flexbert.nn.attention_backends.documents import padded_groups, read_once
 
 # A tile of long documents has more scores than asked for rather than fewer queries, over which the
 # sums of the keys' gradients are spread: 16, 64 and 256 queries took 23.9, 8.1 and 5.2 s for one
@@ -83,7 +83,7 @@ def global_plan(q: Tensor, k: Tensor, cu_seqlens: Tensor, tile: int) -> GlobalPl
     Args:
         tile: scores computed at a time.
     """
-    return _plan(tuple(cu_seqlens.tolist()), q.shape[1], k.shape[1], q.dtype, tile)
+    return _plan(read_once(cu_seqlens), q.shape[1], k.shape[1], q.dtype, tile)
 
 
 # Of the present batch, and of the one before it where two take turns.
@@ -114,7 +114,7 @@ def _document_rows(
     cu_seqlens: tuple[int, ...], num_heads: int, tile: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens of some documents ``[R, K]``, and which of them are real."""
-    for tokens, is_real in padded_groups(torch.tensor(cu_seqlens)):
+    for tokens, is_real in padded_groups(cu_seqlens):
         length = tokens.shape[1]
         step = max(1, tile // (num_heads * length * length))
         for some, are_real in zip(tokens.split(step), is_real.split(step), strict=True):
