@@ -12,6 +12,7 @@ from composer.utils import dist
 from flexbert import __version__
 from flexbert.config.plain_values import as_dict, number, value_of
 from flexbert.config.plugins import Plugin
+from flexbert.config.remote_address import redacted
 from flexbert.data.format.corpus_format import SPLITS
 from flexbert.data.reading.corpora import Corpora
 from flexbert.doctor import PACKAGES, package_version
@@ -68,7 +69,8 @@ def _earlier_launches(folder: RunFolder) -> tuple[Launch, ...]:
 
 def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> Launch:
     return Launch(
-        command=tuple(command),
+        # A shell puts a variable's value in its place before anybody could keep its name.
+        command=tuple(map(redacted, command)),
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         after_step=step,
         processes=dist.get_world_size(),

@@ -161,11 +161,14 @@ class StageTraining:
                 f"the first that it records, and the stage has about {self.stage.nominal_updates}"
             )
         with WHEREABOUTS.doing("compiling", slow=True):
-            context.say(compile_as_asked(model, recipe))
+            compiled = compile_as_asked(model, recipe)
+        context.say(compiled)
         kept = recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
         callbacks = build_callbacks(recipe, context.folder.path)
         context.peers.meet(f"building stage {self.stage.name}", slow=True)
+        # What one process compiles and another does not rounds in other ways.
+        require_same(context.peers, "compiled parts", {"compile": compiled})
         trainer, checkpointer = stage_trainer(
             run,
             model,

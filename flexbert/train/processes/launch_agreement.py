@@ -15,7 +15,7 @@ from torch import nn
 
 from flexbert import __version__
 from flexbert.config.tree import flatten
-from flexbert.doctor import PACKAGES, package_version
+from flexbert.doctor import package_version
 from flexbert.errors import UserError
 from flexbert.train.processes.peers import Peers
 
@@ -34,6 +34,18 @@ _OWN = (
     "wandb",
     # By their versions: see flexbert.train.plugin_agreement.
     "plugins",
+)
+
+_COMPUTING = (
+    "torch",
+    "mosaicml",
+    "mosaicml-streaming",
+    "torch-optimi",
+    "numpy",
+    "numba",
+    "triton",
+    "flash-attn",
+    "flash-attn-3",
 )
 
 
@@ -71,7 +83,7 @@ def recipe_values(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 def version_values() -> dict[str, Any]:
     """What is installed and decides what is computed."""
-    return {"flexbert": __version__, **{name: package_version(name) for name in PACKAGES}}
+    return {"flexbert": __version__, **{name: package_version(name) for name in _COMPUTING}}
 
 
 def weight_values(model: nn.Module) -> dict[str, int]:

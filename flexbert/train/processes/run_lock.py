@@ -106,13 +106,20 @@ def hold_run_folder(folder: Path) -> Iterator[RunLock]:
     try:
         yield lock
     finally:
+        _release(lock)
+
+
+def _release(lock: RunLock) -> None:
+    with contextlib.suppress(OSError, UserError), _guard(lock.file):
         found = _read(lock.file)
         if found is not None and found.key == lock.holder.key:
             lock.file.unlink(missing_ok=True)
+            # Whoever holds it may remove it.
+            _guard_file(lock.file).unlink(missing_ok=True)
 
 
 def _take(lock: RunLock) -> None:
-    said = False
+    first_seen: tuple[int, int] | None = None
     while True:
         # Two launches that find the same stale lock: one at a time.
         with _guard(lock.file):
@@ -126,17 +133,17 @@ def _take(lock: RunLock) -> None:
                 return
         if found is not None and found.is_gone() is False:
             raise UserError(_held_text(lock.file.parent, found))
-        if not said:
-            said = True
+        stamp = _stamp(lock.file)
+        if first_seen is None:
+            first_seen = stamp
             print(
                 f"{lock.file.parent} is held by {found or 'an unknown process'}, last heard of "
                 f"{silent:.0f} s ago; waiting to see whether it is alive",
                 flush=True,
             )
-        before = _stamp(lock.file)
-        time.sleep(max(0.1, min(1.0, STALE_SECONDS - silent)))
-        if before is not None and _stamp(lock.file) not in (before, None):
+        elif stamp not in (first_seen, None):
             raise UserError(_held_text(lock.file.parent, found))
+        time.sleep(max(0.1, min(1.0, STALE_SECONDS - silent)))
 
 
 def _held_text(folder: Path, holder: Holder | None) -> str:
@@ -150,7 +157,11 @@ def _held_text(folder: Path, holder: Holder | None) -> str:
 
 
 def _guard(file: Path) -> contextlib.AbstractContextManager[Any]:
-    return file_lock(file.with_name(".lock.guard"))
+    return file_lock(_guard_file(file))
+
+
+def _guard_file(file: Path) -> Path:
+    return file.with_name(f"{LOCK}.guard")
 
 
 def _write(lock: RunLock) -> None:
