@@ -64,7 +64,7 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
     with StopRequest() as request:
         WHEREABOUTS.reach("joining the other processes", slow=True)
         peers = _join(timeouts.peer)
-        with Watch(peers.rank, timeouts, request) as watch:
+        with Watch(peers, timeouts, request) as watch:
             for one in loaded.runs():
                 code = _Run(one, command, callbacks, peers, request, watch).train()
                 if code != DONE:

@@ -42,6 +42,7 @@ class Peers:
         self.rank = rank
         self.store = store
         self._numbers = itertools.count()
+        self._failure: OthersFailedError | None = None
 
     def next_number(self) -> int:
         """A number that every process counts in the same way."""
@@ -122,13 +123,19 @@ class Peers:
 
     def failure(self) -> OthersFailedError | None:
         """The failure that ended the run, if one did."""
-        if not self.store.check([_FAILURE]):
-            return None
-        return OthersFailedError(*json.loads(self.store.get(_FAILURE)))
+        if self._failure is None and self.store.check([_FAILURE]):
+            self._failure = OthersFailedError(*json.loads(self.store.get(_FAILURE)))
+        return self._failure
+
+    def remember(self, failure: OthersFailedError) -> None:
+        """Keep a failure that was heard of otherwise; the store may be gone with who holds it."""
+        self._failure = failure
 
     def acknowledge(self) -> None:
-        """Tell the first process, which holds the store, that its end was understood."""
-        self.store.add(_ACKNOWLEDGED, 1)
+        """Tell the first process, which holds the store, that this one needs it no more; once."""
+        own = f"{_ACKNOWLEDGED}/{self.rank.rank}"
+        if not self.rank.is_first and self.store.add(own, 1) == 1:
+            self.store.add(_ACKNOWLEDGED, 1)
 
     def linger(self, told_to_go: Callable[[], bool] = lambda: False, lost: int = 0) -> None:
         """The first process, which holds the store, waits a while for others to acknowledge.

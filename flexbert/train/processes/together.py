@@ -77,6 +77,7 @@ def _end_all(text: str, exit_code: int, rank: Rank, num_lost: int = 0) -> int:
         if not peers.fail(text, exit_code) and (failure := peers.failure()) is not None:
             return _end_as(failure, rank)
         _print(f"error in {rank.name}: {text}")
+        peers.acknowledge()
         _linger(peers, num_lost)
     except DistError:
         # The others have ended already, or never came.

@@ -18,9 +18,10 @@ from typing import Self
 
 from flexbert.config.timeouts import TimeoutsConfig
 from flexbert.train.processes.beat import BEAT_SECONDS, Beat
+from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.radio import Radio
-from flexbert.train.processes.rank import Rank, has_launcher
+from flexbert.train.processes.rank import has_launcher
 from flexbert.train.processes.run_errors import OthersFailedError, PeerError
 from flexbert.train.processes.stop_request import SIGNALS, StopRequest
 
@@ -36,12 +37,12 @@ Behind = dict[int, tuple[float, Beat]]
 class Watch:
     """The watching thread of this process, inside its ``with`` block."""
 
-    def __init__(self, rank: Rank, timeouts: TimeoutsConfig, request: StopRequest) -> None:
-        self.rank = rank
+    def __init__(self, peers: Peers, timeouts: TimeoutsConfig, request: StopRequest) -> None:
+        self.rank = peers.rank
         self.timeouts = timeouts
         self.request = request
         # Short limits, in tests, ask for short silences.
-        self._radio = Radio(rank, min(BEAT_SECONDS, timeouts.peer / 8))
+        self._radio = Radio(peers, min(BEAT_SECONDS, timeouts.peer / 8))
         self._chores: list[Callable[[], None]] = []
         self._parent = os.getppid()
         self._ending = threading.Event()
