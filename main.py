@@ -7,6 +7,7 @@ import sys
 from flexbert.commands.command import add_recipe
 from flexbert.components import load_recipe
 from flexbert.errors import OneLineParser
+from flexbert.train.processes.stop_request import ignore_signals
 from flexbert.train.processes.together import run_together
 
 
@@ -26,4 +27,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    ignore_signals()
+    sys.exit(code)

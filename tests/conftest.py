@@ -29,14 +29,19 @@ Overrides = Callable[..., list[str]]
 
 @pytest.fixture(scope="session")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real text that is on every machine: sources of the standard library, in small documents."""
     folder = tmp_path_factory.mktemp("text")
+    write_sources(folder)
+    return folder
+
+
+def write_sources(folder: Path) -> None:
+    """Real text that is on every machine: sources of the standard library, in small documents."""
+    folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for module in (argparse, json, textwrap, typing):
         source = Path(module.__file__).read_text(encoding="utf-8")
         lines += [json.dumps({"text": part}) for part in source.split("\n\n\n") if part.strip()]
     (folder / "sources.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from flexbert.train.processes.peers import Peers, join_peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_errors import DONE, PREEMPTED, PeerError
 from flexbert.train.processes.run_lock import RunLock, hold_run_folder
-from flexbert.train.processes.stopping import StopRequest
+from flexbert.train.processes.stop_request import StopRequest
 from flexbert.train.processes.watch import Watch
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.stage_training import Ending, RunContext, StageTraining
@@ -64,7 +64,7 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
     with StopRequest() as request:
         WHEREABOUTS.reach("joining the other processes", slow=True)
         peers = _join(timeouts.peer)
-        with Watch(peers.rank, timeouts, request) as watch:
+        with Watch(peers, timeouts, request) as watch:
             for one in loaded.runs():
                 code = _Run(one, command, callbacks, peers, request, watch).train()
                 if code != DONE:

@@ -12,6 +12,7 @@ from composer import Callback
 
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
+from flexbert.data.packing.loader_workers import worker_ended
 from flexbert.data.reading.corpora import Corpora
 from flexbert.nn.flops import model_cost
 from flexbert.provenance.order_log import OrderLog, RunSegment
@@ -28,7 +29,8 @@ from flexbert.train.processes.launch_agreement import require_same, weight_value
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_lock import RunLock
-from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped, StopRequest
+from flexbert.train.processes.stop_request import StopRequest
+from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
@@ -86,6 +88,7 @@ class StageTraining:
 
         Raises:
             NumbersError: if the numbers went bad.
+            WorkerError: if a process that prepares batches ended.
         """
         context = self.context
         data = self._open_data()
@@ -105,6 +108,11 @@ class StageTraining:
             return Ending.STOPPED
         except RollBack:
             return self._roll_back(run, int(state.timestamp.batch.value), checkpointer)
+        except RuntimeError as error:
+            # Torch's handler of SIGCHLD raises it wherever the main thread is, not in the loader.
+            if (ended := worker_ended(error)) is not None:
+                raise ended from None
+            raise
         finally:
             WHEREABOUTS.reach("ending a stage", slow=True)
         close(trainer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,15 @@ import torch
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from tests.conftest import read_records
-from tests.integration.launcher import Launcher, read_batches
+from tests.integration.faults import Fault
+from tests.integration.launcher import Launcher, Run, read_batches
+
+# What a record holds that no clock of the machine decides.
+COMPUTED = (
+    *("event", "stage", "step", "tokens", "stage_tokens", "loss", "skipped_updates"),
+    *("lr", "weight_decay", "mask_rate", "batch_size", "grad_norm", "update_rms"),
+    *("eval_loss", "eval_accuracy"),
+)
 
 
 @dataclass
@@ -50,9 +58,21 @@ class KilledRun:
         num_processes: int = 1,
         num_workers: int = 0,
     ) -> int:
+        return self.start(num_processes, num_workers).signal_when(due, signum)
+
+    def start(
+        self,
+        num_processes: int,
+        num_workers: int,
+        *,
+        own: Mapping[int, Sequence[str]] | None = None,
+        faults: Sequence[Fault] = (),
+    ) -> Run:
+        """See :meth:`~tests.integration.launcher.Launcher.start`."""
         overrides = [*self.settings, f"data.num_workers={num_workers}"]
-        run = self.launcher.start(self.recipe, overrides, num_processes, self.batches)
-        return run.signal_when(due, signum)
+        return self.launcher.start(
+            self.recipe, overrides, num_processes, self.batches, own=own, faults=faults
+        )
 
     def step_begun(self, step: int) -> bool:
         return any(f'"update": {step},' in f.read_text() for f in self._batch_files())
@@ -69,8 +89,7 @@ class KilledRun:
         return list(self.batches.glob("*.jsonl"))
 
     def outcome(self) -> Outcome:
-        keys = ("event", "step", "tokens", "loss", "lr", "eval_loss")
-        records = [tuple(r.get(key) for key in keys) for r in read_records(self.run_folder)]
+        records = [tuple(r.get(key) for key in COMPUTED) for r in read_records(self.run_folder)]
         last = read_checkpoint(list_checkpoints(self.run_folder / "checkpoints")[-1])
         return Outcome(records, last.model, read_batches(self.batches))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from tests.conftest import TINY_RECIPE, read_records
+from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides, read_records
 from tests.integration.killed_run import KilledRun, Outcome, assert_same_weights
 from tests.integration.launcher import Launcher
 
@@ -94,3 +97,28 @@ def test_a_run_that_is_told_to_stop_saves_and_says_so(
     outcome = run.outcome()
     assert outcome.batches == uninterrupted.batches
     assert_same_weights(outcome.weights, uninterrupted.weights)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_while_libraries_are_imported_is_a_request(
+    tiny: Overrides, signum: int
+) -> None:
+    command = [sys.executable, "main.py", str(TINY_RECIPE), *tiny()]
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while not catches(process.pid, signal.SIGTERM):
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert f"stopped on request ({signal.Signals(signum).name})" in output.splitlines()[-1]
+    assert "Traceback" not in output
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Whether a process has a handler for a signal, as the kernel sees it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask.split()[1], 16) >> (signum - 1) & 1)

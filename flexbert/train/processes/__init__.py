@@ -8,6 +8,7 @@
 ``radio``           a thread that sends beats and hears those of others
 ``watch``           a thread that sees signals, silent processes and an ended launcher
 ``progress``        tells the others where in its training a process is
+``stop_request``    whether this process was told to stop, from its first moment on
 ``stopping``        a run that is told to stop stops at the same place everywhere
 ``launch_agreement``  every process has the same recipe, versions, data order and weights
 ``run_lock``        one launch at a time in a run folder

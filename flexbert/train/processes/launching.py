@@ -13,7 +13,7 @@ from types import FrameType
 
 import psutil
 
-from flexbert.train.processes.stopping import SIGNALS
+from flexbert.train.processes.stop_request import SIGNALS
 
 
 def launch(arguments: Sequence[str]) -> int:

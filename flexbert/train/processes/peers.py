@@ -10,6 +10,7 @@ import datetime
 import itertools
 import json
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,7 @@ ANSWER_SECONDS = 10.0
 # How long the first process, which holds the store, stays for others to read why it ends.
 LINGER_SECONDS = 10.0
 _TRY_SECONDS = 2.0
+_PAUSE_SECONDS = 0.1
 
 
 class Peers:
@@ -40,6 +42,7 @@ class Peers:
         self.rank = rank
         self.store = store
         self._numbers = itertools.count()
+        self._failure: OthersFailedError | None = None
 
     def next_number(self) -> int:
         """A number that every process counts in the same way."""
@@ -120,13 +123,19 @@ class Peers:
 
     def failure(self) -> OthersFailedError | None:
         """The failure that ended the run, if one did."""
-        if not self.store.check([_FAILURE]):
-            return None
-        return OthersFailedError(*json.loads(self.store.get(_FAILURE)))
+        if self._failure is None and self.store.check([_FAILURE]):
+            self._failure = OthersFailedError(*json.loads(self.store.get(_FAILURE)))
+        return self._failure
+
+    def remember(self, failure: OthersFailedError) -> None:
+        """Keep a failure that was heard of otherwise; the store may be gone with who holds it."""
+        self._failure = failure
 
     def acknowledge(self) -> None:
-        """Tell the first process, which holds the store, that its end was understood."""
-        self.store.add(_ACKNOWLEDGED, 1)
+        """Tell the first process, which holds the store, that this one needs it no more; once."""
+        own = f"{_ACKNOWLEDGED}/{self.rank.rank}"
+        if not self.rank.is_first and self.store.add(own, 1) == 1:
+            self.store.add(_ACKNOWLEDGED, 1)
 
     def linger(self, told_to_go: Callable[[], bool] = lambda: False, lost: int = 0) -> None:
         """The first process, which holds the store, waits a while for others to acknowledge.
@@ -185,11 +194,13 @@ def open_store(rank: Rank, seconds: float) -> Store:
     deadline = time.monotonic() + seconds
     # torchrun holds a store at that address itself.
     holds = rank.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     while True:
         try:
+            if not holds:
+                _require_listener(*address)
             store = TCPStore(
-                os.environ["MASTER_ADDR"],
-                int(os.environ["MASTER_PORT"]),
+                *address,
                 None,
                 holds,
                 datetime.timedelta(seconds=_TRY_SECONDS),
@@ -204,6 +215,19 @@ def open_store(rank: Rank, seconds: float) -> Store:
             continue
         store.set_timeout(datetime.timedelta(seconds=ANSWER_SECONDS))
         return PrefixStore("flexbert", store)
+
+
+def _require_listener(host: str, port: int) -> None:
+    """Where nobody listens, torch would write pages about it, after whatever else is said.
+
+    Raises:
+        dist.DistNetworkError: if nobody does.
+    """
+    try:
+        socket.create_connection((host, port), timeout=_TRY_SECONDS).close()
+    except OSError as error:
+        time.sleep(_PAUSE_SECONDS)
+        raise dist.DistNetworkError(f"{host}:{port}: {error.strerror or error}") from None
 
 
 def join_peers(seconds: float) -> Peers:

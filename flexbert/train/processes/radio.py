@@ -16,7 +16,6 @@ import torch.distributed as dist
 from flexbert.train.processes.beat import Beat, read_beats, send_beat
 from flexbert.train.processes.peers import Peers, open_store
 from flexbert.train.processes.place import WHEREABOUTS
-from flexbert.train.processes.rank import Rank
 from flexbert.train.processes.run_errors import OthersFailedError
 
 _TELLING_SECONDS = 3.0  # for the others to be told of an end
@@ -31,13 +30,15 @@ class Radio:
         failure: what another process ended the run with.
     """
 
-    def __init__(self, rank: Rank, seconds: float) -> None:
+    def __init__(self, main: Peers, seconds: float) -> None:
         """
         Args:
+            main: the main thread's connection, which keeps the failure that is heard of.
             seconds: between two beats.
         """
-        self.rank = rank
+        self.rank = main.rank
         self.seconds = seconds
+        self._main = main
         self.answered = time.monotonic()
         self.heard: dict[int, tuple[float, Beat]] = {}
         self.failure: OthersFailedError | None = None
@@ -117,4 +118,9 @@ class Radio:
             if rank not in heard or heard[rank][1].count != beat.count:
                 heard[rank] = time.monotonic(), beat
         self.heard = heard
-        self.failure = peers.failure()
+        failure = peers.failure()
+        if failure is not None and self.failure is None:
+            self._main.remember(failure)
+            # So that who holds the store need not wait for a main thread that hangs.
+            peers.acknowledge()
+            self.failure = failure

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flexbert.errors import UserError, first_line
 from flexbert.train.processes.rank import Rank
 from flexbert.train.processes.run_errors import OthersFailedError, PeerError
+from flexbert.train.processes.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from flexbert.train.processes.peers import Peers
@@ -26,9 +27,16 @@ _LOST = re.compile(r"gloo|NCCL|[Cc]onnection (closed|reset|refused)|Broken pipe|
 def run_together(command: Callable[[], int]) -> int:
     """Run a command's body; an error of one process ends all of them, and is printed once a node.
 
+    Signals that ask to stop are taken note of meanwhile, for the run that the body begins.
+
     Returns:
         The exit code, the same on every process.
     """
+    with StopRequest():
+        return _run_together(command)
+
+
+def _run_together(command: Callable[[], int]) -> int:
     rank = Rank.here()
     if rank.world_size == 1:
         try:
@@ -69,6 +77,7 @@ def _end_all(text: str, exit_code: int, rank: Rank, num_lost: int = 0) -> int:
         if not peers.fail(text, exit_code) and (failure := peers.failure()) is not None:
             return _end_as(failure, rank)
         _print(f"error in {rank.name}: {text}")
+        peers.acknowledge()
         _linger(peers, num_lost)
     except DistError:
         # The others have ended already, or never came.

@@ -18,11 +18,12 @@ from typing import Self
 
 from flexbert.config.timeouts import TimeoutsConfig
 from flexbert.train.processes.beat import BEAT_SECONDS, Beat
+from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.radio import Radio
-from flexbert.train.processes.rank import Rank, has_launcher
+from flexbert.train.processes.rank import has_launcher
 from flexbert.train.processes.run_errors import OthersFailedError, PeerError
-from flexbert.train.processes.stopping import SIGNALS, StopRequest
+from flexbert.train.processes.stop_request import SIGNALS, StopRequest
 
 TELL_SECONDS = 60.0  # waiting is spoken of after this long
 _SILENT_BEATS = 3  # without so many beats a process counts as silent
@@ -36,12 +37,12 @@ Behind = dict[int, tuple[float, Beat]]
 class Watch:
     """The watching thread of this process, inside its ``with`` block."""
 
-    def __init__(self, rank: Rank, timeouts: TimeoutsConfig, request: StopRequest) -> None:
-        self.rank = rank
+    def __init__(self, peers: Peers, timeouts: TimeoutsConfig, request: StopRequest) -> None:
+        self.rank = peers.rank
         self.timeouts = timeouts
         self.request = request
         # Short limits, in tests, ask for short silences.
-        self._radio = Radio(rank, min(BEAT_SECONDS, timeouts.peer / 8))
+        self._radio = Radio(peers, min(BEAT_SECONDS, timeouts.peer / 8))
         self._chores: list[Callable[[], None]] = []
         self._parent = os.getppid()
         self._ending = threading.Event()
@@ -52,6 +53,7 @@ class Watch:
     def __enter__(self) -> Self:
         if self.rank.world_size > 1:
             self._radio.start()
+        self.request.is_watched = True
         self._thread.start()
         return self
 

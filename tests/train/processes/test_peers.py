@@ -67,3 +67,33 @@ def test_who_waits_hears_of_the_first_failure() -> None:
         assert (other.rank, other.node, other.exit_code) == (2, 1, 2)
         assert other.text.startswith("error in rank 2 (")
         assert other.text.endswith("the disk is full")
+
+
+def test_the_first_process_stays_until_each_of_the_others_has_understood() -> None:
+    def work(peers: Peers) -> float:
+        if peers.rank.is_first:
+            peers.fail("the disk is full", 2)
+            peers.acknowledge()  # by itself it is not waited for
+        begun = time.monotonic()
+        if peers.rank.rank == 1:
+            for _ in range(3):
+                peers.acknowledge()
+        elif peers.rank.rank == 2:
+            time.sleep(0.5)
+            peers.acknowledge()
+        peers.linger()
+        return time.monotonic() - begun
+
+    first, *_ = on_ranks(3, work)
+    assert isinstance(first, float)
+    assert first >= 0.4
+
+
+def test_a_failure_is_known_when_the_store_is_gone_with_who_held_it() -> None:
+    def work(peers: Peers) -> Any:
+        failure = OthersFailedError(0, 0, "error in rank 0: the disk is full", 2)
+        peers.remember(failure)
+        peers.store = None  # type: ignore[assignment]
+        return peers.failure() is failure
+
+    assert on_ranks(2, work) == [True, True]

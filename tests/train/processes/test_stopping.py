@@ -10,17 +10,19 @@ import time
 
 import pytest
 
-from flexbert.train.processes.stopping import SIGNALS, StopRequest
+from flexbert.train.processes.stop_request import SIGNALS, StopRequest
 from tests.conftest import REPOSITORY
 
 # Its main thread sits in C, where Python's handlers cannot run.
 HANGS = """
 import ctypes
 from flexbert.config.timeouts import TimeoutsConfig
+from torch.distributed import HashStore
+from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.rank import Rank
-from flexbert.train.processes.stopping import StopRequest
+from flexbert.train.processes.stop_request import StopRequest
 from flexbert.train.processes.watch import Watch
-with StopRequest() as request, Watch(Rank(), TimeoutsConfig(), request):
+with StopRequest() as request, Watch(Peers(Rank(), HashStore()), TimeoutsConfig(), request):
     print("ready", flush=True)
     libc = ctypes.CDLL(None)
     while True:
