@@ -23,6 +23,7 @@ Row = tuple[torch.Tensor, torch.Tensor]
 # Rows in a batch: 3 do not divide by two processes, 1 leaves a process without any.
 ROWS = {"three": 3, "one": 1}
 # Without dropout, which draws other numbers where rows stand elsewhere, results must agree too.
+LONG = "fifty"  # updates of three rows
 SETTINGS = ("duration=4ba", "schedule={name: constant}", "model.attention.output_dropout=0")
 
 
@@ -41,6 +42,7 @@ def recorded(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             ]
             for name, rows in ROWS.items()
         ]
+        runs.append([*runs[0], f"run_name={LONG}", "duration=50ba", "optimizer.lr=1e-3"])
         launcher = [sys.executable] if world == 1 else [str(COMPOSER), "-n", str(world)]
         done = subprocess.run(
             [*launcher, DRIVER, str(folder), json.dumps(runs)],
@@ -110,6 +112,28 @@ def test_two_processes_arrive_at_the_weights_of_one(recorded: Path, name: str) -
     )
     for key, weight in one.model.items():
         torch.testing.assert_close(two.model[key], weight, rtol=0, atol=2e-3, msg=key)
+
+
+def test_after_fifty_updates_with_uneven_masks_the_weights_are_those_of_one_process(
+    recorded: Path,
+) -> None:
+    # The processes' parts of an update have different numbers of masked tokens to be a mean over.
+    parts = [load(recorded, LONG, world=2, rank=rank) for rank in range(2)]
+    counts = [[sum(int((labels != -100).sum()) for _, labels in rows) for rows in p] for p in parts]
+    assert len(counts[0]) == 50
+    assert sum(one != other for one, other in zip(*counts, strict=True)) > 40
+    one, two = (
+        read_checkpoint(list_checkpoints(recorded / f"runs-{world}" / LONG / "checkpoints")[-1])
+        for world in (1, 2)
+    )
+    difference, size = (
+        sum(float(value.double().square().sum()) for value in values) ** 0.5
+        for values in (
+            [two.model[key] - weight for key, weight in one.model.items()],
+            list(one.model.values()),
+        )
+    )
+    assert 0 < difference < 1e-6 * size
 
 
 def test_the_launcher_trains_main_on_two_processes(tiny: Overrides, tmp_path: Path) -> None:
