@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flexbert.config.fields import OPERATIONAL, RUN, Node, key
+from flexbert.config.fields import OPERATIONAL, Node, key
 from flexbert.errors import ConfigError
 
 
@@ -18,8 +18,8 @@ class TimeoutsConfig(Node):
             checkpoint being read or written.
     """
 
-    peer: float = key(OPERATIONAL, default=300.0, above=0, unit="seconds", scope=RUN)
-    slow: float = key(OPERATIONAL, default=3600.0, above=0, unit="seconds", scope=RUN)
+    peer: float = key(OPERATIONAL, default=300.0, above=0, unit="seconds")
+    slow: float = key(OPERATIONAL, default=3600.0, above=0, unit="seconds")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -73,10 +73,12 @@ def test_a_run_resumes_with_another_value_as_its_role_allows(where: str) -> None
 def test_outside_of_data_and_model_only_these_are_operational() -> None:
     """Those of data and model are seen in the rows and the logits that they make."""
     operational = {path for path, role in roles().items() if role is OPERATIONAL}
-    nodes = ("evaluation", "checkpoints", "logging")
+    nodes = ("evaluation", "checkpoints", "logging", "timeouts")
     assert {path for path in roles() if path.startswith(nodes)} <= operational
     assert {p for p in operational if not p.startswith((*nodes, "data.", "model."))} == {
         *("run_name", "runs_folder", "compile", "batch.microbatch_rows"),
+        # When a run stops, not what it computes until then.
+        *("health.max_skipped", "health.spikes.max_roll_backs"),
         # By name; train.plugins compares their versions.
         *("plugins", "accept_changed_plugins"),
     }
@@ -137,6 +139,7 @@ OTHERS: dict[Scope, dict[str, Any]] = {
         "stage": "two",
         "start_from": ["some.pt"],
         "init_from": {"checkpoint": "some.pt"},
+        "timeouts": {"peer": 60.0},
         "logging.wandb": {"project": "some"},
         "logging.tensorboard": True,
     },

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 from composer import Callback
-from composer.utils import dist
 
 from flexbert.config.plugins import Plugin
 from flexbert.errors import ConfigError, UserError
 from flexbert.train.plugin_agreement import check_same_plugins
+from flexbert.train.processes.peers import Peers
 from flexbert.train.recipe_callbacks import build_callbacks, callback_states, load_callback_states
+from tests.train.processes.ranks import on_ranks
 
 
 class Remembering(Callback):
@@ -49,10 +51,14 @@ def test_what_is_no_callback_is_refused() -> None:
         build_callbacks(recipe, Path())
 
 
-def test_processes_with_different_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe: Any = SimpleNamespace(plugins=(Plugin("/a/mine.py", "sha256:1"),))
-    check_same_plugins(recipe)
-    other = {"plugins": [{"name": "/b/mine.py", "version": "sha256:2"}]}
-    monkeypatch.setattr(dist, "all_gather_object", lambda own: [own, other])
-    with pytest.raises(UserError, match=r"processes 0 and 1: mine\.py \(sha256:1\) was used"):
-        check_same_plugins(recipe)
+def test_processes_with_different_files_are_told() -> None:
+    def work(peers: Peers, versions: Sequence[str]) -> str:
+        version = versions[peers.rank.rank]
+        recipe: Any = SimpleNamespace(plugins=(Plugin("/a/mine.py", version),))
+        check_same_plugins(recipe, peers)
+        return "same"
+
+    assert on_ranks(2, lambda peers: work(peers, ["sha256:1", "sha256:1"])) == ["same", "same"]
+    for refusal in on_ranks(2, lambda peers: work(peers, ["sha256:1", "sha256:2"])):
+        assert isinstance(refusal, UserError)
+        assert "processes 0 and 1: mine.py (sha256:1) was used" in str(refusal)

@@ -35,7 +35,7 @@ def loaded(tiny: Overrides) -> LoadedRecipe:
     return loaded
 
 
-def start_of(loaded: LoadedRecipe, chosen: Path | None = None) -> Start:
+def start_of(loaded: LoadedRecipe, chosen: tuple[Path, ...] | None = None) -> Start:
     folder = RunFolder(loaded.first.run_folder)
     return find_start(loaded, folder, [open_corpora(loaded.first)], chosen)
 
@@ -60,8 +60,9 @@ def test_the_one_before_is_used_and_nothing_is_changed(loaded: LoadedRecipe) -> 
     assert "trying the one before" in start.notes[0]
     assert {path: path.read_bytes() for path in steps(loaded)} == before
     # What the first process has chosen is read, and no other.
-    chosen = start_of(loaded, chosen=first)
+    chosen = start_of(loaded, chosen=(first,))
     assert (chosen.checkpoint, chosen.damaged, chosen.clock.updates) == (first, (), 1)
+    assert start_of(loaded, chosen=()).checkpoint is None
 
 
 def test_a_run_sets_the_damaged_one_aside_and_keeps_as_many_as_asked(
