@@ -29,6 +29,10 @@ from benchmarks.miniatures import make_corpus, write_some_documents
 from data_prep.demo import write_demo
 from flexbert.components import load_recipe
 from flexbert.errors import run_command
+from flexbert.train.callbacks import Gradients
+from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.processes.progress import Progress
+from flexbert.train.processes.stopping import StopBetween
 from flexbert.train.run import train
 from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.step_times import StepTimes
@@ -38,6 +42,8 @@ VOCAB_SIZE = 8192
 # Not counted: first calls of everything.
 WARMUP = 5
 MEASURING = (SpeedMonitor.__name__, StepTimes.__name__)
+# Gradients are measured for the health checks; for the log alone, no more than every few updates.
+WATCHING = (Gradients.__name__, UpdateGuard.__name__, StopBetween.__name__, Progress.__name__)
 # Of stages and evaluations, not of updates.
 OUTSIDE = {Event.INIT, Event.BEFORE_LOAD, Event.AFTER_LOAD, Event.FIT_START, Event.FIT_END}
 
@@ -123,6 +129,8 @@ def measure(arguments: argparse.Namespace) -> int:
         print_row(name, [f"{1e3 * seconds / counted:.3f}", f"{seconds / total:.3%}"])
     speed_monitor = sum(stopwatch.seconds[name] for name in MEASURING)
     print(f"\nmeasuring an update costs {speed_monitor / total:.2%} of an update")
+    watching = sum(stopwatch.seconds[name] for name in WATCHING)
+    print(f"watching its numbers and its peers costs {watching / total:.2%} of an update")
     print_environment()
     return 0
 

@@ -22,6 +22,7 @@ ALLOWED = {
     "train/trainer.py stage_trainer": "a recipe's tree, for checkpoints",
     "train/checkpointing.py Checkpointer.__init__": "a recipe's tree, for checkpoints",
     "train/plugin_agreement.py refuse_changed_plugins": "a recipe's tree",
+    "train/processes/launch_agreement.py": "values that processes compare, whatever they are",
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
     # What others have defined.

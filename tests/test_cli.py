@@ -81,6 +81,8 @@ def test_options_may_stand_anywhere(capsys: Output) -> None:
         plan_json(capsys, recipe, seed, "--processes", "8", rows),
         plan_json(capsys, "--processes", "8", recipe, seed, rows),
     ]
+    for plan in plans:
+        del plan["checkpoints"]["free_bytes"]  # it changes by itself
     assert plans[1:] == plans[:1] * 2
 
 

@@ -51,7 +51,7 @@ REPLACED = (
         "segment",
         "sequence",
         # A run segment has the word to itself in its room; the other is a data structure.
-        ("flexbert/provenance/", "flexbert/train/run.py", "run segment", "segment tree"),
+        ("flexbert/provenance/", "flexbert/train/stage_training.py", "run segment", "segment tree"),
     ),
 )
 # Names that were a key, and keys that were given another name.

@@ -64,10 +64,10 @@ def test_a_place_that_is_not_there_is_found() -> None:
     assert "no ConfigError.over" in (problem("flexbert/errors.py", "ConfigError", "over") or "")
 
 
-def test_the_architecture_answers_ten_questions_with_places() -> None:
+def test_the_architecture_answers_questions_with_places() -> None:
     text = (REPOSITORY / "docs" / "architecture.md").read_text()
-    answers = text.split("## Ten questions")[1].split("\n### ")[1:]
-    assert len(answers) == 10
+    answers = text.split("## Questions")[1].split("\n### ")[1:]
+    assert len(answers) >= 10
     assert all(_PLACE.search(answer) for answer in answers)
 
 
