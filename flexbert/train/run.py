@@ -69,6 +69,7 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
                 code = _Run(one, command, callbacks, peers, request, watch).train()
                 if code != DONE:
                     break
+            watch.fall_silent()
             peers.leave()
     return code
 

@@ -43,6 +43,7 @@ class Peers:
         self.store = store
         self._numbers = itertools.count()
         self._failure: OthersFailedError | None = None
+        self._has_acknowledged = False
 
     def next_number(self) -> int:
         """A number that every process counts in the same way."""
@@ -128,13 +129,19 @@ class Peers:
         return self._failure
 
     def remember(self, failure: OthersFailedError) -> None:
-        """Keep a failure that was heard of otherwise; the store may be gone with who holds it."""
+        """Keep a failure that was heard of, and acknowledged, through another connection.
+
+        The store may be gone with the process that holds it.
+        """
         self._failure = failure
+        self._has_acknowledged = True
 
     def acknowledge(self) -> None:
         """Tell the first process, which holds the store, that this one needs it no more; once."""
-        own = f"{_ACKNOWLEDGED}/{self.rank.rank}"
-        if not self.rank.is_first and self.store.add(own, 1) == 1:
+        if self._has_acknowledged or self.rank.is_first:
+            return
+        self._has_acknowledged = True
+        if self.store.add(f"{_ACKNOWLEDGED}/{self.rank.rank}", 1) == 1:
             self.store.add(_ACKNOWLEDGED, 1)
 
     def linger(self, told_to_go: Callable[[], bool] = lambda: False, lost: int = 0) -> None:

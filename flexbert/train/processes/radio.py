@@ -43,13 +43,18 @@ class Radio:
         self.heard: dict[int, tuple[float, Beat]] = {}
         self.failure: OthersFailedError | None = None
         self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="radio", daemon=True)
         self._peers: Peers | None = None
 
     def start(self) -> None:
-        threading.Thread(target=self._run, name="radio", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
+        """Speak to nobody any more."""
         self._ending.set()
+        if self._thread.is_alive():
+            # Not for long: it may hang in a store that is gone.
+            self._thread.join(_TELLING_SECONDS)
 
     def tell_end(self, text: str, exit_code: int) -> OthersFailedError | None:
         """Tell the others that this process ends the run; what one has said before, if one has.
@@ -89,7 +94,8 @@ class Radio:
 
     def _run(self) -> None:
         count = 0
-        while not self._ending.wait(self.seconds if count else 0.0):
+        # Once a failure is heard, who holds the store goes, and torch would write pages about it.
+        while self.failure is None and not self._ending.wait(self.seconds if count else 0.0):
             count += 1
             try:
                 if self._peers is None:
@@ -121,6 +127,6 @@ class Radio:
         failure = peers.failure()
         if failure is not None and self.failure is None:
             self._main.remember(failure)
+            self.failure = failure
             # So that who holds the store need not wait for a main thread that hangs.
             peers.acknowledge()
-            self.failure = failure

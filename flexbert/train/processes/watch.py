@@ -63,6 +63,11 @@ class Watch:
         self.request.wake()
         self._thread.join()
 
+    def fall_silent(self) -> None:
+        """Speak to nobody any more: who holds the store is about to go."""
+        if not self.rank.is_first:
+            self._radio.stop()
+
     @contextlib.contextmanager
     def regularly(self, chore: Callable[[], None]) -> Iterator[None]:
         """Have ``chore`` done every few seconds inside the block."""
