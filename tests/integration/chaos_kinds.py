@@ -240,14 +240,17 @@ def full_disk_for_a_while(episode: Episode) -> Launch | None:
     interval = episode.interval
     if any(first < border <= first + interval for border in episode.borders):
         return None  # a stage does not end without its checkpoint
-    if first + interval + 2 >= episode.borders[-1]:
+    if first + interval + 3 >= episode.borders[-1]:
         return None
     launch = kill_all(episode)
     launch.due = episode.marked
     launch.faults = [
         Fault(kind="disk_full", rank=0, event="batch_start", first=first, end=first + 1),
-        Fault(kind="disk_free", rank=0, event="batch_end", first=first + interval, end=1 << 30),
-        episode.mark("batch_start", first + interval + 1),
+        # One checkpoint is due in between; it is written after the end of its update.
+        Fault(
+            kind="disk_free", rank=0, event="batch_start", first=first + interval + 1, end=1 << 30
+        ),
+        episode.mark("batch_start", first + interval + 2),
     ]
     launch.says = "warning: .*cannot be written: File too large.*training goes on without"
     return launch

@@ -148,8 +148,8 @@ def test_another_checkpoint_on_one_ends_both(
     shutil.copyfile(older, elsewhere / newer.name)
     own: list[list[str]] = [[], [f"runs_folder={tmp_path / 'elsewhere'}"]]
     runs = nodes.start(RECIPE, settings, tmp_path, own)
-    assert ends(runs, SLOW_SECONDS + MORE_SECONDS) == [71, 71], [r.output for r in runs]
-    assert_both_say(runs, "waiting to see", str(elsewhere / newer.name))
+    assert ends(runs, SLOW_SECONDS + MORE_SECONDS) == [2, 2], [r.output for r in runs]
+    assert_both_say(runs, "error in rank 1", str(elsewhere / newer.name), "runs_folder must be")
 
 
 def test_a_file_that_one_node_sees_late_is_waited_for(
