@@ -6,6 +6,7 @@
 ``private_folder``  a folder among temporary files that no other user can fill
 ``file_lock``       a lock between a node's processes that dies with its holder
 ``regular``         reading what others made: regular files alone, of bounded length
+``progress_bar``    a bar that no other process can make wait
 ``content_hash``    the hash of a file, read a little at a time
 ``node_arrays``     an array that one process writes and all of a node map, for orders of billions
 """

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.integration.faults import Fault
-from tests.integration.launcher import Run
+from tests.integration.launcher import SHOW_STACKS, Run
 
 PEER_SECONDS = 8
 # Beyond its limit: for a launch that is looked at with all else that a busy machine does.
@@ -70,6 +70,10 @@ class Launch:
             time.sleep(0.002)
         codes = tuple(run.wait_for_all(PEER_SECONDS + MORE_SECONDS))
         if None in codes:
+            for pid, code in zip(run.pids, codes, strict=True):
+                if code is None:
+                    os.kill(pid, SHOW_STACKS)
+            time.sleep(1)
             for pid in run.pids:
                 kill_group(pid)
             raise PromiseError(f"a process hangs: exit codes {codes}")

@@ -10,9 +10,11 @@ share and the optimizer's hyperparameters.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +29,7 @@ from tests.integration.faults import Fault
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PATIENCE_SECONDS = 240
+SHOW_STACKS = signal.SIGUSR2
 # A write to disk takes as long as on a busy disk, so that a signal can arrive in the middle.
 FSYNC_SECONDS = 0.02
 
@@ -265,6 +268,8 @@ def _run(job: dict[str, Any]) -> int:
     with open(job["output"], "a") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    # Where it hangs, it can be asked.
+    faulthandler.register(SHOW_STACKS)
     try:
         return run_together(lambda: _train(job))
     except BaseException:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
-from tqdm import tqdm
 
 from flexbert.data.packing.position import PackingWindowStart
 from flexbert.data.packing.row_stream import RowStream
 from flexbert.errors import UserError
+from flexbert.files.progress_bar import ProgressBar
 
 _INT = np.dtype("<i8")
 
@@ -82,7 +82,9 @@ class PackingWindowIndex:
         start = stream.start if known == 0 else self.start(records, known - 1)
         if known == 0 or start.row < row:
             made = [start]
-            with tqdm(desc="window index", unit=" rows", total=row, disable=None) as progress:
+            with ProgressBar(
+                desc="window index", unit=" rows", total=row, disable=None
+            ) as progress:
                 progress.update(start.row)
                 while start.row < row:
                     before, start = start, stream.packing_window(start).next

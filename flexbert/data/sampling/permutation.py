@@ -18,11 +18,11 @@ from typing import BinaryIO
 
 import numpy as np
 from numba import njit
-from tqdm import tqdm
 
 from flexbert.data.sampling.random_keys import derive_key
 from flexbert.files.durable import hand_to_disk
 from flexbert.files.node_arrays import DIRTY_BYTES, IN_MEMORY, node_array
+from flexbert.files.progress_bar import ProgressBar
 
 BIN_ITEMS = 1 << 22  # in a bin on average
 _AT_ONCE = 1 << 22  # items that draw their bins together
@@ -71,7 +71,7 @@ def write_permutation(out: BinaryIO, num_items: int, key: int) -> None:
     begins = np.cumsum(sizes) - sizes
     file = out.fileno()
     os.truncate(file, num_items * dtype.itemsize)
-    with tqdm(total=2 * num_items, unit=" items", unit_scale=True, disable=None) as progress:
+    with ProgressBar(total=2 * num_items, unit=" items", unit_scale=True, disable=None) as progress:
         written = begins.copy()
         first = 0
         for draws in _draws(num_items, num_bins, key):
