@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import textwrap
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def tiny(corpus: Path, tmp_path: Path) -> Overrides:
         return [f"data.path={corpus}", f"runs_folder={tmp_path / 'runs'}", *more]
 
     return overrides
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is refused here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def run_data_prep(*arguments: object) -> None:

@@ -28,7 +28,6 @@ from flexbert.data.packing.position import DataState
 from flexbert.files.durable import WriteError
 from flexbert.train.health.update_guard import UpdateGuard, require_finite
 from flexbert.train.processes.peers import Peers
-from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.recipe_callbacks import callback_states, load_callback_states
 from flexbert.train.run_folder import RunFolder
@@ -46,6 +45,9 @@ class Checkpointer(Callback):
     Weights are saved only if all of their numbers are finite, and not while they are in doubt
     because updates are being skipped. Older checkpoints are deleted once the newest has proved
     good: a finite loss was computed from its weights.
+
+    Attributes:
+        stage_has_one: whether the run has a checkpoint within the stage.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Checkpointer(Callback):
         guard: UpdateGuard,
         peers: Peers,
         lock: RunLock | None,
+        stage_has_one: bool,
         *,
         resolved: Mapping[str, Any],
         tokenizer: Mapping[str, str],
@@ -78,6 +81,7 @@ class Checkpointer(Callback):
         self.guard = guard
         self.peers = peers
         self.lock = lock
+        self.stage_has_one = stage_has_one
         self.resolved = resolved
         self.tokenizer = tokenizer
         self.data = data
@@ -119,19 +123,23 @@ class Checkpointer(Callback):
             WriteError: if it cannot be written.
         """
         step = int(state.timestamp.batch.value)
-        if self.peers.rank.is_first:
-            with WHEREABOUTS.doing(f"saving the checkpoint of update {step}", slow=True):
-                self._write(state, may_fail=may_fail, evaluation_due=evaluation_due)
-        self.peers.meet(f"the checkpoint of update {step}", slow=True)
+        is_saved = self.peers.broadcast(
+            f"saving the checkpoint of update {step}",
+            lambda: self._write(state, may_fail=may_fail, evaluation_due=evaluation_due),
+            slow=True,
+        )
         self._is_overdue = False
-        self._saved_step = step
+        if is_saved:
+            self._saved_step = step
+            self.stage_has_one = True
 
     def save_stopped(self, state: State, *, evaluation_due: bool) -> None:
         """Save what a run that is stopped has computed, if that is not saved yet."""
         if self._saved_step != int(state.timestamp.batch.value) or evaluation_due:
             self.save(state, evaluation_due=evaluation_due)
 
-    def _write(self, state: State, *, may_fail: bool, evaluation_due: bool) -> None:
+    def _write(self, state: State, *, may_fail: bool, evaluation_due: bool) -> bool:
+        """Write it, on the first process; whether the disk has taken it."""
         if self.lock is not None:
             self.lock.check()
         self.folder.flush_metrics()
@@ -148,11 +156,12 @@ class Checkpointer(Callback):
             if not may_fail or self._failed_writes >= MAX_FAILED_WRITES:
                 raise WriteError(f"{error}{intact}") from None
             print(f"warning: {error}{intact}; training goes on without", flush=True)
-            return
+            return False
         self._failed_writes = 0
         self._may_delete = True
         if self._evaluated_step == int(state.timestamp.batch.value):
             self._delete_old()
+        return True
 
     def _delete_old(self) -> None:
         self._may_delete = False

@@ -182,6 +182,9 @@ class StageTraining:
             stop=stop,
             peers=context.peers,
             lock=context.lock,
+            stage_has_one=start.data is not None
+            and start.checkpoint is not None
+            and start.checkpoint.parent == context.folder.checkpoints,
             health=start.health,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,
@@ -237,18 +240,16 @@ class StageTraining:
                 checkpointer.data().position,
                 spikes.max_roll_backs,
             )
-            log = HealthLog(context.folder.path, is_writer=True)
-            if rolled is not None:
-                log.note(
-                    "rolled_back",
-                    f"back from step {step} to the checkpoint of step {rolled.step}; rows "
-                    f"{rolled.first_row:,} to {rolled.end_row - 1:,} of the stage are skipped",
-                    stage=run.stage.name,
-                    step=step,
-                    to_step=rolled.step,
-                    first_row=rolled.first_row,
-                    rows=rolled.end_row - rolled.first_row,
-                )
-                context.folder.begin(context.resolved, after_step=rolled.step)
+            HealthLog(context.folder.path, is_writer=True).note(
+                "rolled_back",
+                f"back from step {step} to the checkpoint of step {rolled.step}; rows "
+                f"{rolled.first_row:,} to {rolled.end_row - 1:,} of the stage are skipped",
+                stage=run.stage.name,
+                step=step,
+                to_step=rolled.step,
+                first_row=rolled.first_row,
+                rows=rolled.end_row - rolled.first_row,
+            )
+            context.folder.begin(context.resolved, after_step=rolled.step)
         context.peers.meet("the roll-back", slow=True)
         return Ending.ROLLED_BACK

@@ -58,6 +58,7 @@ def stage_trainer(
     stop: StopBetween,
     peers: Peers,
     lock: RunLock | None,
+    stage_has_one: bool,
     health: HealthState,
     recipe_callbacks: Mapping[str, Callback],
     more_callbacks: Sequence[Callback],
@@ -70,6 +71,7 @@ def stage_trainer(
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
         lock: on the run folder, which the first process holds.
+        stage_has_one: whether the run has a checkpoint within the stage.
         health: what a checkpoint remembers of the run's numbers.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
         more_callbacks: run last.
@@ -85,6 +87,7 @@ def stage_trainer(
         guard,
         peers,
         lock,
+        stage_has_one,
         resolved=resolved,
         tokenizer=corpora.tokenizer,
         data=position.state,
@@ -136,6 +139,7 @@ def stage_trainer(
         auto_log_hparams=False,
         dist_timeout=collective_seconds(recipe),
     )
+    guard.can_roll_back = lambda: checkpointer.stage_has_one
     trainer.guard_updates(guard)
     return trainer, checkpointer
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,20 +25,6 @@ RECORD = {"event": "train", "stage": "a", "step": 1, "tokens": 1, "stage_tokens"
 
 def checkpoint(megabytes: int) -> Checkpoint:
     return Checkpoint(recipe={}, tokenizer={}, model={"weight": torch.ones(megabytes * MB // 4)})
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting is refused here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(small_disk: Path) -> None:

@@ -33,12 +33,12 @@ from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import open_corpora
 from flexbert.train.checkpointing import restore
 from flexbert.train.recipe_callbacks import build_callbacks
-from flexbert.train.run import DONE, train
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.stage_data import open_stage_data
 from flexbert.train.start import Start, find_start
 from tests.conftest import TINY_RECIPE
 from tests.fuzz.examples import examples, one_line
+from tests.fuzz.trained import trained_all_but_the_end
 from tests.fuzz.trees import changed
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,9 @@ class Bench:
     def resume(self) -> None:
         folder = RunFolder(self.run_folder)
         start = find_start(self.loaded, folder, self.corpora)
-        chosen = find_start(self.loaded, folder, self.corpora, start.checkpoint)
+        chosen = find_start(
+            self.loaded, folder, self.corpora, (start.checkpoint,) if start.checkpoint else ()
+        )
         assert (chosen.checkpoint, chosen.clock) == (start.checkpoint, start.clock)
         self._go_on(self.loaded, start)
 
@@ -158,11 +160,7 @@ READERS: dict[str, Callable[[Bench], None]] = {
 @pytest.fixture(scope="module")
 def bench(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("fuzz")
-    given = [*SETTINGS, f"data.path={corpus}", f"runs_folder={folder}", "run_name=trained"]
-    loaded = load_recipe(TINY_RECIPE, given)
-    assert train(loaded, command=["test"]) == DONE
-    # Without its last checkpoint, so that a resume has something to do.
-    list_checkpoints(loaded.first.run_folder / "checkpoints")[-1].unlink()
+    loaded = trained_all_but_the_end([*SETTINGS, f"data.path={corpus}"], folder)
     corpora = [open_corpora(stage.recipe) for stage in all_stages(loaded.stages)]
     return Bench(loaded, corpora, folder)
 

@@ -16,8 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexbert.checkpoint.best import best_and_last
-from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.manifest_file import Manifest
@@ -29,11 +27,10 @@ from flexbert.report import plot
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import open_corpora
 from flexbert.train.manifest import write_manifest
-from flexbert.train.run import DONE, train
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.start import find_start
-from tests.conftest import TINY_RECIPE
 from tests.fuzz.examples import examples, one_line
+from tests.fuzz.trained import trained_all_but_the_end
 from tests.fuzz.trees import JUNK, changed
 
 pytestmark = pytest.mark.slow
@@ -104,11 +101,7 @@ READERS: dict[str, Callable[[Bench], object]] = {
 @pytest.fixture(scope="module")
 def bench(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("fuzz")
-    given = [*SETTINGS, f"data.path={corpus}", f"runs_folder={folder}", "run_name=trained"]
-    loaded = load_recipe(TINY_RECIPE, given)
-    assert train(loaded, command=["test"]) == DONE
-    # Without its last checkpoint, so that a launch has something to do.
-    list_checkpoints(loaded.first.run_folder / "checkpoints")[-1].unlink()
+    loaded = trained_all_but_the_end([*SETTINGS, f"data.path={corpus}"], folder)
     RunFolder(loaded.first.run_folder).wandb_id()
     return Bench(loaded, corpus, folder / "copy")
 

@@ -212,6 +212,23 @@ def test_a_spike_is_rolled_back_and_its_rows_are_skipped_for_good(tiny: Override
     assert step_rows(folder, 12).rows == step_rows(other, 12).rows
 
 
+def test_a_spike_in_the_last_update_is_rolled_back_too(tiny: Overrides) -> None:
+    settings = ("duration=20ba", SPIKES % "roll_back", "checkpoints={interval: 4ba}")
+    folder = run(tiny(*settings), Jumps(row=3 * 19 + 1))
+    assert [(e["event"], e["step"]) for e in health(folder)] == [("spike", 20), ("rolled_back", 20)]
+    assert [r["step"] for r in read_records(folder, "train")] == list(range(1, 21))
+    assert [r["step"] for r in read_records(folder, "eval")] == [6, 12, 18, 20]
+
+
+def test_a_spike_before_the_stages_first_checkpoint_is_only_reported(tiny: Overrides) -> None:
+    stages = "stages={one: {duration: 4ba}, two: {duration: 16ba}}"
+    settings = ("schedule={name: constant}", "checkpoints={interval: 16ba}", stages)
+    folder = run(tiny(*settings, SPIKES % "roll_back"), Jumps(row=3 * 10 + 1))
+    spikes = health(folder)
+    assert {spike["event"] for spike in spikes} == {"spike"}
+    assert read_records(folder, "train")[-1]["step"] == 20
+
+
 def test_a_run_that_jumps_again_and_again_stops(tiny: Overrides) -> None:
     class Always(Callback):
         def after_backward(self, state: State, logger: Logger) -> None:

@@ -26,7 +26,7 @@ class RolledBack:
 
 def roll_back(
     checkpoints: Path, stage: str, step: int, position: Position, max_roll_backs: int
-) -> RolledBack | None:
+) -> RolledBack:
     """Change the last checkpoint before a spike so that training goes on behind the rows of it.
 
     A run that is killed at any moment either meets the same spike again, or finds the changed
@@ -37,20 +37,17 @@ def roll_back(
         position: in the stage's data, behind that update.
         max_roll_backs: how often one checkpoint is gone back to.
 
-    Returns:
-        None where the stage has no checkpoint before that step.
-
     Raises:
-        NumbersError: if it was gone back to as often already.
+        NumbersError: if it was gone back to as often already, or the stage has none.
     """
     saved = list_checkpoints(checkpoints)
     before = [path for path in saved if checkpoint_step(path) < step]
     if not before:
-        return None
+        raise NumbersError(f"step {step}: the loss jumps, and {checkpoints} has nothing before it")
     checkpoint = read_checkpoint(before[-1])
     training = training_of(checkpoint)
     if training.data.stage != stage:
-        return None
+        raise NumbersError(f"step {step}: the loss jumps, and {before[-1]} is of another stage")
     if training.health.roll_backs >= max_roll_backs:
         raise NumbersError(
             f"step {step}: the loss jumps again after {max_roll_backs} roll-backs to "

@@ -38,6 +38,7 @@ class UpdateGuard(Callback):
     Attributes:
         is_skipping: whether the last update was skipped.
         skipped, in_a_row: how many were, in the run, and last.
+        can_roll_back: whether there is a checkpoint within the stage.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class UpdateGuard(Callback):
         self._batch: Mapping[str, Any] = {}
         self._step = 0
         self.is_skipping = False
+        self.can_roll_back: Callable[[], bool] = lambda: False
 
     @property
     def is_sick(self) -> bool:
@@ -143,10 +145,16 @@ class UpdateGuard(Callback):
             self._tell_spike(self.spike)
 
     def _tell_spike(self, spike: Spike) -> None:
+        assert self.detector is not None, "it has found one"
         first, count = self._rows()
+        outlook = ""
+        if self.detector.config.action == "roll_back":
+            self.stop.roll_back_asked = self.can_roll_back()
+            if not self.stop.roll_back_asked:
+                outlook = "; not rolled back: the stage has no checkpoint yet"
         self.log.note(
             "spike",
-            f"step {self._step}: {spike}",
+            f"step {self._step}: {spike}{outlook}",
             stage=self.run.stage.name,
             step=self._step,
             name=spike.name,
@@ -156,9 +164,6 @@ class UpdateGuard(Callback):
             first_row=first,
             rows=count,
         )
-        assert self.detector is not None
-        if self.detector.config.action == "roll_back":
-            self.stop.roll_back_asked = True
 
     def _tell_skipped(self) -> None:
         """Where the numbers come from; slow, and seldom."""

@@ -50,6 +50,12 @@ class StopBetween(Callback):
     def before_forward(self, state: State, logger: Logger) -> None:
         self._step()
 
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        if state.max_duration is not None and state.timestamp >= state.max_duration:
+            # Behind the stage's last update no micro-batch comes before which to decide.
+            self._begin(1)
+            self._step()
+
     def eval_before_all(self, state: State, logger: Logger) -> None:
         self.in_evaluation = True
 
