@@ -59,6 +59,7 @@ class Checkpointer(Callback):
         peers: Peers,
         lock: RunLock | None,
         stage_has_one: bool,
+        saved_step: int | None,
         *,
         resolved: Mapping[str, Any],
         tokenizer: Mapping[str, str],
@@ -69,6 +70,7 @@ class Checkpointer(Callback):
         """
         Args:
             lock: that this process holds on the run folder; None on all but the first.
+            saved_step: of the run's own checkpoint that the launch goes on from, if it does.
             resolved: the resolved recipe of the whole run.
             tokenizer: file name to text.
             data: the place behind the last update.
@@ -87,7 +89,7 @@ class Checkpointer(Callback):
         self.data = data
         self.moving_average = moving_average
         self.callbacks = callbacks
-        self._saved_step = -1
+        self._saved_step = saved_step
         self._is_overdue = False
         self._evaluated_step = -1
         self._failed_writes = 0
@@ -155,7 +157,11 @@ class Checkpointer(Callback):
             intact = f"; the last good checkpoint is {last_good}" if last_good else ""
             if not may_fail or self._failed_writes >= MAX_FAILED_WRITES:
                 raise WriteError(f"{error}{intact}") from None
-            print(f"warning: {error}{intact}; training goes on without", flush=True)
+            print(
+                f"warning: {error}{intact}; training goes on, and tries again at the next "
+                f"interval; refusal {self._failed_writes} of {MAX_FAILED_WRITES} in a row",
+                flush=True,
+            )
             return False
         self._failed_writes = 0
         self._may_delete = True

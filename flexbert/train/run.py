@@ -137,8 +137,8 @@ class _Run:
         while start.stage < len(self.stages):
             if self._stop_is_requested():
                 context.say(
-                    f"stopped on request ({self.request.reason}); the same command "
-                    f"{'continues' if start.checkpoint else 'begins'} {self.folder.path}"
+                    f"stopped on request ({self.request.reason or 'of another process'}) with "
+                    f"nothing new to save; the same command goes on with {self.folder.path}"
                 )
                 return PREEMPTED
             with memory_advice():

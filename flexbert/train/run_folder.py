@@ -94,6 +94,13 @@ class RunFolder:
             lines, num_bad = lines_of(self.metrics)
         except OSError as error:
             raise UserError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
+        if step == 0 and lines:
+            # Of a run whose checkpoints somebody took away, perhaps; or of one killed before its
+            # first.
+            last = max(line.step for line in lines)
+            problem = f"no checkpoint holds what it records, up to step {last}"
+            _tell(self.metrics, set_aside(self.metrics), problem)
+            return
         if num_bad:
             _tell(self.metrics, set_aside(self.metrics), f"{num_bad} lines of it are no records")
         write_text(self.metrics, "".join(line.text + "\n" for line in lines if line.step <= step))

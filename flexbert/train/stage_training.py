@@ -166,6 +166,9 @@ class StageTraining:
         kept = recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
         callbacks = build_callbacks(recipe, context.folder.path)
+        is_own = start.checkpoint is not None and (
+            start.checkpoint.parent == context.folder.checkpoints
+        )
         context.peers.meet(f"building stage {self.stage.name}", slow=True)
         # What one process compiles and another does not rounds in other ways.
         require_same(context.peers, "compiled parts", {"compile": compiled})
@@ -182,9 +185,8 @@ class StageTraining:
             stop=stop,
             peers=context.peers,
             lock=context.lock,
-            stage_has_one=start.data is not None
-            and start.checkpoint is not None
-            and start.checkpoint.parent == context.folder.checkpoints,
+            stage_has_one=is_own and start.data is not None,
+            saved_step=start.clock.updates if is_own else None,
             health=start.health,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,

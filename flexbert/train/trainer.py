@@ -59,6 +59,7 @@ def stage_trainer(
     peers: Peers,
     lock: RunLock | None,
     stage_has_one: bool,
+    saved_step: int | None,
     health: HealthState,
     recipe_callbacks: Mapping[str, Callback],
     more_callbacks: Sequence[Callback],
@@ -72,6 +73,7 @@ def stage_trainer(
         resolved: the resolved recipe of the whole run, for checkpoints.
         lock: on the run folder, which the first process holds.
         stage_has_one: whether the run has a checkpoint within the stage.
+        saved_step: of the run's own checkpoint that the launch goes on from, if it does.
         health: what a checkpoint remembers of the run's numbers.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
         more_callbacks: run last.
@@ -88,6 +90,7 @@ def stage_trainer(
         peers,
         lock,
         stage_has_one,
+        saved_step,
         resolved=resolved,
         tokenizer=corpora.tokenizer,
         data=position.state,

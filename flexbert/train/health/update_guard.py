@@ -186,7 +186,7 @@ class UpdateGuard(Callback):
         what = f"the loss of {len(bad)} of {count} rows is" if bad else "its gradients are"
         self.log.note(
             "skipped",
-            f"step {self._step} is skipped: {what} not finite; largest gradients: "
+            f"step {self._step} is skipped: {what} not finite; gradient norms: "
             + ", ".join(f"{name} {norm:.3g}" for name, norm in parts.items()),
             stage=self.run.stage.name,
             step=self._step,
@@ -220,7 +220,7 @@ class UpdateGuard(Callback):
             f"the loss or the gradients of {self.in_a_row} updates in a row were not finite (steps "
             f"{first} to {self._step}, health.max_skipped: {self.run.recipe.health.max_skipped}); "
             f"{good}; where they came from: {self.log.file}; their rows: flexbert rows "
-            f"{self.folder.path} {first}"
+            f"{self.folder.path} {first}; a lower optimizer.lr may help"
         )
 
 

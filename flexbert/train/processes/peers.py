@@ -18,6 +18,7 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed import HashStore, PrefixStore, Store, TCPStore
 
+from flexbert.errors import UserError
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.rank import Rank
 from flexbert.train.processes.run_errors import OthersFailedError
@@ -201,7 +202,7 @@ def open_store(rank: Rank, seconds: float) -> Store:
     deadline = time.monotonic() + seconds
     # torchrun holds a store at that address itself.
     holds = rank.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    address = _address()
     while True:
         try:
             if not holds:
@@ -222,6 +223,22 @@ def open_store(rank: Rank, seconds: float) -> Store:
             continue
         store.set_timeout(datetime.timedelta(seconds=ANSWER_SECONDS))
         return PrefixStore("flexbert", store)
+
+
+def _address() -> tuple[str, int]:
+    """Where the store is.
+
+    Raises:
+        UserError: if no launcher has said so.
+    """
+    host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    if not host or not port.isdecimal():
+        raise UserError(
+            f"WORLD_SIZE is {os.environ.get('WORLD_SIZE')}, and MASTER_ADDR and MASTER_PORT are "
+            f"{host or 'nothing'} and {port or 'nothing'}: a launcher sets all three, see "
+            "docs/launching.md"
+        )
+    return host, int(port)
 
 
 def _require_listener(host: str, port: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flexbert.errors import UserError
+from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
 from flexbert.train.processes.rank import started_at
 
@@ -98,11 +99,12 @@ def hold_run_folder(folder: Path) -> Iterator[RunLock]:
     has not been touched for :data:`STALE_SECONDS`, which is waited for.
 
     Raises:
-        UserError: if another launch holds it.
+        UserError: if another launch holds it, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     lock = RunLock(folder / LOCK, Holder.this_process())
-    _take(lock)
+    with write_errors(lock.file):
+        _take(lock)
     try:
         yield lock
     finally:

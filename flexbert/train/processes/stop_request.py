@@ -46,20 +46,25 @@ class StopRequest:
         self.read_end = self._write_end = -1
 
     def __enter__(self) -> Self:
+        outer = _ACTIVE[-1] if _ACTIVE else None
+        _ACTIVE.append(self)
         self.read_end, self._write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._previous_wakeup = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for number in SIGNALS:
             if (handler := signal.getsignal(number)) is signal.SIG_IGN:
                 continue
-            self._previous[number] = signal.signal(number, self._receive)
-            outer = getattr(handler, "__self__", None)
-            if isinstance(outer, StopRequest) and outer.reason is not None:
-                self.request(outer.reason)
+            # Importing Composer has put its own handler in the outer one's place: it is not wanted
+            # back.
+            self._previous[number] = outer._receive if outer else handler
+            signal.signal(number, self._receive)
+        if outer is not None and outer.reason is not None:
+            self.request(outer.reason)
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        _ACTIVE.remove(self)
         signal.set_wakeup_fd(self._previous_wakeup)
         for end in (self.read_end, self._write_end):
             os.close(end)
@@ -86,9 +91,13 @@ class StopRequest:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.is_impatient() and not self.is_watched:
-            print(f"ended by a second {name}, before the run began", file=sys.stderr, flush=True)
+            print(f"ended by a second {name}, without saving", file=sys.stderr, flush=True)
             os._exit(128 + number)
         self.request(name)
+
+
+# Those whose block is entered, the innermost last.
+_ACTIVE: list[StopRequest] = []
 
 
 def ignore_signals() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -68,6 +69,9 @@ def _end_all(text: str, exit_code: int, rank: Rank, num_lost: int = 0) -> int:
 
     from flexbert.train.processes.peers import join_peers
 
+    if not os.environ.get("MASTER_ADDR"):
+        _print(f"error in {rank.name}: {text}")  # nobody can be told
+        return exit_code
     if not rank.is_first:
         # Where all make the same mistake, the first process is to tell: a launcher shows what it
         # prints.

@@ -162,7 +162,7 @@ class Watch:
         if len(behind) > 3:
             parts.append(f"{len(behind) - 3} more")
         if self._missing:
-            parts.append(f"{self._missing} of {self.rank.world_size} processes, which never came")
+            parts.append(f"{self._missing} of {self.rank.world_size} processes, not heard of yet")
         if not parts:
             return f"in {place.what!r}, where all are, or wait for this process"
         return f"in {place.what!r} for {'; '.join(parts)}"
