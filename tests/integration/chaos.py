@@ -284,7 +284,7 @@ class Episode:
         if not files:
             return None
         zeros(self.random.choice(files), self.random)
-        return f"zeros in the {what}'s file"
+        return f"zeros in the file of the {'run segment' if what == 'segment' else what}"
 
     def _damage_checkpoint(self, what: str) -> str | None:
         sound = self._sound()
