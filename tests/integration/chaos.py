@@ -73,7 +73,8 @@ class Episode:
         self.run = new_run(launcher, corpus, folder)
         self.saved = 0
         self._has_full_disk = False
-        self._damaged: set[Path] = set()
+        # By their inodes: what is saved again in their place is sound.
+        self._damaged: set[int] = set()
         self._lost_records: set[int] = set()
 
     # What kinds of faults draw from.
@@ -256,7 +257,7 @@ class Episode:
 
     def _sound(self) -> list[Path]:
         saved = list_checkpoints(self.run.run_folder / "checkpoints")
-        return [path for path in saved if path not in self._damaged]
+        return [path for path in saved if path.stat().st_ino not in self._damaged]
 
     def _forget_orders(self) -> None:
         for order in self.run.orders.glob("*.order"):
@@ -283,7 +284,7 @@ class Episode:
         if not files:
             return None
         zeros(self.random.choice(files), self.random)
-        return f"zeros in the {what}'s file"
+        return f"zeros in the file of the {'run segment' if what == 'segment' else what}"
 
     def _damage_checkpoint(self, what: str) -> str | None:
         sound = self._sound()
@@ -294,7 +295,7 @@ class Episode:
         shutil.copyfile(newest, copy := newest.with_name("copy"))
         copy.replace(newest)
         CHECKPOINT[what.partition(": ")[2]](newest, self.random)
-        self._damaged.add(newest)
+        self._damaged.add(newest.stat().st_ino)
         self.saved = checkpoint_step(sound[-2])
         return f"the newest {what}"
 

@@ -266,7 +266,7 @@ KINDS: dict[str, Kind] = {
         lambda episode: range(episode.world), with_workers=True
     ),
     "stop signals twice within a second": ask(lambda episode: range(episode.world), times=2),
-    "SIGSTOP, for ever": stop_forever,
+    "SIGSTOP, for good": stop_forever,
     "SIGSTOP for 2 s, then SIGTERM": stop_for_a_while,
     "NaN in a gradient, lasting": bad_numbers("nan", "after_backward"),
     "an infinite loss, lasting": bad_numbers("infinite", "after_loss"),
