@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from flexbert.commands import main
 from flexbert.manifest_file import Manifest
+from flexbert.train.processes.stop_request import SIGNALS
 from tests.conftest import REPOSITORY, TINY_RECIPE, VOCAB_SIZE, Overrides
 
 Output = pytest.CaptureFixture[str]
@@ -29,8 +31,14 @@ def plan_json(capsys: Output, *arguments: str) -> dict[str, Any]:
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     """``python main.py ARGUMENTS`` in this process."""
     monkeypatch.setattr(sys, "argv", ["main.py", *arguments])
-    with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(str(REPOSITORY / "main.py"), run_name="__main__")
+    # At its end a command ignores signals.
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            runpy.run_path(str(REPOSITORY / "main.py"), run_name="__main__")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
 
