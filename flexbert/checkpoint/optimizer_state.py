@@ -92,7 +92,7 @@ def _check(name: str, kept: Mapping[str, Any], shape: torch.Size | None) -> None
                 raise CheckpointError(
                     f"{what} has the shape {list(value.shape)}, not {list(shape)}"
                 )
-            if not is_plain(value) or value.dtype not in _DTYPES:
+            if not is_plain(value) or (value.numel() > 1 and value.dtype not in _DTYPES):
                 raise CheckpointError(f"{what} is no plain tensor of numbers")
         elif value is not None and type(value) not in (int, float):
             raise CheckpointError(f"{what} is neither a tensor nor a number")

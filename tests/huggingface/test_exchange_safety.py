@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import flexbert
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
+from flexbert.checkpoint.file_hash import save_hashed
 from flexbert.commands import main
 from flexbert.errors import UserError
 from flexbert.huggingface.export import export_checkpoint
@@ -321,7 +322,8 @@ def test_a_bad_checkpoint_is_one_clear_error_and_runs_nothing(
     contents = torch.load(original / "a.pt", weights_only=True)
     contents["model"] = dict(contents["model"])
     damage(contents)
-    torch.save(contents, tmp_path / "b.pt")
+    with (tmp_path / "b.pt").open("w+b") as file:
+        save_hashed(contents, file)
     for use in (
         lambda: flexbert.load_model(tmp_path / "b.pt"),
         lambda: export_checkpoint(tmp_path / "b.pt", tmp_path / "folder"),

@@ -222,6 +222,8 @@ class BreakingMLP(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class BreakingConfig(MLPConfig):
+    name = "breaking"
+
     def build(self, hidden_size: int) -> BreakingMLP:
         return BreakingMLP(hidden_size)
 
