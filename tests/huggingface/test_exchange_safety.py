@@ -285,6 +285,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a view": (changed(STATE, torch.ones(1).expand(32, 48)), "is no plain tensor"),
     "no weights": (changed("model", {}), "do not fit together"),
     "a list of weights": (changed("model", [1]), "not a FlexBERT checkpoint"),
+    "a tokenizer of numbers": (changed("tokenizer", {"tokenizer.json": 3}), "tokenizer.json"),
     "no recipe": (changed("recipe", []), "not a FlexBERT checkpoint"),
     "no model": (changed("recipe", {}), "holds no model this FlexBERT knows"),
 }
@@ -298,7 +299,6 @@ EXPORTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         changed("tokenizer/tokenizer_config.json", '{"auto_map": {"AutoTokenizer": "e.T"}}'),
         r"names code of its own \(auto_map\)",
     ),
-    "a tokenizer of numbers": (changed("tokenizer", {"tokenizer.json": 3}), "tokenizer.json"),
     "no tokenizer": (changed("tokenizer", {}), "holds no tokenizer"),
     "a tokenizer of nothing": (changed("tokenizer/tokenizer.json", "{}"), "cannot read the token"),
     "NaN inside": (changed(STATE, torch.full((32, 48), torch.nan)), "no finite numbers"),
