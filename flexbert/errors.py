@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn
@@ -140,13 +139,9 @@ def first_line(error: BaseException, most: int = 300) -> str:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command's body and turn a user's mistake into one line and its exit code.
-
-    Under a launcher only the first process prints, so that the line stands once.
-    """
+    """Run a command's body and turn a user's mistake into one line and its exit code."""
     try:
         return command()
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code

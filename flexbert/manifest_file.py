@@ -14,6 +14,7 @@ from flexbert.config.plain_values import as_dict, count, dict_of, number, text, 
 from flexbert.config.plugins import Plugin
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import write_text
+from flexbert.files.regular import load_json
 
 MANIFEST = "manifest.json"
 T = TypeVar("T")
@@ -97,10 +98,10 @@ class Manifest:
                 f"{run_folder}: no {MANIFEST} there; give the folder of a run, runs/NAME"
             )
         try:
-            return _manifest(as_dict(json.loads(file.read_bytes())))
+            return _manifest(as_dict(load_json(file)))
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: not the manifest of a run ({first_line(error)})") from error
 
 

@@ -18,6 +18,7 @@ from flexbert.data.packing.position import OrderDescription
 from flexbert.data.packing.window_index import PackingWindowIndex
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import make_folder, write_errors, write_text
+from flexbert.files.regular import load_json
 from flexbert.files.set_aside import make_way, set_aside
 
 _NUMBERED = re.compile(r"(\d{5,18})-")
@@ -168,7 +169,7 @@ class OrderLog:
 
     def _read(self, file: Path) -> RunSegment:
         try:
-            segment = RunSegment.read(as_dict(json.loads(file.read_bytes())))
+            segment = RunSegment.read(as_dict(load_json(file)))
             if file != self._file(segment):
                 raise ValueError(f"that of {segment.name}")
             return segment
@@ -176,7 +177,7 @@ class OrderLog:
             if not file.is_file():
                 raise DamagedSegmentError(f"{file}: not a run segment (no file)") from None
             raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise DamagedSegmentError(f"{file}: not a run segment ({first_line(error)})") from None
 
     def _windows(self, segment: RunSegment) -> Path:

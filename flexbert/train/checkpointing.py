@@ -31,7 +31,7 @@ from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.recipe_callbacks import callback_states, load_callback_states
 from flexbert.train.run_folder import RunFolder
-from flexbert.train.stage_run import StageRun
+from flexbert.train.stage_run import StageRun, stage_is_over
 
 # So often in a row an interval's checkpoint may fail to be written before the run ends for it.
 MAX_FAILED_WRITES = 3
@@ -107,7 +107,7 @@ class Checkpointer(Callback):
             self._evaluated_step = int(state.timestamp.batch.value)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        is_last = state.max_duration is not None and state.timestamp >= state.max_duration
+        is_last = stage_is_over(state)
         is_due = self.run.completed(self.run.recipe.checkpoints.interval, state)
         self._is_overdue = self._is_overdue or is_due
         if is_last or (self._is_overdue and not self.guard.is_sick):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import platform
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from flexbert.data.format.corpus_format import SPLITS
 from flexbert.data.reading.corpora import Corpora
 from flexbert.doctor import PACKAGES, package_version
 from flexbert.errors import UserError, first_line
+from flexbert.files.regular import load_json
 from flexbert.files.set_aside import set_aside
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.nn.build import parameter_counts
@@ -103,7 +103,7 @@ def _unigram_entropy(corpora: Corpora) -> float | None:
     if len(reports) != 1 or not reports[0].is_file():
         return None
     try:
-        return value_of(as_dict(json.loads(reports[0].read_bytes())), _ENTROPY, number)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return value_of(as_dict(load_json(reports[0])), _ENTROPY, number)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"warning: {reports[0]}: tells no {_ENTROPY} ({first_line(error)})", flush=True)
         return None

@@ -102,8 +102,8 @@ class _Run:
         corpora = [open_corpora(stage.recipe) for stage in self.stages]
         check_transitions(self.stages, corpora)
         check_same_plugins(self.recipe, self.peers)
-        require_same(self.peers, "recipe", recipe_values(self.resolved))
-        require_same(self.peers, "versions", version_values())
+        require_same(self.peers, "recipe", lambda: recipe_values(self.resolved))
+        require_same(self.peers, "versions", version_values)
         _set_determinism(self.recipe)
         dist.initialize_dist(training_device(), timeout=collective_seconds(self.recipe))
         with contextlib.ExitStack() as held:
@@ -186,7 +186,7 @@ class _Run:
             name, digest = self.peers.broadcast("the checkpoint to go on from", look, slow=True)
         start = own[0] if own else self._take(name, digest, corpora)
         found = {"stage": start.stage, "step": start.clock.updates, "checkpoint": digest}
-        require_same(self.peers, "place to go on from", found)
+        require_same(self.peers, "place to go on from", lambda: found)
         return start
 
     def _take(self, name: str | None, digest: str | None, corpora: Sequence[Corpora]) -> Start:

@@ -53,6 +53,11 @@ class StageRun:
         return completes(interval, self.clock_before(state), self.clock(state.timestamp))
 
 
+def stage_is_over(state: State) -> bool:
+    """Whether the stage that Composer trains has come to its end."""
+    return state.max_duration is not None and state.timestamp >= state.max_duration
+
+
 def completes(interval: Duration, before: StageClock, after: StageClock) -> bool:
     """Whether an update between these two clocks completes an ``interval``, or the stage."""
     return after.finished or crossed(interval, before, after)

@@ -22,7 +22,6 @@ from flexbert.train.checkpointing import Checkpointer, restore
 from flexbert.train.composer_model import ComposerMaskedLM, compile_as_asked, make_model
 from flexbert.train.device_checks import device_notes, training_device
 from flexbert.train.device_microbatch import suit_device
-from flexbert.train.health.health_log import HealthLog
 from flexbert.train.health.roll_back import roll_back
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.processes.launch_agreement import require_same, weight_values
@@ -35,7 +34,7 @@ from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
 from flexbert.train.stage_data import StageData, open_stage_data
-from flexbert.train.stage_run import StageRun
+from flexbert.train.stage_run import StageRun, stage_is_over
 from flexbert.train.start import Start
 from flexbert.train.trainer import close, stage_trainer
 
@@ -90,24 +89,24 @@ class StageTraining:
             NumbersError: if the numbers went bad.
             WorkerError: if a process that prepares batches ended.
         """
-        context = self.context
         data = self._open_data()
         run = self._stage_run(data)
-        stop = StopBetween(context.request, context.peers)
+        stop = StopBetween(self.context.request, self.context.peers)
         trainer, checkpointer = self._trainer(run, data, stop)
-        state = trainer.state
+        ending = Ending.FINISHED
         try:
             if self.start.evaluation_due:
                 trainer.evaluate_now()
-                checkpointer.save(state)
-            if state.max_duration is not None and state.timestamp < state.max_duration:
+                checkpointer.save(trainer.state)
+            if not stage_is_over(trainer.state):
                 trainer.fit()
         except Stopped:
-            checkpointer.save_stopped(state, evaluation_due=stop.in_evaluation)
-            context.request.is_final = True
-            return Ending.STOPPED
+            checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
+            self.context.request.is_final = True
+            ending = Ending.STOPPED
         except RollBack:
-            return self._roll_back(run, int(state.timestamp.batch.value), checkpointer)
+            self._roll_back(run, int(trainer.state.timestamp.batch.value), checkpointer)
+            ending = Ending.ROLLED_BACK
         except RuntimeError as error:
             # Torch's handler of SIGCHLD raises it wherever the main thread is, not in the loader.
             if (ended := worker_ended(error)) is not None:
@@ -116,7 +115,7 @@ class StageTraining:
         finally:
             WHEREABOUTS.reach("ending a stage", slow=True)
         close(trainer)
-        return Ending.FINISHED
+        return ending
 
     def _open_data(self) -> StageData:
         """The stage's data, the same on every process."""
@@ -125,7 +124,7 @@ class StageTraining:
             data = open_stage_data(self.stage, self.corpora, self.start.data)
         peers.meet(f"the order of stage {self.stage.name}", slow=True)
         place = {"position": data.start.plain(), "skipped_rows": data.skipped_rows}
-        require_same(peers, "data order", {**data.order, **place})
+        require_same(peers, "data order", lambda: {**data.order, **place})
         return data
 
     def _stage_run(self, data: StageData) -> StageRun:
@@ -171,7 +170,7 @@ class StageTraining:
         )
         context.peers.meet(f"building stage {self.stage.name}", slow=True)
         # What one process compiles and another does not rounds in other ways.
-        require_same(context.peers, "compiled parts", {"compile": compiled})
+        require_same(context.peers, "compiled parts", lambda: {"compile": compiled})
         trainer, checkpointer = stage_trainer(
             run,
             model,
@@ -196,7 +195,7 @@ class StageTraining:
                 average = restore(start.checkpoint, trainer.state, model, run, callbacks)
             if average is not None and moving_average is not None:
                 moving_average.weights = average
-        require_same(context.peers, "weights", weight_values(model))
+        require_same(context.peers, "weights", lambda: weight_values(model))
         return trainer, checkpointer
 
     def _model(self) -> ComposerMaskedLM:
@@ -229,7 +228,7 @@ class StageTraining:
             segment = log.resume(segment.first_step, segment)
         return DataPosition(data, log.index(segment, len(data.stream.mixture.buckets)))
 
-    def _roll_back(self, run: StageRun, step: int, checkpointer: Checkpointer) -> Ending:
+    def _roll_back(self, run: StageRun, step: int, checkpointer: Checkpointer) -> None:
         """Let the last checkpoint before the spike go on behind the rows that were read since."""
         context = self.context
         spikes = run.recipe.health.spikes
@@ -242,7 +241,7 @@ class StageTraining:
                 checkpointer.data().position,
                 spikes.max_roll_backs,
             )
-            HealthLog(context.folder.path, is_writer=True).note(
+            checkpointer.guard.log.note(
                 "rolled_back",
                 f"back from step {step} to the checkpoint of step {rolled.step}; rows "
                 f"{rolled.first_row:,} to {rolled.end_row - 1:,} of the stage are skipped",
@@ -254,4 +253,3 @@ class StageTraining:
             )
             context.folder.begin(context.resolved, after_step=rolled.step)
         context.peers.meet("the roll-back", slow=True)
-        return Ending.ROLLED_BACK

@@ -71,7 +71,6 @@ class UpdateGuard(Callback):
             if config.spikes is None
             else SpikeDetector(config.spikes, state.losses, state.grad_norms)
         )
-        self.spike: Spike | None = None
         self._names = {parameter: name for name, parameter in model.named_parameters()}
         self._norm = HostCopy(next(model.parameters()).device)
         self._losses: list[Tensor] = []
@@ -140,9 +139,9 @@ class UpdateGuard(Callback):
         if self.detector is None:
             return
         loss = state.total_loss_dict["loss/train/total"]
-        self.spike = self.detector.see(loss, self._norm.read())
-        if self.spike is not None:
-            self._tell_spike(self.spike)
+        spike = self.detector.see(loss, self._norm.read())
+        if spike is not None:
+            self._tell_spike(spike)
 
     def _tell_spike(self, spike: Spike) -> None:
         assert self.detector is not None, "it has found one"

@@ -13,6 +13,7 @@
 ``launch_agreement``  every process has the same recipe, versions, data order and weights
 ``run_lock``        one launch at a time in a run folder
 ``launching``       Composer's launcher, which leaves signals to the processes
+``common_end``      how all processes end together, and which of them says why
 ``together``        ``run_together``: a command's body, its error printed once, its exit code
 
 The store is torch's ``TCPStore`` at the launcher's address, so that nothing here needs a GPU, waits

@@ -6,7 +6,7 @@ Each digest is compared first; only where one differs, the values behind it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -49,19 +49,21 @@ _COMPUTING = (
 )
 
 
-def require_same(peers: Peers, what: str, values: Mapping[str, Any]) -> None:
+def require_same(peers: Peers, what: str, values: Callable[[], Mapping[str, Any]]) -> None:
     """Every process has the same values.
 
     Args:
         what: they are, for messages.
-        values: by name; containers, strings and numbers.
+        values: by name; containers, strings and numbers. Not called where there is one process.
 
     Raises:
         UserError: on every process, naming what differs, on which ranks, with the values.
     """
     if peers.rank.world_size == 1:
         return
-    plain = {name: json.dumps(value, sort_keys=True, default=str) for name, value in values.items()}
+    plain = {
+        name: json.dumps(value, sort_keys=True, default=str) for name, value in values().items()
+    }
     digest = xxhash.xxh3_128_hexdigest(json.dumps(plain, sort_keys=True))
     if len(set(peers.gather(f"comparing {what}", digest))) == 1:
         return
@@ -91,10 +93,13 @@ def weight_values(model: nn.Module) -> dict[str, int]:
 
     Sums of the bits as integers, which come out the same in any order, on any device.
     """
-    return {
-        name: int(parameter.detach().contiguous().view(_INTEGERS[parameter.element_size()]).sum())
-        for name, parameter in model.named_parameters()
-    }
+    parameters = dict(model.named_parameters())
+    sums = [
+        parameter.detach().contiguous().view(_INTEGERS[parameter.element_size()]).sum()
+        for parameter in parameters.values()
+    ]
+    # Read off the device at once.
+    return dict(zip(parameters, torch.stack(sums).tolist(), strict=True))
 
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -8,6 +8,7 @@ from composer import Callback, Logger, State
 
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.stop_request import StopRequest
+from flexbert.train.stage_run import stage_is_over
 
 _LOOK_SECONDS = 1.0
 
@@ -51,7 +52,7 @@ class StopBetween(Callback):
         self._step()
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
-        if state.max_duration is not None and state.timestamp >= state.max_duration:
+        if stage_is_over(state):
             # Behind the stage's last update no micro-batch comes before which to decide.
             self._begin(1)
             self._step()

@@ -25,7 +25,7 @@ BASE = REPOSITORY / "yamls" / "base.yaml"
 
 def agree_on(values: list[dict[str, Any]]) -> list[Any]:
     def work(peers: Peers) -> str:
-        require_same(peers, "recipe", values[peers.rank.rank])
+        require_same(peers, "recipe", lambda: values[peers.rank.rank])
         return "trains"
 
     return on_ranks(len(values), work)
