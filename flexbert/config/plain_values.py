@@ -54,9 +54,7 @@ def count(value: Any) -> int:
 
 
 def counts(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple):
-        raise TypeError(f"no list of whole numbers ({type(value).__name__})")
-    return tuple(map(count, value))
+    return _each(value, count, "whole numbers")
 
 
 def number(value: Any) -> float:
@@ -70,9 +68,13 @@ def number(value: Any) -> float:
 
 
 def numbers(value: Any) -> tuple[float, ...]:
+    return _each(value, number, "numbers")
+
+
+def _each(value: Any, check: Callable[[Any], T], what: str) -> tuple[T, ...]:
     if not isinstance(value, list | tuple):
-        raise TypeError(f"no list of numbers ({type(value).__name__})")
-    return tuple(map(number, value))
+        raise TypeError(f"no list of {what} ({type(value).__name__})")
+    return tuple(map(check, value))
 
 
 def truth(value: Any) -> bool:
