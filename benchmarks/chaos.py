@@ -36,16 +36,16 @@ class Chaos:
         self.launcher = launcher
         self.corpus = corpus
         self.folder = folder
-        self._expected: dict[tuple[int, bool], Outcome] = {}
+        self._expected: dict[tuple[int, str | None], Outcome] = {}
         launcher.prepare(RECIPE, [f"data.path={corpus}", f"data.cache={folder / 'prepared'}"])
 
-    def expected(self, world: int, is_sick: bool) -> Outcome:
+    def expected(self, world: int, sickness: str | None) -> Outcome:
         """What a run of this kind computes when it is left alone; trained once."""
-        key = world, is_sick
+        key = world, sickness
         if key not in self._expected:
-            folder = self.folder / f"left-alone-{world}-{is_sick}"
+            folder = self.folder / f"left-alone-{world}-{sickness}"
             self._expected[key] = left_alone(
-                self.launcher, self.corpus, folder, world=world, is_sick=is_sick
+                self.launcher, self.corpus, folder, world=world, sick=sickness
             )
         return self._expected[key]
 
@@ -56,7 +56,7 @@ class Chaos:
         if ended and ended[-1].problem:
             return ended
         try:
-            episode.finish(self.expected(episode.world, episode.is_sick))
+            episode.finish(self.expected(episode.world, episode.sickness))
         except PromiseError as error:
             before = ", ".join(f"{one.kind} {one.codes}" for one in ended)
             problem = f"{error}\nafter {before}"

@@ -73,6 +73,9 @@ class TrainingState:
         moving_average: of the weights, by parameter name, where the recipe keeps one.
         callbacks: what those of the recipe remember, by their names in it.
         evaluation_due: whether the run was stopped in an evaluation, which is to be done again.
+        due_step: updates of the run in its last checkpoint that ``checkpoints.interval`` or a
+            stage's end made due; later ones were saved because the run was asked to stop.
+        is_overdue: whether one is due that is not saved yet.
     """
 
     run: Mapping[str, Any]
@@ -83,6 +86,8 @@ class TrainingState:
     callbacks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     health: HealthState = HealthState()
     evaluation_due: bool = False
+    due_step: int = 0
+    is_overdue: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ containers and tensors, so that anybody's ``torch.load(..., weights_only=True)``
         callbacks       name in the recipe to what the callback remembers
         health          skipped updates, recent losses and gradient norms
         evaluation_due  whether the run stopped in an evaluation
+        due_step        updates in the last checkpoint that was due
+        is_overdue      whether one is due that is not saved yet
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ from flexbert.data.packing.position import DataState
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import make_folder, write_durably
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _MOST_SECONDS = 1e10  # three centuries; a wall clock has no room for much more
 
 
@@ -226,6 +228,8 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
             "callbacks": dict(training.callbacks),
             "health": dataclasses.asdict(training.health),
             "evaluation_due": training.evaluation_due,
+            "due_step": training.due_step,
+            "is_overdue": training.is_overdue,
         }
     return plain
 
@@ -270,6 +274,8 @@ def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
         callbacks=dict_of(plain, "callbacks", as_dict),
         health=_typed_health(dict_of(plain, "health")),
         evaluation_due=value_of(plain, "evaluation_due", truth),
+        due_step=value_of(plain, "due_step", count),
+        is_overdue=value_of(plain, "is_overdue", truth),
     )
 
 

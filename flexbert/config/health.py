@@ -20,8 +20,9 @@ class SpikesConfig(Node):
     Attributes:
         window: how many updates a value is compared with; nothing is said before half of them.
         threshold: from how many standard deviations on it is a spike.
-        action: ``report`` records it; ``roll_back`` goes back to the last checkpoint before it and
-            skips the rows read since (Chowdhery et al. 2022, PaLM, section 5.1).
+        action: ``report`` records it; ``roll_back`` goes back to the last checkpoint that
+            ``checkpoints.interval`` made before it, which is kept for that, and skips the rows read
+            since (Chowdhery et al. 2022, PaLM, section 5.1).
         max_roll_backs: how often the same checkpoint is gone back to; then the run stops.
     """
 
@@ -46,3 +47,7 @@ class HealthConfig(Node):
 
     max_skipped: int = key(OPERATIONAL, default=10, at_least=0, unit="updates")
     spikes: SpikesConfig | None = key(COMPUTATION, default=SpikesConfig())
+
+    @property
+    def rolls_back(self) -> bool:
+        return self.spikes is not None and self.spikes.action == "roll_back"

@@ -47,7 +47,9 @@ class Checkpointer(Callback):
     good: a finite loss was computed from its weights.
 
     Attributes:
-        stage_has_one: whether the run has a checkpoint within the stage.
+        due_step: updates in the last checkpoint that the interval or a stage's end made due; a
+            spike goes back to that one, so that the result does not depend on where a run was
+            stopped.
     """
 
     def __init__(
@@ -58,7 +60,8 @@ class Checkpointer(Callback):
         guard: UpdateGuard,
         peers: Peers,
         lock: RunLock | None,
-        stage_has_one: bool,
+        due_step: int,
+        is_overdue: bool,
         saved_step: int | None,
         *,
         resolved: Mapping[str, Any],
@@ -83,14 +86,14 @@ class Checkpointer(Callback):
         self.guard = guard
         self.peers = peers
         self.lock = lock
-        self.stage_has_one = stage_has_one
+        self.due_step = due_step
         self.resolved = resolved
         self.tokenizer = tokenizer
         self.data = data
         self.moving_average = moving_average
         self.callbacks = callbacks
         self._saved_step = saved_step
-        self._is_overdue = False
+        self._is_overdue = is_overdue
         self._evaluated_step = -1
         self._failed_writes = 0
         self._may_delete = True
@@ -107,16 +110,23 @@ class Checkpointer(Callback):
             self._evaluated_step = int(state.timestamp.batch.value)
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        self._note_due(state)
         is_last = stage_is_over(state)
-        is_due = self.run.completed(self.run.recipe.checkpoints.interval, state)
-        self._is_overdue = self._is_overdue or is_due
         if is_last or (self._is_overdue and not self.guard.is_sick):
-            self.save(state, may_fail=not is_last)
+            self.save(state, is_due=True, may_fail=not is_last)
 
-    def save(self, state: State, *, may_fail: bool = False, evaluation_due: bool = False) -> None:
+    def save(
+        self,
+        state: State,
+        *,
+        is_due: bool = False,
+        may_fail: bool = False,
+        evaluation_due: bool = False,
+    ) -> None:
         """Write a checkpoint of the run as it is after its last update.
 
         Args:
+            is_due: by the interval or the stage's end, and not because the run was asked to stop.
             may_fail: a disk that takes no checkpoint now is warned of, and tried again later.
             evaluation_due: see :class:`~flexbert.checkpoint.checkpoint.TrainingState`.
 
@@ -125,27 +135,41 @@ class Checkpointer(Callback):
             WriteError: if it cannot be written.
         """
         step = int(state.timestamp.batch.value)
+        due_step = step if is_due else self.due_step
         is_saved = self.peers.broadcast(
             f"saving the checkpoint of update {step}",
-            lambda: self._write(state, may_fail=may_fail, evaluation_due=evaluation_due),
+            lambda: self._write(
+                state, due_step=due_step, may_fail=may_fail, evaluation_due=evaluation_due
+            ),
             slow=True,
         )
-        self._is_overdue = False
+        if is_due:
+            self._is_overdue = False
         if is_saved:
             self._saved_step = step
-            self.stage_has_one = True
+            self.due_step = due_step
 
     def save_stopped(self, state: State, *, evaluation_due: bool) -> None:
         """Save what a run that is stopped has computed, if that is not saved yet."""
+        if evaluation_due and state.previous_timestamp is not None:
+            self._note_due(state)  # an evaluation comes before the checkpoint of its update
         if self._saved_step != int(state.timestamp.batch.value) or evaluation_due:
             self.save(state, evaluation_due=evaluation_due)
 
-    def _write(self, state: State, *, may_fail: bool, evaluation_due: bool) -> bool:
+    def save_evaluated(self, state: State) -> None:
+        """Save that the evaluation is done in which the run was stopped."""
+        self.save(state, is_due=self._is_overdue and not self.guard.is_sick)
+
+    def _note_due(self, state: State) -> None:
+        if self.run.completed(self.run.recipe.checkpoints.interval, state):
+            self._is_overdue = True
+
+    def _write(self, state: State, *, due_step: int, may_fail: bool, evaluation_due: bool) -> bool:
         """Write it, on the first process; whether the disk has taken it."""
         if self.lock is not None:
             self.lock.check()
         self.folder.flush_metrics()
-        checkpoint = self._collect(state, evaluation_due)
+        checkpoint = self._collect(state, due_step=due_step, evaluation_due=evaluation_due)
         saved = list_checkpoints(self.folder.checkpoints)
         last_good = saved[-1] if saved else None
         require_finite(checkpoint.model, "a weight", last_good)
@@ -173,12 +197,15 @@ class Checkpointer(Callback):
         self._may_delete = False
         keep = self.run.recipe.checkpoints.keep
         if keep is not None and self.peers.rank.is_first:
+            due = checkpoint_name(self.due_step)
             for old in list_checkpoints(self.folder.checkpoints)[:-keep]:
+                if old.name == due and self.run.recipe.health.rolls_back:
+                    continue
                 # Another update deletes what this one cannot.
                 with contextlib.suppress(OSError):
                     old.unlink()
 
-    def _collect(self, state: State, evaluation_due: bool) -> Checkpoint:
+    def _collect(self, state: State, *, due_step: int, evaluation_due: bool) -> Checkpoint:
         (optimizer,) = state.optimizers
         recipe = self.run.recipe
         return Checkpoint(
@@ -194,6 +221,8 @@ class Checkpointer(Callback):
                 callbacks=callback_states(self.callbacks),
                 health=self.guard.state(),
                 evaluation_due=evaluation_due,
+                due_step=due_step,
+                is_overdue=self._is_overdue and due_step != int(state.timestamp.batch.value),
             ),
         )
 

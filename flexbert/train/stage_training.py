@@ -97,11 +97,15 @@ class StageTraining:
         try:
             if self.start.evaluation_due:
                 trainer.evaluate_now()
-                checkpointer.save(trainer.state)
+                checkpointer.save_evaluated(trainer.state)
             if not stage_is_over(trainer.state):
                 trainer.fit()
         except Stopped:
-            checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
+            if stop.roll_back_asked:
+                # What the last update left is not to be gone on from.
+                self._roll_back(run, int(trainer.state.timestamp.batch.value), checkpointer)
+            else:
+                checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
             self.context.request.is_final = True
             ending = Ending.STOPPED
         except RollBack:
@@ -184,7 +188,8 @@ class StageTraining:
             stop=stop,
             peers=context.peers,
             lock=context.lock,
-            stage_has_one=is_own and start.data is not None,
+            due_step=start.due_step,
+            is_overdue=start.is_overdue,
             saved_step=start.clock.updates if is_own else None,
             health=start.health,
             recipe_callbacks=callbacks,

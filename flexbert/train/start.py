@@ -43,6 +43,8 @@ class Start:
         ended: the stage that the run's own checkpoint is the end of, if it is one's.
         health: what the checkpoint remembers of the run's numbers.
         evaluation_due: whether an evaluation is to be done before training goes on.
+        due_step, is_overdue: of the run's own last checkpoint that was due, 0 if there is none; and
+            whether another is due.
         damaged: the run's own newer checkpoints that cannot be read, to be set aside.
         notes: warnings and remarks, to be printed.
         summary: what a launch says of it; None for a new model.
@@ -55,6 +57,8 @@ class Start:
     ended: str | None = None
     health: HealthState = HealthState()
     evaluation_due: bool = False
+    due_step: int = 0
+    is_overdue: bool = False
     damaged: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     summary: str | None = None
@@ -100,6 +104,8 @@ def find_start(
             ended=ended,
             health=training.health,
             evaluation_due=training.evaluation_due,
+            due_step=training.due_step,
+            is_overdue=training.is_overdue,
             damaged=damaged,
             notes=tuple(notes),
             summary=summary,

@@ -58,7 +58,8 @@ def stage_trainer(
     stop: StopBetween,
     peers: Peers,
     lock: RunLock | None,
-    stage_has_one: bool,
+    due_step: int,
+    is_overdue: bool,
     saved_step: int | None,
     health: HealthState,
     recipe_callbacks: Mapping[str, Callback],
@@ -72,7 +73,8 @@ def stage_trainer(
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
         lock: on the run folder, which the first process holds.
-        stage_has_one: whether the run has a checkpoint within the stage.
+        due_step: updates in the run's last checkpoint that was due, 0 if there is none.
+        is_overdue: whether another is due.
         saved_step: of the run's own checkpoint that the launch goes on from, if it does.
         health: what a checkpoint remembers of the run's numbers.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
@@ -89,7 +91,8 @@ def stage_trainer(
         guard,
         peers,
         lock,
-        stage_has_one,
+        due_step,
+        is_overdue,
         saved_step,
         resolved=resolved,
         tokenizer=corpora.tokenizer,
@@ -142,7 +145,7 @@ def stage_trainer(
         auto_log_hparams=False,
         dist_timeout=collective_seconds(recipe),
     )
-    guard.can_roll_back = lambda: checkpointer.stage_has_one
+    guard.can_roll_back = lambda: checkpointer.due_step > run.first_step
     trainer.guard_updates(guard)
     return trainer, checkpointer
 

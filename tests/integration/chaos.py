@@ -31,11 +31,15 @@ RECIPE = REPOSITORY / "tests" / "integration" / "chaos.yaml"
 # Of the recipe: the steps at which stages end.
 BORDERS = (34, 56)
 INTERVAL, EVALUATION, MAX_SKIPPED = 5, 9, 2
-# In a sick run the gradients of this update are not finite, in every launch.
-SICK_STEP = 17
+# In every launch of a sick run the gradients of this update are not finite, or the gradients of the
+# update that ends with these rows of the stream are far too large.
+SICK_STEP, JUMP_ROWS = 17, (97, 103)
+SICKNESSES = (None, None, None, "nan", "jump")
+SPIKES = "health.spikes={window: 12, threshold: 20, action: roll_back}"
+ROLLING_BACK = "rolling back"
 MOMENTS = (
     *("starting", "building", "training", "between micro-batches", "evaluating", "saving"),
-    "ending a stage",
+    *("ending a stage", ROLLING_BACK),
 )
 DAMAGES = (*(f"checkpoint: {name}" for name in CHECKPOINT), "metrics", "order", "segment", "order")
 
@@ -60,6 +64,7 @@ class Episode:
     """A run of its own; everything that is drawn comes from the seed.
 
     Attributes:
+        sickness: what is wrong with the run's numbers in every launch.
         saved: the step of the checkpoint that the next launch goes on from.
     """
 
@@ -69,8 +74,8 @@ class Episode:
         self.seed = seed
         self.random = random.Random(seed)
         self.world = self.random.choice((1, 2))
-        self.is_sick = self.random.random() < 0.2
-        self.run = new_run(launcher, corpus, folder)
+        self.sickness = self.random.choice(SICKNESSES)
+        self.run = new_run(launcher, corpus, folder, self.sickness)
         self.saved = 0
         self._has_full_disk = False
         # By their inodes: what is saved again in their place is sound.
@@ -114,7 +119,9 @@ class Episode:
         num_workers: int | None = None,
     ) -> Launch:
         """A launch that something is done to from outside, at a moment that is drawn."""
-        moment = self.random.choice(moments)
+        # Where nothing is rolled back, or no more, the moment would not come.
+        rolls_back = self.sickness == "jump" and self.saved < SICK_STEP
+        moment = self.random.choice([m for m in moments if m != ROLLING_BACK or rolls_back])
         step = self.next_step()
         workers = self.random.randrange(2) if num_workers is None else num_workers
         launch = Launch(act=act, endings=endings, cause=cause, num_workers=workers)
@@ -135,9 +142,17 @@ class Episode:
         elif moment == "saving":
             launch.faults = [self.mark("batch_start", self.saved)]
             launch.due = lambda: self.marked() and self.run.saving()
+        elif moment == ROLLING_BACK:
+            before = self._spikes()
+            launch.due = lambda: self._spikes() > before
         else:
             launch.faults = [self.mark("fit_end", self.saved)]
         return launch
+
+    def _spikes(self) -> int:
+        """How often a spike was noted."""
+        file = self.run.run_folder / "health.jsonl"
+        return file.read_text().count('"spike"') if file.exists() else 0
 
     # One fault after the other.
 
@@ -264,9 +279,7 @@ class Episode:
             order.unlink()  # as if this node had never had them
 
     def _sickness(self) -> list[Fault]:
-        if not self.is_sick:
-            return []
-        return [sickness(self.world)]
+        return sickness(self.sickness, self.world)
 
     def _damage(self) -> str | None:
         """Damage something; None where there is nothing to damage."""
@@ -303,23 +316,33 @@ class Episode:
 _STEP = 2  # of an outcome's records
 
 
-def sickness(world: int) -> Fault:
-    """What a sick run has in every launch: an update that is skipped."""
-    return Fault(
-        kind="nan", rank=world - 1, event="after_backward", first=SICK_STEP, end=SICK_STEP + 1
-    )
+def sickness(kind: str | None, world: int) -> list[Fault]:
+    """What a sick run has in every launch: an update that is skipped, or rolled back."""
+    if kind is None:
+        return []
+    if kind == "nan":
+        ranks, (first, end) = [world - 1], (SICK_STEP, SICK_STEP + 1)
+    else:
+        ranks, (first, end) = list(range(world)), JUMP_ROWS
+    return [
+        Fault(kind=kind, rank=rank, event="after_backward", first=first, end=end)  # type: ignore[arg-type]
+        for rank in ranks
+    ]
 
 
-def new_run(launcher: Launcher, corpus: Path, folder: Path) -> KilledRun:
+def new_run(launcher: Launcher, corpus: Path, folder: Path, sickness: str | None) -> KilledRun:
     settings = [f"data.path={corpus}", f"timeouts={{peer: {PEER_SECONDS}, slow: 60}}"]
+    if sickness == "jump":
+        settings.append(SPIKES)
     return KilledRun(launcher, RECIPE, settings, folder)
 
 
 def left_alone(
-    launcher: Launcher, corpus: Path, folder: Path, *, world: int, is_sick: bool
+    launcher: Launcher, corpus: Path, folder: Path, *, world: int, sick: str | None
 ) -> Outcome:
     """What a run computes that nothing is done to."""
-    run = new_run(launcher, corpus, folder)
-    started = run.start(world, 0, faults=[sickness(world)] if is_sick else [])
+    run = new_run(launcher, corpus, folder, sick)
+    started = run.start(world, 0, faults=sickness(sick, world))
     assert started.wait() == 0, started.output
+    assert started.output.count("back from step") == (sick == "jump"), started.output
     return run.outcome()

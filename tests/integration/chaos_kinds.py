@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Kind = Callable[["Episode"], Launch | None]
 STOPPED, LOST, USER, NUMBERS, CRASHED, KILLED = 75, 71, 2, 3, 1, -9
 _ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-_WHILE_TRAINING = ("training", "between micro-batches", "evaluating", "saving")
+_WHILE_TRAINING = ("training", "between micro-batches", "evaluating", "saving", "rolling back")
 _LOST = "ended|cannot be reached|was not reached|waited"
 
 
@@ -240,6 +240,8 @@ def full_disk_for_a_while(episode: Episode) -> Launch | None:
     interval = episode.interval
     if any(first < border <= first + interval for border in episode.borders):
         return None  # a stage does not end without its checkpoint
+    if episode.sickness == "jump":
+        return None  # a roll-back goes to another checkpoint where one is missing
     if first + interval + 3 >= episode.borders[-1]:
         return None
     launch = kill_all(episode)
@@ -252,7 +254,7 @@ def full_disk_for_a_while(episode: Episode) -> Launch | None:
         ),
         episode.mark("batch_start", first + interval + 2),
     ]
-    launch.says = "warning: .*cannot be written: File too large.*training goes on without"
+    launch.says = "warning: .*cannot be written: File too large.*training goes on, and tries"
     return launch
 
 

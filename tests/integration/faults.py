@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["mark", "nan", "infinite", "exception", "user_error", "disk_full", "disk_free"]
+Kind = Literal[
+    "mark", "nan", "infinite", "jump", "exception", "user_error", "disk_full", "disk_free"
+]
 INJECTED = "injected by a test"
 
 
@@ -16,7 +18,9 @@ class Fault:
     Attributes:
         kind: ``mark`` only tells that the moment is there, and waits a little.
         event: of Composer, at which it does: ``batch_start``, ``before_forward``, ...
-        first, end: while so many updates of the run are finished: ``first <= finished < end``.
+        first, end: while so many updates of the run are finished: ``first <= finished < end``. A
+            ``jump`` comes with data instead, whatever update reads them: where the update ends
+            before one of the rows ``[first, end)`` of the stage's stream.
         microbatch: of the update, counted from 0; None is any.
     """
 

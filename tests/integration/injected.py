@@ -16,6 +16,8 @@ from tests.integration.faults import INJECTED, Fault
 MARK = "moment"
 # So that whoever looks for the mark acts in that moment.
 _PAUSE_SECONDS = 0.03
+# Far above any threshold, far below overflow.
+_JUMP = 1e4
 # No checkpoint of the tiny model fits; a line of metrics.jsonl does.
 _DISK_FULL_BYTES = 100_000
 
@@ -36,9 +38,10 @@ class Injected(Callback):
     def run_event(self, event: Event, state: State, logger: Logger) -> None:
         finished = int(state.timestamp.batch.value)
         for fault in self.faults:
+            at = _row_behind(state) if fault.kind == "jump" else finished
             if (
                 fault.event == event.value
-                and fault.first <= finished < fault.end
+                and fault.first <= at < fault.end
                 and fault.microbatch in (None, self._microbatch)
             ):
                 self._do(fault, state)
@@ -56,6 +59,10 @@ class Injected(Callback):
             case "nan":
                 gradient = next(p.grad for p in state.model.parameters() if p.grad is not None)
                 gradient.view(-1)[0] = torch.nan
+            case "jump":
+                for parameter in state.model.parameters():
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(_JUMP)
             case "infinite":
                 state.loss = state.loss * torch.inf  # type: ignore[operator]
             case "exception":
@@ -66,6 +73,12 @@ class Injected(Callback):
                 _limit(_DISK_FULL_BYTES)
             case "disk_free":
                 _limit(resource.RLIM_INFINITY)
+
+
+def _row_behind(state: State) -> int:
+    """The row of the stage's stream that the update ends before; -1 where there is no update."""
+    position = state.batch.get("position") if isinstance(state.batch, dict) else None
+    return -1 if position is None else position.packing_window.row + position.row
 
 
 def _limit(size: int) -> None:

@@ -37,7 +37,7 @@ def test_a_run_that_faults_are_injected_into_ends_as_one_left_alone(
 def test_a_run_that_lost_an_update_is_found(chaos: Chaos, tmp_path: Path) -> None:
     """Another run, in the place of the one that was left alone."""
     episode = Episode(chaos.launcher, chaos.corpus, tmp_path, SEEDS[1])
-    expected = chaos.expected(1, episode.is_sick)
+    expected = chaos.expected(1, episode.sickness)
     batches = {update: rows for update, rows in expected.batches.items() if update != 7}
     with pytest.raises(PromiseError, match="other batches"):
         episode.finish(replace(expected, batches=batches))

@@ -54,7 +54,7 @@ def one_node(
     launcher: Launcher, corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> KilledRun:
     """A run of two processes on one node."""
-    run = new_run(launcher, corpus, tmp_path_factory.mktemp("one-node"))
+    run = new_run(launcher, corpus, tmp_path_factory.mktemp("one-node"), None)
     started = run.start(2, 0)
     assert started.wait() == 0, started.output
     return run

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint, training_of, write_checkpoint
-from flexbert.checkpoint.checkpoint_names import checkpoint_step, list_checkpoints
+from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_step, list_checkpoints
 from flexbert.data.packing.position import Position
 from flexbert.train.processes.run_errors import NumbersError
 
@@ -29,6 +29,8 @@ def roll_back(
 ) -> RolledBack:
     """Change the last checkpoint before a spike so that training goes on behind the rows of it.
 
+    The last that was due: where the run was stopped since must not change what is skipped.
+
     A run that is killed at any moment either meets the same spike again, or finds the changed
     checkpoint: the decision is made from what checkpoints hold.
 
@@ -44,14 +46,16 @@ def roll_back(
     before = [path for path in saved if checkpoint_step(path) < step]
     if not before:
         raise NumbersError(f"step {step}: the loss jumps, and {checkpoints} has nothing before it")
-    checkpoint = read_checkpoint(before[-1])
+    due = checkpoint_name(training_of(read_checkpoint(before[-1], verify=False)).due_step)
+    path = next((path for path in before if path.name == due), before[-1])
+    checkpoint = read_checkpoint(path)
     training = training_of(checkpoint)
     if training.data.stage != stage:
-        raise NumbersError(f"step {step}: the loss jumps, and {before[-1]} is of another stage")
+        raise NumbersError(f"step {step}: the loss jumps, and {path} is of another stage")
     if training.health.roll_backs >= max_roll_backs:
         raise NumbersError(
             f"step {step}: the loss jumps again after {max_roll_backs} roll-backs to "
-            f"{before[-1]} (health.spikes.max_roll_backs); a lower optimizer.lr may help"
+            f"{path} (health.spikes.max_roll_backs); a lower optimizer.lr may help"
         )
     old = training.data.position
     first, end = (p.packing_window.row + p.row for p in (old, position))
@@ -62,10 +66,10 @@ def roll_back(
     )
     health = replace(training.health, roll_backs=training.health.roll_backs + 1)
     # Newer ones first: they would be gone on from.
-    for path in saved[len(before) :]:
-        path.unlink()
+    for newer in reversed(saved[saved.index(path) + 1 :]):
+        newer.unlink()
     write_checkpoint(
-        before[-1],
+        path,
         replace(checkpoint, training=replace(training, data=data, health=health), path=None),
     )
-    return RolledBack(step=checkpoint_step(before[-1]), first_row=first, end_row=end)
+    return RolledBack(step=checkpoint_step(path), first_row=first, end_row=end)
