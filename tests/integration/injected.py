@@ -34,11 +34,15 @@ class Injected(Callback):
         self.faults = faults
         self.mark = folder / MARK
         self._microbatch = 0
+        self._end_row = -1
 
     def run_event(self, event: Event, state: State, logger: Logger) -> None:
+        if event is Event.BATCH_START:
+            position = state.batch["position"]
+            self._end_row = position.packing_window.row + position.row
         finished = int(state.timestamp.batch.value)
         for fault in self.faults:
-            at = _row_behind(state) if fault.kind == "jump" else finished
+            at = self._end_row if fault.kind == "jump" else finished
             if (
                 fault.event == event.value
                 and fault.first <= at < fault.end
@@ -73,12 +77,6 @@ class Injected(Callback):
                 _limit(_DISK_FULL_BYTES)
             case "disk_free":
                 _limit(resource.RLIM_INFINITY)
-
-
-def _row_behind(state: State) -> int:
-    """The row of the stage's stream that the update ends before; -1 where there is no update."""
-    position = state.batch.get("position") if isinstance(state.batch, dict) else None
-    return -1 if position is None else position.packing_window.row + position.row
 
 
 def _limit(size: int) -> None:
