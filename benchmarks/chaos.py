@@ -84,17 +84,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         corpus = make_corpus(folder / "corpus", VOCAB_SIZE, write_sources)
         launcher = Launcher()
         chaos = Chaos(launcher, corpus, folder)
-        for seed in seeds:
-            found = chaos.episode(seed)
-            ended += found
-            for one in found:
-                if one.problem:
-                    text = f"\nseed {seed}, {one.kind}, {one.world} processes: {one.problem}\n"
-                    print(text, flush=True)
-            if len(ended) >= given.faults or time.monotonic() > deadline:
-                break
-        launcher.close()
-    print(table(ended))
+        try:
+            for seed in seeds:
+                found = chaos.episode(seed)
+                ended += found
+                for one in found:
+                    if one.problem:
+                        title = f"seed {seed}, {one.kind}, {one.world} processes"
+                        print(f"\n{title}: {one.problem}\n", flush=True)
+                if len(ended) >= given.faults or time.monotonic() > deadline:
+                    break
+        finally:
+            launcher.close()
+            print(table(ended))
     return any(one.problem for one in ended)
 
 

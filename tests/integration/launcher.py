@@ -235,6 +235,7 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             os._exit(_run(question))
+        codes.pop(pid, None)  # of an earlier process that had the same number
         print(pid, flush=True)
 
 
@@ -249,7 +250,7 @@ def _make_orders_files() -> None:
 
 def _prepare(recipe: Path, overrides: Sequence[str]) -> None:
     """Read a first row of the run's data; numba's kernels are then loaded, and inherited."""
-    from flexbert.components import load_recipe
+    from flexbert.recipes import load_recipe
     from flexbert.schedule.stages import all_stages
     from flexbert.stage_checks import open_corpora
     from flexbert.train.stage_data import open_stage_data
@@ -285,7 +286,7 @@ def _train(job: dict[str, Any]) -> int:
     from composer import Callback, Logger, State
     from composer.utils import dist
 
-    from flexbert.components import load_recipe
+    from flexbert.recipes import load_recipe
     from flexbert.train.run import train
     from tests.integration.injected import Injected
     from tests.integration.recorded_runs import rows_of_batch

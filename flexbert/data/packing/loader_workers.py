@@ -11,6 +11,8 @@ import ctypes
 import os
 import signal
 import sys
+import weakref
+from collections.abc import Iterator
 from multiprocessing.context import ForkContext, ForkProcess
 from multiprocessing.popen_fork import Popen
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 from flexbert.errors import UserError
 
 _PR_SET_PDEATHSIG = 1
+_STARTED: weakref.WeakSet[_Worker] = weakref.WeakSet()
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -33,6 +36,10 @@ class _KilledPopen(Popen):
 
 
 class _Worker(ForkProcess):
+    def start(self) -> None:
+        super().start()
+        _STARTED.add(self)
+
     @staticmethod
     def _Popen(process_obj: Any) -> Popen:  # noqa: N802 - multiprocessing's name
         return _KilledPopen(process_obj)
@@ -62,11 +69,28 @@ class WorkerStart:
             os._exit(0)
 
 
-def worker_ended(error: RuntimeError) -> WorkerError | None:
-    """The error to raise for torch's, where a process of a loader has ended by itself."""
-    if "DataLoader worker" not in str(error):
-        return None
-    return WorkerError(
-        "a process that prepares batches ended (killed by the system for its memory, perhaps: try "
-        f"a smaller data.num_workers): {' '.join(str(error).split())[:200]}"
-    )
+def worker_ended(error: Exception) -> WorkerError | None:
+    """The error to raise for another, where a process of a loader has ended by itself.
+
+    Torch's handler of SIGCHLD raises wherever the main thread is, also while it deals with another
+    error; what is read from such a process may fail before.
+    """
+    for cause in _behind(error):
+        lost = isinstance(cause, ConnectionError | EOFError) and _any_killed()
+        if lost or (isinstance(cause, RuntimeError) and "DataLoader worker" in str(cause)):
+            return WorkerError(
+                "a process that prepares batches ended (killed by the system for its memory, "
+                f"perhaps: try a smaller data.num_workers): {' '.join(str(cause).split())[:200]}"
+            )
+    return None
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it was raised in the handling of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _any_killed() -> bool:
+    return any(worker.exitcode not in (None, 0) for worker in _STARTED)

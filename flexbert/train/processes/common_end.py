@@ -36,7 +36,8 @@ def end_with(error: Exception, rank: Rank) -> int:
         return _end_as(error, rank)
     if isinstance(error, UserError):
         return _end_all(str(error), error.exit_code, rank)
-    is_of_a_peer = _LOST.search(str(error)) is not None
+    # A store or a collective that fails does so because of another process.
+    is_of_a_peer = isinstance(error, DistError) or _LOST.search(str(error)) is not None
     if is_of_a_peer and (failure := _failure_behind()) is not None:
         return _end_as(failure, rank)
     if is_of_a_peer:
