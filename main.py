@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 from flexbert.commands.command import add_recipe
-from flexbert.components import load_recipe
 from flexbert.errors import OneLineParser
+from flexbert.recipes import load_recipe
 from flexbert.train.processes.stop_request import ignore_signals
 from flexbert.train.processes.together import run_together
 

@@ -27,7 +27,6 @@ import numpy as np
 
 from benchmarks.data_loader import VOCAB_SIZE
 from benchmarks.random_corpus import save_word_tokenizer, special_ids
-from flexbert.components import load_recipe
 from flexbert.config.data import DataConfig
 from flexbert.config.encode import encode
 from flexbert.data.format.corpus_format import (
@@ -49,6 +48,7 @@ from flexbert.data.packing.row_stream import training_stream
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.samplers import PermutationConfig
 from flexbert.provenance.order_log import OrderLog, RunSegment
+from flexbert.recipes import load_recipe
 from flexbert.schedule.batch_sizes import BatchSizes
 
 SHARD_DOCUMENTS = 100_000

@@ -27,8 +27,8 @@ from composer.core import Event
 from benchmarks.measuring import print_environment, print_header, print_row
 from benchmarks.miniatures import make_corpus, write_some_documents
 from data_prep.demo import write_demo
-from flexbert.components import load_recipe
 from flexbert.errors import run_command
+from flexbert.recipes import load_recipe
 from flexbert.train.callbacks import Gradients
 from flexbert.train.health.update_guard import UpdateGuard
 from flexbert.train.processes.progress import Progress

@@ -32,11 +32,11 @@ from benchmarks.miniatures import make_corpus, trained
 from benchmarks.verify_run import Example, examples
 from data_prep.demo import write_demo
 from flexbert import load_model
-from flexbert.components import load_recipe
 from flexbert.config.recipe import Recipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import run_command
 from flexbert.nn.packed_batch import PackedBatch
+from flexbert.recipes import load_recipe
 
 BASE = Path(__file__).parent.parent / "yamls" / "base.yaml"
 LENGTH, EXTENDED_LENGTH = 64, 512

@@ -30,7 +30,6 @@ from benchmarks.measuring import (
     print_row,
     this_device,
 )
-from flexbert.components import load_recipe
 from flexbert.config.layer_plan import layer_plan
 from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
@@ -38,6 +37,7 @@ from flexbert.nn.flops import ModelCost
 from flexbert.pictures import BLUE, GREY, RED
 from flexbert.pictures import picture as drawn
 from flexbert.plan.memory import kept_for_backward
+from flexbert.recipes import load_recipe
 from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 from flexbert.train.peak_flops import measured_peak_flops
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_prep.cli import main as data_prep
 from data_prep.demo import demo_documents
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 
 

@@ -27,9 +27,10 @@ from benchmarks.measuring import (
     print_row,
     this_device,
 )
-from flexbert.components import load_recipe, register_all
+from flexbert.components import register_all
 from flexbert.config.registry import members
 from flexbert.nn.build import build_model
+from flexbert.recipes import load_recipe
 from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
 
 YAMLS = Path(__file__).parent.parent / "yamls"

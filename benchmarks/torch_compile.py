@@ -19,7 +19,6 @@ from torch import Tensor
 
 from benchmarks.measuring import packed_batch, seconds, this_device
 from benchmarks.packing import cut, web_documents
-from flexbert.components import load_recipe
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.best_fit import enough_sequences
 from flexbert.nn.build import build_model
@@ -27,6 +26,7 @@ from flexbert.nn.compilation import compile_model
 from flexbert.nn.loss import LossFunction
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.nn.packed_batch import PackedBatch
+from flexbert.recipes import load_recipe
 
 
 def microbatches(

@@ -1,18 +1,14 @@
-"""Every component a recipe can name, made known; then recipes are read."""
+"""Every component a recipe can name, made known."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
-from pathlib import Path
 
 import flexbert.data
 import flexbert.nn
 import flexbert.optim
 import flexbert.schedule
-from flexbert.config import recipe_files
-from flexbert.config.recipe_files import LoadedRecipe
 
 
 def register_all() -> None:
@@ -21,9 +17,3 @@ def register_all() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-
-
-def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False) -> LoadedRecipe:
-    """:func:`flexbert.config.recipe_files.load_recipe` with all components registered."""
-    register_all()
-    return recipe_files.load_recipe(path, overrides, planning=planning)

@@ -14,8 +14,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from flexbert.components import load_recipe
 from flexbert.errors import UserError
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY, TINY_RECIPE
 from tests.outside import forgotten_afterwards
 
@@ -35,7 +35,7 @@ CHANGES = {
 TRAIN = """
 import sys, torch
 from flexbert.commands import main
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.nn.compilation import compile_model
 from tests.nn.cases import packed_batch

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY
 
 PACKAGES = ("flexbert", "data_prep")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flexbert.commands.command import Command, add_json, add_recipe, print_found
-from flexbert.components import load_recipe
 from flexbert.errors import UserError
+from flexbert.recipes import load_recipe
 
 
 @contextlib.contextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from omegaconf import OmegaConf
@@ -29,12 +29,14 @@ from flexbert.config.stage_overrides import (
     settle_stages,
     shadowed,
 )
-from flexbert.config.tree import expand_dotted, merge
+from flexbert.config.tree import expand_dotted, flatten, merge
 from flexbert.config.yaml_text import MOST_BYTES, MOST_LEVELS, check_tree, read_value, read_yaml
 from flexbert.errors import ConfigError, UserError, did_you_mean, first_line
 from flexbert.files.regular import read_regular
 
 INCLUDE = "include"
+# From a checkpoint, or whatever a recipe names as one, to the part of a recipe that it decides.
+ArchitectureReader: TypeAlias = Callable[[Path], Mapping[str, Any]]
 # Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
 DEFAULTS = {"loss": {"name": "cross_entropy"}, "data": {"sampler": {"name": "pcg64dxsm"}}}
 
@@ -47,11 +49,13 @@ class LoadedRecipe:
         stages: the typed recipe of each stage, by its name, in order.
         missing: dotted paths of values that a run needs and that are yet ``???``.
         shadowed: for each stage the overrides that change nothing from it on.
+        given: dotted keys of the command line.
     """
 
     stages: Mapping[str, Recipe]
     missing: tuple[str, ...] = ()
     shadowed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     @property
     def first(self) -> Recipe:
@@ -94,12 +98,19 @@ class LoadedRecipe:
         ]
 
 
-def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False) -> LoadedRecipe:
+def load_recipe(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    planning: bool = False,
+    architecture_of: ArchitectureReader | None = None,
+) -> LoadedRecipe:
     """Read, merge, interpolate and decode a recipe.
 
     Args:
         overrides: ``key.path=value`` pairs; values are YAML. They win over every file.
         planning: accept ``???`` where only a run needs the value.
+        architecture_of: reads what goes beneath a recipe that takes its model from a checkpoint.
 
     Raises:
         UserError: if a file cannot be read or an override is no ``key=value`` pair.
@@ -108,6 +119,10 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
     given = plugins_beside(overrides_tree(overrides), Path())
     beneath = merge(DEFAULTS, read_tree(path))
     check_overrides(beneath, given)
+    source = _architecture_source(merge(beneath, given))
+    if source is not None:
+        assert architecture_of is not None, "whoever reads recipes can read checkpoints"
+        beneath = merge(architecture_of(source), beneath)
     tree = settle_stages(beneath, given, derive(beneath, given), reorder=False)
     if tree.get(PLUGINS):
         # Before anything is decoded: they bring names that the recipe uses.
@@ -125,7 +140,29 @@ def load_recipe(path: Path, overrides: Sequence[str], *, planning: bool = False)
     first = next(iter(stages))
     for key in hidden.get(first, ()):
         raise ConfigError(key, f"would do nothing: give stages.{first}.{key}")
-    return LoadedRecipe(stages=stages, missing=tuple(dict.fromkeys(missing or ())), shadowed=hidden)
+    return LoadedRecipe(
+        stages=stages,
+        missing=tuple(dict.fromkeys(missing or ())),
+        shadowed=hidden,
+        given=tuple(flatten(given)),
+    )
+
+
+def _architecture_source(tree: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that a recipe takes its model from, if it does."""
+    node = tree.get("init_from")
+    if not isinstance(node, Mapping) or node.get("architecture") != "checkpoint":
+        return None
+    where = node.get("checkpoint")
+    if isinstance(where, str) and "${" in where:
+        where = interpolate({"init_from": {"checkpoint": where}})["init_from"]["checkpoint"]
+    if where is None or where == MISSING:
+        raise ConfigError(
+            "init_from.checkpoint", "is to be given: the model is taken from it (architecture)"
+        )
+    if not isinstance(where, str):
+        raise ConfigError("init_from.checkpoint", f"expected a path or a name, got {where!r}")
+    return Path(where)
 
 
 def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -174,6 +174,7 @@ class EvaluationConfig(Node):
 
     Attributes:
         interval: length of training between two evaluations; one more comes at the end.
+        at_start: evaluate before the first update of the run too.
         mask_rate: share of tokens masked. Masks are fixed, so losses of different runs compare.
         rows: packed rows to evaluate on, from the start of the split; null means all of it.
         microbatch_rows: packed rows in one forward pass of one process; null means as many as in
@@ -181,6 +182,7 @@ class EvaluationConfig(Node):
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
+    at_start: bool = key(OPERATIONAL, default=False)
     mask_rate: float = key(OPERATIONAL, above=0, at_most=1)
     rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")

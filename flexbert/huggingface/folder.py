@@ -26,6 +26,11 @@ NATIVE_BY_NOW = ("eurobert",)
 OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
 
 
+def is_model_folder(path: Path) -> bool:
+    """Whether it looks like a Hugging Face folder of a model."""
+    return (path / "config.json").is_file()
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The ``config.json`` of a folder.
 

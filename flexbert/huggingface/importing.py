@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from flexbert.checkpoint.checkpoint import Checkpoint
@@ -19,6 +20,7 @@ from flexbert.components import register_all
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError, first_line
+from flexbert.files.durable import write_text
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
@@ -56,7 +58,8 @@ class FolderModel:
 def import_folder(source: str, target: Path) -> list[str]:
     """Write the model and tokenizer of a Hugging Face folder as a checkpoint.
 
-    The logits of both implementations are compared before anything is written.
+    The logits of both implementations are compared before anything is written. A YAML file of the
+    model, beside the checkpoint and with its name, can be included in a recipe.
 
     Args:
         source: a folder, or a name on the Hugging Face Hub.
@@ -68,8 +71,10 @@ def import_folder(source: str, target: Path) -> list[str]:
     Raises:
         UserError: if there is anything in the way, and then nothing is written.
     """
-    if target.exists():
-        raise UserError(f"{target}: is there already; give another name, or remove it")
+    recipe_file = target.with_suffix(".yaml")
+    for file in (target, recipe_file):
+        if file.exists():
+            raise UserError(f"{file}: is there already; give another name, or remove it")
     folder = local_folder(source)
     read = read_folder(folder)
     if not read.has_head:
@@ -84,14 +89,15 @@ def import_folder(source: str, target: Path) -> list[str]:
     tied = is_tied(read.config)
     theirs = load_theirs(folder, read.family, read.task, tied=tied, config=_their_config(read))
     difference = compare_logits(ours, theirs, documents)
-    recipe: dict[str, Any] = {"model": encode(read.config)}
-    if read.config.embedding.max_length is None:
-        recipe["data"] = {"max_length": read.max_length}
+    recipe = {"model": encode(read.config), "data": {"max_length": read.max_length}}
+    head = f"# The {read.family.classes[read.task]} in {target.name}, to be included in a recipe.\n"
+    write_text(recipe_file, head + yaml.safe_dump(recipe, sort_keys=False))
     write_checkpoint(target, Checkpoint(recipe=recipe, tokenizer=tokenizer, model=read.state))
     return [
         *(f"note: {note}" for note in (*read.notes, *_other_ids(read, ids))),
         f"{target}: {read.family.classes[read.task]}, logits as those of transformers "
         f"{transformers_version()} (largest difference {difference:.1e} of their scale)",
+        f"{recipe_file}: its model, to be included in a recipe",
     ]
 
 
@@ -122,9 +128,64 @@ def local_folder(source: str) -> Path:
     return found
 
 
+def located(path: Path) -> Path:
+    """``path`` itself, or what a name on the Hub is downloaded to.
+
+    Raises:
+        UserError: if it is not there, has the form of a name, and is not on the Hub either.
+    """
+    return path if path.exists() or path.suffix else local_folder(str(path))
+
+
 def read_folder(folder: Path) -> FolderModel:
     """Read config and weights; no code of the folder runs, and nothing is allocated before the
     shapes of all tensors are known to be those of the config.
+
+    Raises:
+        UserError: if the folder is damaged, or describes a model that there is not here.
+    """
+    described = describe_folder(folder)
+    family, task = described.family, described.task
+    notes: list[str] = []
+    if described.names_code:
+        notes.append("code that config.json names (auto_map) is not run, transformers has its own")
+    try:
+        state = _state(described.config, family, task, described.weights, notes)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    return FolderModel(
+        config=described.config,
+        state=state,
+        has_head=task is not None,
+        family=family,
+        task=task or MASKED_LM,
+        raw=described.raw,
+        max_length=described.max_length,
+        notes=notes,
+    )
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a folder says of its model before the weights are read.
+
+    Args:
+        task: of the head; None where there is none.
+        raw, max_length: see :class:`FolderModel`.
+        names_code: whether it names code of its own, which is not run.
+    """
+
+    config: ModelConfig
+    family: Family
+    task: str | None
+    raw: Mapping[str, Any]
+    weights: Weights
+    max_length: int
+    names_code: bool
+
+
+def describe_folder(folder: Path) -> Description:
+    """The model that a folder describes; its tensors are not read, or hardly.
 
     Raises:
         UserError: if the folder is damaged, or describes a model that there is not here.
@@ -141,24 +202,19 @@ def read_folder(folder: Path) -> FolderModel:
     weights = read_weights(folder)
     if family.older_prefix is not None:
         weights.rename_prefix(family.older_prefix, family.prefix)
-    notes: list[str] = []
-    if "auto_map" in config:
-        notes.append("code that config.json names (auto_map) is not run, transformers has its own")
     try:
         if task == MASKED_LM:
             model = _without_zero_biases(model, family, weights)
-        state = _state(model, family, task, weights, notes)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
-    return FolderModel(
+    return Description(
         config=model,
-        state=state,
-        has_head=task is not None,
         family=family,
-        task=task or MASKED_LM,
+        task=task,
         raw=raw,
+        weights=weights,
         max_length=model.embedding.max_length or _max_length(raw),
-        notes=notes,
+        names_code="auto_map" in config,
     )
 
 

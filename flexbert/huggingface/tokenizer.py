@@ -122,6 +122,15 @@ def special_ids(texts: Mapping[str, str], vocab_size: int) -> dict[str, int | No
     return {role: getattr(tokenizer, f"{role}_token_id", None) for role in ROLES}
 
 
+def fast_tokenizer(texts: Mapping[str, str]) -> Any:
+    """The ``tokenizers.Tokenizer`` that a tokenizer's files describe.
+
+    Raises:
+        UserError: if transformers cannot read them.
+    """
+    return _load(texts).backend_tokenizer
+
+
 def without_token_types(texts: Mapping[str, str]) -> dict[str, str] | None:
     """The tokenizer made to give no token types, None if it gives none as it is.
 

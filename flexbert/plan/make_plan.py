@@ -59,14 +59,15 @@ def make_plan(loaded: LoadedRecipe, processes: int = 1, hardware: Hardware | Non
     )
     recipe = stages[0].recipe
     beginning = _beginning(recipe)
+    notes = _check_beginning(loaded, beginning, corpora[0])
     return Plan(
         run_name=recipe.run_name,
         run_folder=recipe.run_folder,
         plugins=recipe.plugins,
         to_be_given=loaded.missing,
-        notes=tuple(loaded.notes(recipe.stage)) if recipe.stage else (),
+        notes=(*(loaded.notes(recipe.stage) if recipe.stage else ()), *(notes or ())),
         begins_from=beginning,
-        beginning_checked=_check_beginning(recipe, beginning),
+        beginning_checked=notes is not None,
         parameters=parameter_counts(recipe.model),
         hardware=hardware,
         stages=planned,
@@ -84,15 +85,21 @@ def _beginning(recipe: Recipe) -> Path | None:
     return recipe.init_from.checkpoint if recipe.init_from else None
 
 
-def _check_beginning(recipe: Recipe, beginning: Path | None) -> bool:
-    """Check the checkpoint if it is there; returns whether it was."""
+def _check_beginning(
+    loaded: LoadedRecipe, beginning: Path | None, corpora: Corpora | None
+) -> list[str] | None:
+    """Check the checkpoint if it is there: what is to be said of it; None if it is not there."""
+    recipe = loaded.first
     if beginning is None or not beginning.exists():
-        return False
+        return None
     if recipe.start_from:
         read_restart(beginning, recipe.model)
-    elif recipe.init_from:
-        check_init_from(recipe.model, recipe.init_from)
-    return True
+        return []
+    assert recipe.init_from is not None, "what else a run begins from"
+    tokenizer = corpora.tokenizer if corpora else None
+    return check_init_from(
+        recipe.model, recipe.init_from, tokenizer, loaded.given, recipe.data.max_length
+    )
 
 
 def _corpora_at_hand(recipe: Recipe) -> Corpora | None:

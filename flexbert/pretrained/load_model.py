@@ -20,7 +20,8 @@ from flexbert.config.model import HeadConfig, ModelConfig
 from flexbert.config.plugins import import_plugins, plugins_of
 from flexbert.config.registry import members
 from flexbert.errors import UserError, config_errors_under
-from flexbert.huggingface.importing import read_folder
+from flexbert.huggingface.folder import is_model_folder
+from flexbert.huggingface.importing import located, read_folder
 from flexbert.huggingface.tokenizer import has_tokenizer, read_tokenizer
 from flexbert.nn.build import Model, build_model
 from flexbert.nn.padded import PaddedModel
@@ -51,8 +52,8 @@ def load_model(
     head: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
 ) -> LoadedModel:
-    """The model of a checkpoint, of a run's newest one, or of a Hugging Face folder, in float32 on
-    the CPU, in eval mode.
+    """The model of a checkpoint, of a run's newest one, of a Hugging Face folder or of a name on
+    the Hub, in float32 on the CPU, in eval mode.
 
     Called with ``input_ids [B, T]`` and ``attention_mask [B, T]``, a masked LM returns logits
     ``[B, T, V]``.
@@ -94,12 +95,13 @@ class ReadModel(NamedTuple):
 
 
 def read_model(path: Path, *, needs_head: bool = True) -> ReadModel:
-    """The weights of a checkpoint, of a run's newest one, or of a Hugging Face folder.
+    """The weights of a checkpoint, of a run's newest one, or of a Hugging Face folder or name.
 
     Raises:
         UserError: if it cannot be read, or its weights are not those of its recipe.
     """
-    if (path / "config.json").is_file():
+    path = located(path)
+    if is_model_folder(path):
         return _from_folder(path, needs_head)
     return _from_checkpoint(checkpoint_file(path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -105,10 +106,13 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
     return f"torch.compile: {reasons}"
 
 
-def make_model(recipe: Recipe, *, fresh: bool) -> tuple[ComposerMaskedLM, list[str]]:
+def make_model(
+    recipe: Recipe, tokenizer: Mapping[str, str], *, fresh: bool
+) -> tuple[ComposerMaskedLM, list[str]]:
     """A stage's model, and notes on where its weights are from.
 
     Args:
+        tokenizer: of the corpus, file name to text.
         fresh: draw its weights, or take them from where the recipe says. Otherwise they are
             loaded later, and are zero until then.
 
@@ -122,7 +126,7 @@ def make_model(recipe: Recipe, *, fresh: bool) -> tuple[ComposerMaskedLM, list[s
     fill(model, recipe.model)
     if recipe.init_from is None:
         return model, []
-    return model, init_from(model, recipe.model, recipe.init_from)
+    return model, init_from(model, recipe.model, recipe.init_from, tokenizer)
 
 
 @torch.no_grad()

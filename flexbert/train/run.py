@@ -17,6 +17,7 @@ from torch.distributed import DistError
 from flexbert.checkpoint.file_hash import file_digest
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.data.packing.loader_workers import worker_ended
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
@@ -59,7 +60,17 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
             or the processes do not agree.
         NumbersError: if training was stopped because its numbers went bad.
         OthersFailedError: if another process ended the run.
+        WorkerError: if a process that prepares batches ended.
     """
+    try:
+        return _train(loaded, command, callbacks)
+    except Exception as error:
+        if (ended := worker_ended(error)) is not None:
+            raise ended from None
+        raise
+
+
+def _train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback]) -> int:
     timeouts = loaded.first.timeouts
     with StopRequest() as request:
         WHEREABOUTS.reach("joining the other processes", slow=True)

@@ -12,7 +12,6 @@ from composer import Callback
 
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
-from flexbert.data.packing.loader_workers import worker_ended
 from flexbert.data.reading.corpora import Corpora
 from flexbert.nn.flops import model_cost
 from flexbert.provenance.order_log import OrderLog, RunSegment
@@ -87,7 +86,6 @@ class StageTraining:
 
         Raises:
             NumbersError: if the numbers went bad.
-            WorkerError: if a process that prepares batches ended.
         """
         data = self._open_data()
         run = self._stage_run(data)
@@ -98,6 +96,8 @@ class StageTraining:
             if self.start.evaluation_due:
                 trainer.evaluate_now()
                 checkpointer.save_evaluated(trainer.state)
+            elif self.stage.recipe.evaluation.at_start and self._begins_the_run():
+                trainer.evaluate_now()
             if not stage_is_over(trainer.state):
                 trainer.fit()
         except Stopped:
@@ -111,15 +111,14 @@ class StageTraining:
         except RollBack:
             self._roll_back(run, int(trainer.state.timestamp.batch.value), checkpointer)
             ending = Ending.ROLLED_BACK
-        except RuntimeError as error:
-            # Torch's handler of SIGCHLD raises it wherever the main thread is, not in the loader.
-            if (ended := worker_ended(error)) is not None:
-                raise ended from None
-            raise
         finally:
             WHEREABOUTS.reach("ending a stage", slow=True)
         close(trainer)
         return ending
+
+    def _begins_the_run(self) -> bool:
+        checkpoint = self.start.checkpoint
+        return checkpoint is None or checkpoint.parent != self.context.folder.checkpoints
 
     def _open_data(self) -> StageData:
         """The stage's data, the same on every process."""
@@ -169,9 +168,6 @@ class StageTraining:
         kept = recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
         callbacks = build_callbacks(recipe, context.folder.path)
-        is_own = start.checkpoint is not None and (
-            start.checkpoint.parent == context.folder.checkpoints
-        )
         context.peers.meet(f"building stage {self.stage.name}", slow=True)
         # What one process compiles and another does not rounds in other ways.
         require_same(context.peers, "compiled parts", lambda: {"compile": compiled})
@@ -190,7 +186,7 @@ class StageTraining:
             lock=context.lock,
             due_step=start.due_step,
             is_overdue=start.is_overdue,
-            saved_step=start.clock.updates if is_own else None,
+            saved_step=None if self._begins_the_run() else start.clock.updates,
             health=start.health,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,
@@ -205,7 +201,9 @@ class StageTraining:
 
     def _model(self) -> ComposerMaskedLM:
         torch.manual_seed(self.context.recipe.seed)
-        made, notes = make_model(self.stage.recipe, fresh=self.start.checkpoint is None)
+        made, notes = make_model(
+            self.stage.recipe, self.corpora.tokenizer, fresh=self.start.checkpoint is None
+        )
         for note in notes:
             self.context.say(note)
         model: ComposerMaskedLM = training_device().module_to_device(made)

@@ -113,7 +113,13 @@ def find_start(
     if recipe.start_from:
         return _restart(loaded, folder, recipe.start_from[0], corpora[0], notes)
     if recipe.init_from:
-        check_init_from(recipe.model, recipe.init_from)
+        notes += check_init_from(
+            recipe.model,
+            recipe.init_from,
+            corpora[0].tokenizer,
+            loaded.given,
+            recipe.data.max_length,
+        )
     return Start(notes=tuple(notes))
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from flexbert.components import load_recipe
 from flexbert.config.backend_choice import BackendChoice
 from flexbert.errors import ConfigError
 from flexbert.nn import attention
 from flexbert.nn.build import build_model
+from flexbert.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 from tests.nn.cases import attention_config, packed_batch, small_model
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexbert.components import load_recipe
 from flexbert.config.data import DataConfig, MaskSplit, SourceConfig, UpsampleConfig
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
@@ -15,6 +14,7 @@ from flexbert.config.num_bytes import NumBytes
 from flexbert.config.remote_address import RemoteAddress
 from flexbert.data.sampling.samplers import PermutationConfig, ShardBlocksConfig
 from flexbert.errors import ConfigError
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY
 
 REMOTE = RemoteAddress("s3://b/c")

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from flexbert.components import load_recipe
 from flexbert.config.callback import CallbackConfig
 from flexbert.config.decode import decode
 from flexbert.config.encode import encode
@@ -18,6 +17,7 @@ from flexbert.config.environment import EnvironmentText
 from flexbert.config.fields import COMPUTATION, OPERATIONAL, Node, key
 from flexbert.config.recipe_files import interpolate
 from flexbert.errors import ConfigError
+from flexbert.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 
 SECRET = "hunter2-hunter2"

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import yaml
 
-from flexbert.components import load_recipe
 from flexbert.config.data import SourceConfig, UpsampleConfig
 from flexbert.config.encode import encode
 from flexbert.config.fields import (
@@ -26,6 +25,7 @@ from flexbert.config.keys import leaves, role_of
 from flexbert.config.recipe import Recipe
 from flexbert.config.tree import flatten
 from flexbert.errors import ConfigError, UserError
+from flexbert.recipes import load_recipe
 from flexbert.train.run_folder import refuse_changed_recipe
 from tests.config.declarations import declarations
 from tests.conftest import REPOSITORY, TINY_RECIPE

@@ -15,13 +15,13 @@ from flexbert import load_model, save_model
 from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import CheckpointError, read_checkpoint, write_checkpoint
 from flexbert.commands import main
-from flexbert.components import load_recipe
 from flexbert.config.encode import encode
 from flexbert.config.plugins import Plugin, differences, import_plugins
 from flexbert.config.registry import members
 from flexbert.errors import ConfigError, UserError
 from flexbert.nn.build import build_model
 from flexbert.pretrained.load_model import LoadedModel
+from flexbert.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 from tests.nn.cases import small_model
 from tests.outside import forgotten_afterwards, write_file, write_package

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from flexbert.components import load_recipe
 from flexbert.config.recipe_files import (
     complete_layers,
     interpolate,
@@ -15,6 +14,7 @@ from flexbert.config.recipe_files import (
 )
 from flexbert.config.tree import expand_dotted, merge
 from flexbert.errors import ConfigError, UserError
+from flexbert.recipes import load_recipe
 from tests.conftest import TINY_RECIPE
 
 

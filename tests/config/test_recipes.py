@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flexbert.components import load_recipe
 from flexbert.errors import ConfigError
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY, TINY_RECIPE
 
 SHIPPED = sorted((REPOSITORY / "yamls").glob("*.yaml"))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from flexbert.components import load_recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.config.stage_overrides import STAGES
 from flexbert.errors import ConfigError, UserError
 from flexbert.plan import make_plan
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY, TINY_RECIPE
 
 STAGED = """

@@ -14,8 +14,8 @@ import pytest
 import flexbert
 from data_prep.cli import command_parser as data_prep_parser
 from flexbert import commands as flexbert_commands
-from flexbert.components import load_recipe
 from flexbert.errors import UserError
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY
 from tests.docs.pages import CodeBlock, code_blocks
 

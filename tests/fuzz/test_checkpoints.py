@@ -22,13 +22,13 @@ from flexbert import load_model
 from flexbert.checkpoint.averaging import average_best, average_checkpoints, write_moving_average
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file_hash import save_hashed
-from flexbert.components import load_recipe
 from flexbert.config.optimizer import Multipliers
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.nn.build import build_model
 from flexbert.pretrained.warm_start import check_init_from, init_from
+from flexbert.recipes import load_recipe
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import open_corpora
 from flexbert.train.checkpointing import restore
@@ -101,8 +101,8 @@ class Bench:
         more = ("model.hidden_size=64", "model.attention.num_heads=4", "model.num_layers=5", source)
         recipe = load_recipe(TINY_RECIPE, [*self._overrides("tiled"), *more]).first
         assert recipe.init_from is not None
-        check_init_from(recipe.model, recipe.init_from)
-        init_from(build_model(recipe.model), recipe.model, recipe.init_from)
+        check_init_from(recipe.model, recipe.init_from, None)
+        init_from(build_model(recipe.model), recipe.model, recipe.init_from, {})
 
     def start_from(self) -> None:
         given = [*self._overrides("restarted"), f"start_from=[{self.newest}]"]

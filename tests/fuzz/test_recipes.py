@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexbert.commands import main
-from flexbert.components import load_recipe
 from flexbert.config.recipe_files import read_tree
+from flexbert.recipes import load_recipe
 from tests.conftest import REPOSITORY, TINY_RECIPE
 from tests.fuzz.mutations import JUNK, TEXTS, mutated, mutated_bytes
 from tests.fuzz.outcomes import exit_of, fuzz_settings, refusal

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
 from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE
 

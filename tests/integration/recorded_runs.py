@@ -16,7 +16,7 @@ import torch
 from composer import Callback, Logger, State
 from composer.utils import dist
 
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from flexbert.train.run import train
 
 TINY_RECIPE = Path(__file__).parent / "tiny.yaml"

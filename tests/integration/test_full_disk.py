@@ -9,8 +9,8 @@ import torch
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
 from flexbert.files.durable import WriteError
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, read_records
 

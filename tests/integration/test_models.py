@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flexbert.components import load_recipe
 from flexbert.plan import make_plan
+from flexbert.recipes import load_recipe
 from flexbert.train.run import train
 from tests.conftest import REPOSITORY, VOCAB_SIZE, Overrides, read_records
 

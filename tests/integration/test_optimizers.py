@@ -10,7 +10,7 @@ import torch
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from flexbert.schedule.stages import all_stages
 from tests.conftest import TINY_RECIPE, read_records
 from tests.integration.killed_run import KilledRun, assert_same_weights

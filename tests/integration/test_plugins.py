@@ -13,9 +13,9 @@ import pytest
 from flexbert import load_model
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.commands import main
-from flexbert.components import load_recipe
 from flexbert.config.plugins import recorded
 from flexbert.errors import UserError
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
 from tests.integration.launcher import Launcher

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from flexbert.commands import main as flexbert
-from flexbert.components import load_recipe
 from flexbert.data.reading.corpus import Corpus
 from flexbert.data.sampling.chunks import Chunks, Cut
 from flexbert.errors import UserError
 from flexbert.provenance.seen import Seen, Use, seen, seen_text
 from flexbert.provenance.step_rows import step_rows
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records, run_data_prep
 from tests.integration.recorded_runs import BatchRecorder

@@ -9,7 +9,7 @@ import pytest
 
 from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint
 from flexbert.commands import main as flexbert
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides
 

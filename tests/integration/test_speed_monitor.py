@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from composer import Callback, Logger, State
 
-from flexbert.components import load_recipe
 from flexbert.config.recipe import Recipe
 from flexbert.data.reading.corpus import Corpus
 from flexbert.nn.build import build_model
 from flexbert.nn.flops import model_cost
 from flexbert.nn.masked_lm import MaskedLM
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records
 

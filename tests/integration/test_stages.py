@@ -18,10 +18,10 @@ from composer import Callback, Logger, State
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
 from flexbert.commands import main as flexbert
-from flexbert.components import load_recipe
 from flexbert.config.layer_plan import layer_plan
 from flexbert.errors import UserError
 from flexbert.pretrained.load_model import load_model
+from flexbert.recipes import load_recipe
 from flexbert.schedule.stages import Stage, all_stages
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records, run_data_prep

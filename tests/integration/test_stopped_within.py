@@ -12,7 +12,7 @@ from composer import Callback, Logger, State
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint, training_of
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
+from flexbert.recipes import load_recipe
 from flexbert.train.processes.run_errors import DONE, PREEMPTED
 from flexbert.train.run import train
 from tests.conftest import TINY_RECIPE, Overrides, read_records

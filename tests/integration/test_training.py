@@ -16,10 +16,10 @@ from benchmarks.verify_run import examples, model_loss
 from flexbert import load_model
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.nn import cross_entropy
+from flexbert.recipes import load_recipe
 from flexbert.train import step_times
 from flexbert.train.run import DONE, train
 from tests.conftest import TINY_RECIPE, Overrides, read_records

@@ -13,7 +13,6 @@ from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import write_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.optimizer_state import optimizer_state
-from flexbert.components import load_recipe
 from flexbert.config.encode import encode
 from flexbert.config.optimizer import Multipliers
 from flexbert.files import free_space
@@ -26,6 +25,7 @@ from flexbert.plan.checkpoint_sizes import (
     checkpoint_room,
 )
 from flexbert.plan.plan_text import plan_text
+from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 from tests.checkpoint.states import training_state
 from tests.conftest import TINY_RECIPE, Overrides

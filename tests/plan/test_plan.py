@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from flexbert.commands import main
-from flexbert.components import load_recipe
 from flexbert.nn.build import build_model
 from flexbert.plan import Plan, make_plan
 from flexbert.plan.plan import MicrobatchPlan
 from flexbert.plan.plan_picture import draw_plan, stage_curves
 from flexbert.plan.stage_cost import Hardware
 from flexbert.pretrained.load_model import LoadedModel, save_model
+from flexbert.recipes import load_recipe
 from flexbert.schedule.stages import all_stages
 from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
 

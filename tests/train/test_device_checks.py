@@ -12,11 +12,11 @@ import torch
 from composer import Callback, Logger, State
 from composer.devices import DeviceCPU
 
-from flexbert.components import load_recipe
 from flexbert.config.recipe import Recipe
 from flexbert.devices.float32 import allows_tf32, forbid_tf32
 from flexbert.errors import UserError, run_command
 from flexbert.optim import stable_adamw
+from flexbert.recipes import load_recipe
 from flexbert.train import device_checks
 from flexbert.train.device_checks import device_notes, memory_advice, training_device
 from flexbert.train.run import DONE, _Run, train

@@ -7,10 +7,10 @@ import torch
 from composer.devices import DeviceCPU
 from composer.utils import dist, get_device
 
-from flexbert.components import load_recipe
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.memory import activations_of, memory
 from flexbert.plan.microbatch import SHARE
+from flexbert.recipes import load_recipe
 from flexbert.schedule.stages import Stage, all_stages
 from flexbert.train import device_microbatch
 from flexbert.train.device_microbatch import suit_device

@@ -16,10 +16,10 @@ from composer import Timestamp
 from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import write_checkpoint
 from flexbert.checkpoint.optimizer_state import optimizer_state
-from flexbert.components import load_recipe
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
 from flexbert.nn.build import build_model
+from flexbert.recipes import load_recipe
 from flexbert.train.checkpointing import restore
 from tests.checkpoint.states import training_state
 from tests.conftest import REPOSITORY, TINY_RECIPE

@@ -10,10 +10,10 @@ import pytest
 
 from flexbert.checkpoint import checkpoint_file
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.components import load_recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
+from flexbert.recipes import load_recipe
 from flexbert.stage_checks import open_corpora
 from flexbert.train import run_folder
 from flexbert.train.run import DONE, train

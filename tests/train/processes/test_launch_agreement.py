@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from flexbert.components import load_recipe
 from flexbert.errors import UserError
+from flexbert.recipes import load_recipe
 from flexbert.train.processes.launch_agreement import (
     recipe_values,
     require_same,

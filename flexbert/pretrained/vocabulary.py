@@ -1,0 +1,142 @@
+"""Whether a corpus and a trained model mean the same tokens by the same ids, and what if not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flexbert.checkpoint.checkpoint import Weights
+from flexbert.config.model import ModelConfig
+from flexbert.errors import ConfigError
+from flexbert.huggingface.tokenizer import ROLES, fast_tokenizer, special_ids
+from flexbert.pretrained.load_model import ReadModel
+
+Texts = Mapping[str, str]
+# Parameters whose first dimension has a row for each token.
+_TOKEN_ROWS = ("encoder.embedding.tokens.weight", "head.decoder.weight", "head.decoder.bias")
+
+
+def check_same_vocabulary(tokenizer: Texts, old: Texts, source: Path) -> None:
+    """Refuse a corpus whose ids stand for other tokens than the trained model's.
+
+    Args:
+        tokenizer: the corpus's, file name to text.
+        old: the model's.
+        source: what the model was read from.
+
+    Raises:
+        ConfigError: if an id of the corpus's tokenizer is another token there, or none.
+    """
+    if dict(tokenizer) == dict(old):
+        return
+    ids, old_ids = (fast_tokenizer(each).get_vocab(True) for each in (tokenizer, old))
+    old_tokens = {number: token for token, number in old_ids.items()}
+    others = sorted((n, token) for token, n in ids.items() if old_tokens.get(n) != token)
+    if not others:
+        return
+    number, token = others[0]
+    theirs = repr(old_tokens[number]) if number in old_tokens else "none"
+    raise ConfigError(
+        "init_from",
+        f"the corpus was made with another tokenizer than {source}: {len(others):,} of "
+        f"{len(ids):,} ids mean other tokens (id {number} is {token!r}, and {theirs} there); make "
+        "the corpus with the model's tokenizer (python -m data_prep corpus --tokenizer), or give "
+        "init_from.vocabulary=by_token",
+    )
+
+
+def by_token(
+    read: ReadModel, tokenizer: Texts, vocab_size: int
+) -> tuple[ModelConfig, Weights, list[str]]:
+    """A trained model with its rows in the order of another tokenizer.
+
+    A token that both tokenizers have keeps its row, and so does a special token by its role. A new
+    one gets the mean of the rows of the pieces into which the old tokenizer cuts its text.
+
+    Args:
+        tokenizer: the new one.
+        vocab_size: rows of the new matrix, V.
+
+    Returns:
+        Config and weights with V rows for tokens, and what was done, for people.
+
+    Raises:
+        ConfigError: if the new tokenizer has more tokens than there are to be rows.
+    """
+    ids: dict[str, int] = fast_tokenizer(tokenizer).get_vocab(True)
+    if max(ids.values()) >= vocab_size:
+        raise ConfigError(
+            "model.vocab_size",
+            f"is {vocab_size}, and the corpus's tokenizer has the id {max(ids.values())}: give "
+            f"{-(-(max(ids.values()) + 1) // 64) * 64}",
+        )
+    pieces, num_known, num_empty = _pieces(read, tokenizer, ids)
+    weights = dict(read.weights)
+    for name in _TOKEN_ROWS:
+        if name in weights:
+            weights[name] = _rows(weights[name], pieces, vocab_size)
+    num_new = len(ids) - num_known
+    notes = [
+        f"rows by token: {num_known:,} of {len(ids):,} tokens have their own, {num_new:,} new ones "
+        "the mean of their pieces in the checkpoint's tokenizer"
+    ]
+    if num_empty:
+        notes.append(f"{num_empty:,} new tokens have no pieces there: the mean of all rows")
+    return replace(read.config, vocab_size=vocab_size), weights, notes
+
+
+def _pieces(
+    read: ReadModel, tokenizer: Texts, ids: Mapping[str, int]
+) -> tuple[dict[int, list[int]], int, int]:
+    """Old ids for each new one; how many tokens are known, and how many have no pieces."""
+    new, old = fast_tokenizer(tokenizer), fast_tokenizer(read.tokenizer)
+    old_ids: dict[str, int] = old.get_vocab(True)
+    roles, old_roles = (
+        special_ids(texts, size)
+        for texts, size in ((tokenizer, len(ids) + max(ids.values())), (read.tokenizer, 1 << 62))
+    )
+    same_role = {
+        roles[role]: old_roles[role]
+        for role in ROLES
+        if roles[role] is not None and old_roles[role] is not None
+    }
+    pieces: dict[int, list[int]] = {}
+    num_known = num_empty = 0
+    for token, number in ids.items():
+        known = same_role.get(number, old_ids.get(token))
+        if known is not None:
+            pieces[number] = [known]
+            num_known += 1
+            continue
+        pieces[number] = _cut(old, _text_of(new, token, number))
+        num_empty += not pieces[number]
+    return pieces, num_known, num_empty
+
+
+def _text_of(tokenizer: Any, token: str, number: int) -> str:
+    """What a token stands for in a text, the space before it included."""
+    if token.startswith("##"):
+        return token.removeprefix("##")
+    text: str = tokenizer.decode([number], skip_special_tokens=False)
+    # A decoder of whole texts drops the space before the first word.
+    return f" {text}" if token.startswith("▁") and not text.startswith(" ") else text
+
+
+def _cut(tokenizer: Any, text: str) -> list[int]:
+    found: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return found
+
+
+def _rows(old: Tensor, pieces: Mapping[int, list[int]], vocab_size: int) -> Tensor:
+    """The rows of the new ids ``[V, ...]``, means of old ones; ids of no token get the mean."""
+    old = old.to(torch.float32)
+    new = old.mean(0, keepdim=True).expand(vocab_size, *old.shape[1:]).clone()
+    for number, olds in pieces.items():
+        if olds:
+            new[number] = old[olds].mean(0)
+    return new
