@@ -22,7 +22,7 @@ from flexbert.errors import UserError, first_line
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
-from flexbert.huggingface.folder import Weights, read_config, read_weights
+from flexbert.huggingface.folder import Weights, as_saved_alone, read_config, read_weights
 from flexbert.huggingface.parameter_names import rows_of, their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
@@ -70,7 +70,11 @@ def import_folder(source: str, target: Path) -> list[str]:
     """
     if target.exists():
         raise UserError(f"{target}: is there already; give another name, or remove it")
-    folder = local_folder(source)
+    with as_saved_alone(local_folder(source)) as folder:
+        return _import(folder, target)
+
+
+def _import(folder: Path, target: Path) -> list[str]:
     read = read_folder(folder)
     if not read.has_head:
         raise UserError(
