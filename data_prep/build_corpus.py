@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,13 @@ from data_prep.sources import Inputs, cut_pieces, group_parts
 from data_prep.splits import write_split
 from data_prep.survey import Survey, survey
 from data_prep.tokenization import tokenize_parts
+from data_prep.tokenizer_folder import (
+    fingerprint,
+    read_whole_tokenizer,
+    require_own_ids,
+    tokenizer_files,
+    write_files,
+)
 from flexbert.data.format.corpus_format import (
     MAX_LABELS,
     META_FILE,
@@ -47,8 +55,6 @@ PARTS_FOLDER = "parts"
 WORK_FOLDER = ".work"
 LOCK_FILE = ".lock"
 TASK_FILE = "task.json"
-# Of a tokenizer's folder; whatever else lies there (model weights) is not the tokenizer.
-TOKENIZER_SUFFIXES = (".json", ".txt", ".model", ".jinja")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +110,12 @@ def make_corpus(
         UserError: if inputs, tokenizer or settings cannot be used or differ from those of the
             corpus that is already there.
     """
-    tokenizer = CorpusTokenizer(tokenizer_folder)
+    texts = read_whole_tokenizer(tokenizer_folder)
+    with tempfile.TemporaryDirectory() as temporary:
+        write_files(texts, Path(temporary) / TOKENIZER_FOLDER)
+        CorpusTokenizer(Path(temporary) / TOKENIZER_FOLDER, named=tokenizer_folder)
     manifest = CorpusManifest(
-        tokenizer_sha256=tokenizer.sha256,
+        tokenizer_sha256=fingerprint(texts),
         fields=fields.fingerprint(),
         validation=validation,
         deduplicate=deduplicate,
@@ -115,11 +124,15 @@ def make_corpus(
         task=task,
         files=[file.fingerprint() for file in inputs.files],
     )
+    if not (corpus / MANIFEST_FILE).is_file():
+        require_own_ids(texts, tokenizer_folder, inputs, fields)
     corpus.mkdir(parents=True, exist_ok=True)
     with only_writer(corpus):
         manifest.claim(corpus)
         if is_complete(corpus):
             return
+        write_files(texts, corpus / TOKENIZER_FOLDER)
+        tokenizer = CorpusTokenizer(corpus / TOKENIZER_FOLDER)
         parts_folder = corpus / PARTS_FOLDER
         parts_folder.mkdir(exist_ok=True)
         pieces = (piece for file in inputs.files for piece in cut_pieces(file, part_bytes))
@@ -134,7 +147,6 @@ def make_corpus(
             quiet=quiet,
         )
         if task != WHOLE:
-            copy_tokenizer(tokenizer_folder, corpus)
             TaskRecord(parts=len(numbered), skipped=dict(sorted(inputs.skipped.items()))).write(
                 corpus
             )
@@ -250,7 +262,7 @@ def write_corpus(
             name: SplitMeta(documents=found.documents, tokens=found.tokens)
             for name, found in surveys.items()
         },
-        tokenizer_files=copy_tokenizer(tokenizer.folder, corpus),
+        tokenizer_files=tokenizer_files(corpus / TOKENIZER_FOLDER),
         labels=labels,
     ).write(corpus)
     for folder in (PARTS_FOLDER, WORK_FOLDER):
@@ -267,18 +279,3 @@ def _all_labels(surveys: Iterable[Survey]) -> tuple[str, ...]:
             "most are possible; name a field with few values"
         )
     return labels
-
-
-def copy_tokenizer(source: Path, corpus: Path) -> tuple[str, ...]:
-    """Copy a tokenizer's files into ``corpus/tokenizer``; return their names."""
-    target = corpus / TOKENIZER_FOLDER
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
-    names = sorted(
-        file.name
-        for file in source.iterdir()
-        if file.is_file() and file.suffix in TOKENIZER_SUFFIXES
-    )
-    for name in names:
-        shutil.copyfile(source / name, target / name)
-    return tuple(names)

@@ -114,14 +114,15 @@ def _tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     origin.add_argument(
         "--adapt",
         metavar="NAME_OR_FOLDER",
-        help="take this Hugging Face tokenizer and its ids instead of training one",
+        help="take this Hugging Face tokenizer, or tokenizer.json, and its ids instead of training "
+        "one",
     )
     parser.add_argument(
         "--unused",
         type=whole_number,
-        default=83,
         metavar="N",
-        help="reserved ids for later use (default: %(default)s)",
+        help="reserved ids for later use (default: 83; with --adapt no id is added unless asked "
+        "for, so that a published model's embedding fits)",
     )
     _input_arguments(parser, nargs="*")
 
@@ -131,16 +132,16 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
         raise UserError("--adapt takes no INPUT: the tokenizer is not trained")
     if not arguments.adapt and not arguments.inputs:
         raise UserError("give INPUT to train on, or --adapt NAME_OR_FOLDER")
-    from data_prep import tokenizer_training
+    from data_prep import tokenizer_adapting, tokenizer_training
 
     tokenizer_training.check_free(arguments.out)
     if arguments.adapt:
-        made = tokenizer_training.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
+        made = tokenizer_adapting.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
     else:
         made = tokenizer_training.train_tokenizer(
             _find_inputs(arguments),
             vocab_size=arguments.vocab_size,
-            unused=arguments.unused,
+            unused=83 if arguments.unused is None else arguments.unused,
             fields=_fields(arguments),
         )
     tokenizer_training.save_tokenizer(made, arguments.out)

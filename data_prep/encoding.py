@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,14 @@ class CorpusTokenizer:
     """The tokenizer of a folder, as a corpus uses it: no special tokens, no truncation.
 
     Text that spells a special token ("[MASK]") is encoded as the ordinary text that it is.
+
+    Args:
+        folder: with ``tokenizer.json`` and a ``tokenizer_config.json`` that names all roles.
+        named: the folder that messages name, where this is a copy.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, named: Path | None = None) -> None:
+        self._named = folder if named is None else named
         self.sha256 = tokenizer_sha256(folder)
         self.folder = Path(folder)
         self.backend = load_backend(folder / "tokenizer.json")
@@ -65,20 +71,22 @@ class CorpusTokenizer:
         self.backend.encode_special_tokens = True
         vocabulary = self.backend.get_vocab(with_added_tokens=True)
         if not 0 < max(vocabulary.values(), default=-1) < MAX_VOCAB_SIZE:
-            raise UserError(f"{folder}: a tokenizer without tokens, or with impossible ids")
+            raise UserError(f"{self._named}: a tokenizer without tokens, or with impossible ids")
         self.vocab_size = max(vocabulary.values()) + 1
         self.dtype = token_dtype(self.vocab_size)
         added = self.backend.get_added_tokens_decoder()
         unused = {id_ for token, id_ in vocabulary.items() if UNUSED_TOKEN.fullmatch(token)}
         special = {id_ for id_, token in added.items() if token.special}
         self.special_ids = self._read_special_ids()
-        named = {id_ for id_ in vars(self.special_ids).values() if id_ is not None}
-        self.reserved_ids = tuple(sorted(unused | special | named))
+        in_a_role = {id_ for id_ in vars(self.special_ids).values() if id_ is not None}
+        # Ids that no token has are in no text, and are not to be drawn in the place of a token.
+        gaps = set(range(self.vocab_size)) - set(vocabulary.values())
+        self.reserved_ids = tuple(sorted(unused | special | in_a_role | gaps))
 
     def _read_special_ids(self) -> SpecialIds:
         file = self.folder / "tokenizer_config.json"
         if not file.is_file():
-            raise UserError(f"{self.folder}: no tokenizer_config.json there")
+            raise UserError(f"{self._named}: no tokenizer_config.json there")
         try:
             config = load_json(file)
         except (OSError, ValueError) as error:
@@ -95,10 +103,25 @@ class CorpusTokenizer:
         missing = [role for role in ("cls", "sep", "pad", "mask") if ids[role] is None]
         if missing:
             raise UserError(
-                f"{self.folder}: the tokenizer has no {' or '.join(missing)} token; add what is "
-                f"missing with: python -m data_prep tokenizer --adapt {self.folder} --out FOLDER"
+                f"{self._named}: the tokenizer has no {' or '.join(missing)} token; add what is "
+                f"missing with: python -m data_prep tokenizer --adapt {self._named} --out FOLDER"
             )
+        self._check_apart(ids)
         return SpecialIds(**ids)  # type: ignore[arg-type]  # only unk may be None
+
+    def _check_apart(self, ids: dict[str, int | None]) -> None:
+        """Raises UserError if two roles have one token: neither training nor a mask of padding
+        could tell them apart."""
+        model_unk = getattr(self.backend.model, "unk_token", None)
+        if ids["unk"] is None and model_unk is not None:
+            ids["unk"] = self.backend.token_to_id(model_unk)
+        for (role, id_), (other, same) in combinations(ids.items(), 2):
+            if id_ is not None and id_ == same:
+                raise UserError(
+                    f"{self._named}: {self.backend.id_to_token(id_)} is the {role} and the {other} "
+                    "token; give each its own with: python -m data_prep tokenizer --adapt "
+                    f"{self._named} --out FOLDER"
+                )
 
     def encode(self, rows: Iterable[Row]) -> Iterator[Encoded | Reject]:
         """Encode rows in batches; bad rows pass through."""

@@ -22,6 +22,7 @@ from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, CorpusManifest, desc
 from data_prep.encoding import CorpusTokenizer
 from data_prep.parts import Part
 from data_prep.tokenization import part_folder
+from data_prep.tokenizer_folder import tokenizer_files, write_files
 from flexbert.data.format.corpus_format import TOKENIZER_FOLDER
 from flexbert.errors import UserError
 
@@ -49,6 +50,11 @@ def merge_tasks(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: b
         manifest.claim(corpus)
         if is_complete(corpus):
             return
+        files = tokenizer_files(tokenizer.folder)
+        write_files(
+            {name: (tokenizer.folder / name).read_bytes().decode() for name in files},
+            corpus / TOKENIZER_FOLDER,
+        )
         parts = []
         for number in range(record.parts):
             path = part_folder(tasks[number % len(tasks)] / PARTS_FOLDER, number)

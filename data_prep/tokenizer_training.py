@@ -1,32 +1,32 @@
-"""``python -m data_prep tokenizer``: train a byte-level BPE, or adapt an existing tokenizer.
+"""``python -m data_prep tokenizer``: train a byte-level BPE.
 
-Both end in the same way: BERT's special tokens, the template ``[CLS] A [SEP] B [SEP]``, unused ids
-at the end, a vocabulary that is a multiple of 64 (matrix products like that), saved so that
-AutoTokenizer loads it.
+It gets BERT's special tokens, the template ``[CLS] A [SEP] B [SEP]``, unused ids at the end, a
+vocabulary that is a multiple of 64 (matrix products like that), and is saved so that AutoTokenizer
+loads it.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 
 from data_prep.readers import Fields, Reject, read_piece
 from data_prep.sources import Inputs, cut_pieces
-from flexbert.errors import UserError, first_line
+from flexbert.errors import UserError
 from flexbert.files.durable import new_folder
-from flexbert.files.regular import refuse_irregular
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MULTIPLE = 64
-MODEL_MAX_LENGTH = 8192
+SETTINGS = {"model_input_names": ["input_ids", "attention_mask"], "model_max_length": 8192}
 SPECIAL_TOKENS = {
     "unk_token": "[UNK]",
     "cls_token": "[CLS]",
@@ -36,6 +36,9 @@ SPECIAL_TOKENS = {
 }
 UNUSED_NUMBER = re.compile(r"\[unused(\d+)\]")
 READ_BYTES = 1 << 26
+# Far beyond any word, so that a vocabulary hardly depends on it.
+LONGEST_RUN = 512
+LONG_RUN = re.compile(rf"\S{{{LONGEST_RUN}}}(?=\S)|\s{{{LONGEST_RUN}}}(?=\s)")
 
 
 def train_tokenizer(
@@ -79,51 +82,7 @@ def train_tokenizer(
     learnt = backend.get_vocab_size()
     if learnt < merged:
         print(f"the text gives {learnt} tokens, not {merged}: the rest becomes unused tokens")
-    return _complete(backend, {}, vocab_size=vocab_size)
-
-
-def adapt_tokenizer(name_or_folder: str, *, unused: int) -> PreTrainedTokenizerFast:
-    """Make an existing fast tokenizer fit for masked-LM training; its ids stay what they are.
-
-    Special tokens that are missing, or that share an id with another role, are added; the template
-    is set; unused tokens pad the vocabulary to a multiple of 64, at least ``unused`` of them.
-
-    Raises:
-        UserError: if it cannot be loaded, is not a fast tokenizer, or its ids are not 0, 1, 2, ...
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    folder = Path(name_or_folder)
-    try:
-        if folder.is_dir():
-            refuse_irregular(folder)
-        # Said outright: left open, transformers asks on the terminal, and runs the folder's code.
-        existing = AutoTokenizer.from_pretrained(
-            name_or_folder, trust_remote_code=False, local_files_only=folder.is_dir()
-        )
-    # Its parsers raise whatever the place in a file is that they cannot read.
-    except Exception as error:
-        raise UserError(
-            f"--adapt {name_or_folder}: cannot be loaded ({first_line(error)})"
-        ) from None
-    if not isinstance(existing, PreTrainedTokenizerFast):
-        raise UserError(
-            f"--adapt {name_or_folder}: {type(existing).__name__} is not a fast tokenizer "
-            "(it has no tokenizer.json)"
-        )
-    backend = Tokenizer.from_str(existing.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    before = backend.get_vocab()
-    if set(before.values()) != set(range(len(before))):
-        # New tokens get the ids from the number of tokens on, whether or not those are taken.
-        raise UserError(f"--adapt {name_or_folder}: its ids have gaps, new ones could collide")
-    roles = {role: token for role in SPECIAL_TOKENS if (token := getattr(existing, role))}
-    _drop_shared(roles)
-    numbers = _unused_numbers(backend)
-    missing = sum(token not in before for token in {**SPECIAL_TOKENS, **roles}.values())
-    smallest = len(before) + missing + max(unused - len(numbers), 0)
-    return _complete(backend, roles, vocab_size=-(-smallest // MULTIPLE) * MULTIPLE)
+    return complete(backend, {}, vocab_size=vocab_size)
 
 
 def check_free(folder: Path) -> None:
@@ -138,38 +97,44 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         tokenizer.save_pretrained(written)
 
 
+def cut_long_runs(text: str) -> Iterator[str]:
+    """The text in pieces, cut inside runs of ``LONGEST_RUN`` characters without, or of nothing but,
+    white space; nearly always whole.
+
+    A run is one word for the trainer, which goes through all of it for each merge: a training
+    sequence of 100,000 letters took seconds, one of 5 million never ended.
+    """
+    start = 0
+    for run in LONG_RUN.finditer(text):
+        yield text[start : run.end()]
+        start = run.end()
+    yield text[start:]
+
+
 def _texts(inputs: Inputs, fields: Fields) -> Iterator[str]:
     pieces = (piece for file in inputs.files for piece in cut_pieces(file, READ_BYTES))
     rows = (row for piece in pieces for row in read_piece(piece, fields))
-    return (row.text for row in rows if not isinstance(row, Reject))
+    return (text for row in rows if not isinstance(row, Reject) for text in cut_long_runs(row.text))
 
 
-def _drop_shared(roles: dict[str, str]) -> None:
-    """Drop roles whose token already has another role: training must tell them apart.
-
-    A padding token that is also the end-of-text token is the usual case. The unknown token is
-    never predicted nor placed by a template, so it may share.
-    """
-    taken: set[str] = set()
-    for role in ("cls_token", "sep_token", "mask_token", "pad_token"):
-        if role in roles and roles[role] in taken:
-            del roles[role]
-        elif role in roles:
-            taken.add(roles[role])
-
-
-def _unused_numbers(backend: Tokenizer) -> list[int]:
+def unused_numbers(backend: Tokenizer) -> list[int]:
     found = (UNUSED_NUMBER.fullmatch(token) for token in backend.get_vocab())
     return [int(match[1]) for match in found if match]
 
 
-def _complete(
-    backend: Tokenizer, roles: dict[str, str], *, vocab_size: int
+def complete(
+    backend: Tokenizer,
+    roles: dict[str, str],
+    *,
+    vocab_size: int | None,
+    settings: Mapping[str, Any] | None = None,
 ) -> PreTrainedTokenizerFast:
     """Add special and unused tokens and the template, and wrap for transformers.
 
     Args:
         roles: special tokens that exist; the others of ``SPECIAL_TOKENS`` are added.
+        vocab_size: what unused tokens fill up to; None adds none.
+        settings: of the wrapped tokenizer, in place of this module's.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -177,20 +142,25 @@ def _complete(
         role: roles.get(role) or _special(default) for role, default in SPECIAL_TOKENS.items()
     }
     backend.add_special_tokens([token for role, token in tokens.items() if role not in roles])
-    first = max(_unused_numbers(backend), default=-1) + 1
-    room = vocab_size - backend.get_vocab_size()
+    first = max(unused_numbers(backend), default=-1) + 1
+    room = 0 if vocab_size is None else vocab_size - backend.get_vocab_size()
     backend.add_special_tokens([_special(f"[unused{first + i}]") for i in range(room)])
     cls, sep = str(tokens["cls_token"]), str(tokens["sep_token"])
-    backend.post_processor = TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, backend.token_to_id(cls)), (sep, backend.token_to_id(sep))],
-    )
+    alone = backend.encode("x", add_special_tokens=False).ids
+    # A template that says the same of one text is kept: RoBERTa's differs for pairs.
+    if backend.encode("x").ids != [backend.token_to_id(cls), *alone, backend.token_to_id(sep)]:
+        backend.post_processor = TemplateProcessing(
+            single=f"{cls}:0 $A:0 {sep}:0",
+            pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+            special_tokens=[(cls, backend.token_to_id(cls)), (sep, backend.token_to_id(sep))],
+        )
+    pre_tokenizer = json.loads(backend.to_str())["pre_tokenizer"] or {}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_input_names=["input_ids", "attention_mask"],
-        model_max_length=MODEL_MAX_LENGTH,
+        # transformers 4.57 sets the pre-tokenizer's to this, and takes silence for False.
+        add_prefix_space=pre_tokenizer.get("add_prefix_space") is True,
         clean_up_tokenization_spaces=False,
+        **{**SETTINGS, **(settings or {})},
         **tokens,
     )
 

@@ -55,6 +55,7 @@ from flexbert.config.plain_values import (
     truth,
     value_of,
 )
+from flexbert.data.format.corpus_format import TOKENIZER_FILES, is_plain_name
 from flexbert.data.packing.position import DataState
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import make_folder, write_durably
@@ -234,12 +235,22 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
     return plain
 
 
+def _tokenizer_alone(files: Mapping[str, str]) -> dict[str, str]:
+    """Without what else lay in a model's folder (``config.json``): corpora that were made with such
+    a folder as their tokenizer had all its text. What is no plain name stays, and is refused."""
+    return {
+        name: content
+        for name, content in files.items()
+        if name in TOKENIZER_FILES or not is_plain_name(name)
+    }
+
+
 def _typed(plain: Mapping[str, Any], path: Path) -> Checkpoint:
     averaged = None if plain.get("averaged") is None else dict_of(plain, "averaged")
     training = plain.get("training")
     return Checkpoint(
         recipe=value_of(plain, "recipe", tree),
-        tokenizer=dict_of(plain, "tokenizer", text),
+        tokenizer=_tokenizer_alone(dict_of(plain, "tokenizer", text)),
         model=dict_of(plain, "model"),
         training=None if training is None else _typed_training(as_dict(training)),
         averaged=None

@@ -6,6 +6,7 @@
 ``rotary_bert``, ``rope_keys``           what the three newer ones share
 ``config_keys``, ``activation_names``, ``parameter_names``   keys and tensors, theirs and ours
 ``folder``, ``tokenizer``   reading a folder without running code of its own
+``tokenizer_agreement``     whether AutoTokenizer gives what a corpus has
 ``compare``      the same documents through both implementations
 ``sentence_transformers``   the files that make it a folder of that library too
 ``quiet``        transformers without its remarks

@@ -20,12 +20,15 @@ from flexbert.huggingface.families import family_for, transformers_version
 from flexbert.huggingface.family import Facts, is_tied
 from flexbert.huggingface.sentence_transformers import write_sentence_transformers
 from flexbert.huggingface.tokenizer import (
+    as_a_corpus_reads_it,
     longest,
     of_older_transformers,
     special_ids,
+    with_max_length,
     without_token_types,
     write_tokenizer,
 )
+from flexbert.huggingface.tokenizer_agreement import disagreement, sample_texts
 from flexbert.nn.padded import PaddedModel
 
 # What a model without a table of positions is said to be for, where nothing tells.
@@ -71,8 +74,10 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
             notes.append("the tokenizer now gives no token_type_ids: the model takes none")
     task = config.head.task
     written = {**expressed.config, "transformers_version": transformers_version()}
+    tokenizer = _agreeing(tokenizer, checkpoint, family.model_type, notes)
+    tokenizer = with_max_length(tokenizer, facts.max_length)
     with new_folder(target) as folder:
-        write_tokenizer(of_older_transformers(tokenizer), folder)
+        write_tokenizer(tokenizer, folder)
         _write_json(folder / "config.json", written)
         _write_weights(folder, family.weights(model.state_dict(), config))
         if pooling is not None:
@@ -85,6 +90,28 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
         f"{target}: {family.classes[task]}, logits as those of transformers "
         f"{transformers_version()} (largest difference {difference:.1e} of their scale)",
     ]
+
+
+def _agreeing(
+    tokenizer: Mapping[str, str], checkpoint: Checkpoint, model_type: str, notes: list[str]
+) -> dict[str, str]:
+    """The tokenizer of which AutoTokenizer makes the tokens that the model was trained with."""
+    texts = of_older_transformers(tokenizer)
+    samples = sample_texts(texts["tokenizer.json"]) if "tokenizer.json" in texts else []
+    if "tokenizer.json" not in texts or not (found := disagreement(texts, samples, model_type)):
+        return texts
+    if checkpoint.training is None and checkpoint.averaged is None:
+        # Imported: no corpus was read, and its users have known it as it is.
+        notes.append(f"the tokenizer is as it was imported, and for a corpus another: {found}")
+        return texts
+    changed = as_a_corpus_reads_it(texts)
+    if still := disagreement(changed, samples, model_type):
+        raise UserError(
+            f"the tokenizer cannot be exported as the model was trained with it: {still}; give a "
+            "tokenizer.json whose template and added tokens transformers leaves as they are"
+        )
+    notes.append(f"the tokenizer is written as its tokenizer.json says, as in training: {found}")
+    return changed
 
 
 def _max_length(config: ModelConfig, checkpoint: Checkpoint, notes: list[str]) -> int:

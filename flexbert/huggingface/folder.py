@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ LARGEST_JSON = 64 * 2**20
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # Published with code before transformers had the architecture; its own class is used.
 NATIVE_BY_NOW = ("eurobert",)
+WRAPPERS = ("_orig_mod.", "module.")
 # TensorFlow's names of a norm's parameters, as old folders have them and transformers reads them.
 OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
 
@@ -75,13 +78,16 @@ class Weights(ABC):
     """Tensors of a folder by name; shapes are known before a tensor is loaded.
 
     Attributes:
-        shapes: name to shape. A name in the old style of norms is given in the new one.
+        shapes: name to shape. A name in the old style of norms is given in the new one, and one of
+            a compiled or wrapped model without that prefix.
+        is_wrapped: whether there are such.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._stored = {_current_name(name): name for name in shapes}
         self.shapes = {_current_name(name): shape for name, shape in shapes.items()}
         self.dtypes: set[torch.dtype] = set()
+        self.is_wrapped = any(name.startswith(WRAPPERS) for name in shapes)
 
     def load(self, name: str) -> Tensor:
         """A tensor in float32.
@@ -108,7 +114,35 @@ class Weights(ABC):
     def _load(self, stored_name: str) -> Tensor: ...
 
 
+@contextmanager
+def as_saved_alone(folder: Path) -> Iterator[Path]:
+    """The folder; or, where a compiled or wrapped model was saved, a copy with a model's own names,
+    for transformers, which does not find its tensors under others."""
+    try:
+        weights = read_weights(folder)
+    except UserError:
+        weights = None  # said by whoever reads it next, after what is wrong with the config
+    if weights is None or not weights.is_wrapped:
+        yield folder
+        return
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / folder.resolve().name
+        copy.mkdir()
+        for file in folder.iterdir():
+            is_text = file.is_file() and file.suffix in (".json", ".txt", ".jinja")
+            if is_text and not file.name.endswith(".index.json"):
+                shutil.copyfile(file, copy / file.name)
+        tensors = {name: weights.load(name) for name in weights.shapes}
+        save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+        yield copy
+
+
 def _current_name(name: str) -> str:
+    # What torch.compile and DistributedDataParallel put before names, one inside the other too.
+    while name.startswith(WRAPPERS):
+        name = name.split(".", 1)[1]
     module, _, leaf = name.rpartition(".")
     return f"{module}.{OLD_LEAVES[leaf]}" if leaf in OLD_LEAVES else name
 

@@ -24,7 +24,7 @@ from flexbert.files.durable import write_text
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.families import family_of, task_of, transformers_version
 from flexbert.huggingface.family import MASKED_LM, Family, is_tied
-from flexbert.huggingface.folder import Weights, read_config, read_weights
+from flexbert.huggingface.folder import Weights, as_saved_alone, read_config, read_weights
 from flexbert.huggingface.parameter_names import rows_of, their_names, to_ours
 from flexbert.huggingface.tokenizer import FILES, read_tokenizer, special_ids
 from flexbert.nn.padded import PaddedModel
@@ -71,11 +71,15 @@ def import_folder(source: str, target: Path) -> list[str]:
     Raises:
         UserError: if there is anything in the way, and then nothing is written.
     """
-    recipe_file = target.with_suffix(".yaml")
-    for file in (target, recipe_file):
+    for file in (target, target.with_suffix(".yaml")):
         if file.exists():
             raise UserError(f"{file}: is there already; give another name, or remove it")
-    folder = local_folder(source)
+    with as_saved_alone(local_folder(source)) as folder:
+        return _import(folder, target)
+
+
+def _import(folder: Path, target: Path) -> list[str]:
+    recipe_file = target.with_suffix(".yaml")
     read = read_folder(folder)
     if not read.has_head:
         raise UserError(
@@ -91,8 +95,8 @@ def import_folder(source: str, target: Path) -> list[str]:
     difference = compare_logits(ours, theirs, documents)
     recipe = {"model": encode(read.config), "data": {"max_length": read.max_length}}
     head = f"# The {read.family.classes[read.task]} in {target.name}, to be included in a recipe.\n"
-    write_text(recipe_file, head + yaml.safe_dump(recipe, sort_keys=False))
     write_checkpoint(target, Checkpoint(recipe=recipe, tokenizer=tokenizer, model=read.state))
+    write_text(recipe_file, head + yaml.safe_dump(recipe, sort_keys=False))
     return [
         *(f"note: {note}" for note in (*read.notes, *_other_ids(read, ids))),
         f"{target}: {read.family.classes[read.task]}, logits as those of transformers "

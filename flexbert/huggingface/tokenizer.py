@@ -8,40 +8,51 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+
+from flexbert.data.format.corpus_format import TOKENIZER_FILES
 from flexbert.errors import UserError, did_you_mean, first_line
 from flexbert.files.regular import parse_json, read_regular
 from flexbert.huggingface.folder import read_json
 from flexbert.huggingface.quiet import quiet_transformers
 
 CONFIG = "tokenizer_config.json"
-# What a tokenizer may be kept in; all are text.
-FILES = (
-    "tokenizer.json",
-    CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
+FILES = TOKENIZER_FILES
+# What holds for any class; vocab.txt and its like are for the one of a model.
+_NOT_OF_A_CLASS = ("tokenizer.json", CONFIG, "chat_template.jinja")
 TOKEN_TYPES = "token_type_ids"
 # One of them is always there.
 _ANY_OF = ("tokenizer.json", "vocab.txt", "vocab.json")
 ROLES = ("pad", "cls", "sep", "mask", "bos", "eos", "unk")
+CONFIG_ROLES = frozenset(f"{role}_token" for role in ROLES)
 # transformers 5 writes this class, 4.57 has the same under its older name.
 _SAME_CLASS = {"TokenizersBackend": "PreTrainedTokenizerFast"}
+# This class takes tokenizer.json for all that it says.
+PLAIN_CLASS = "PreTrainedTokenizerFast"
+# What a token of a role is called in tokenizers that do not say which has it.
+_USUAL_NAMES = {
+    "cls": ("[CLS]", "<s>", "<cls>"),
+    "sep": ("[SEP]", "</s>", "<sep>"),
+    "pad": ("[PAD]", "<pad>"),
+    "mask": ("[MASK]", "<mask>"),
+    "unk": ("[UNK]", "<unk>"),
+}
 
 
 def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _ANY_OF)
 
 
-def read_tokenizer(folder: Path, model_type: str) -> dict[str, str]:
+def read_tokenizer(folder: Path, model_type: str | None) -> dict[str, str]:
     """The tokenizer's files of a folder, file name to text, as they are.
 
     One that says its class only through the model's ``config.json``, or has no ``tokenizer.json``,
-    is written again by transformers, so that it is whole without the model.
+    is written again by transformers, so that it is whole without the model. A ``tokenizer.json``
+    alone is enough: which token is [CLS] is then read off its template and the usual names.
+
+    Args:
+        model_type: of the model in the folder; None where there is none.
 
     Raises:
         UserError: if there is no tokenizer, or it cannot be read without running code.
@@ -54,9 +65,117 @@ def read_tokenizer(folder: Path, model_type: str) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder}: its tokenizer is not readable ({first_line(error)})") from None
     config = read_json(folder / CONFIG) if CONFIG in texts else {}
-    if "tokenizer.json" not in texts or "tokenizer_class" not in config:
+    if model_type is None and "tokenizer.json" in texts and "tokenizer_class" not in config:
+        texts = {**texts, CONFIG: _dumped({**config, **_plain_class(texts["tokenizer.json"])})}
+    elif "tokenizer.json" not in texts or "tokenizer_class" not in config:
         texts = _written_anew(texts, model_type)
-    return of_older_transformers(texts)
+    return of_older_transformers(_with_roles(texts))
+
+
+def _plain_class(tokenizer: str) -> dict[str, Any]:
+    """What a config says of a ``tokenizer.json`` that is to be taken as it is."""
+    return {
+        "tokenizer_class": PLAIN_CLASS,
+        # transformers 4.57 sets the pre-tokenizer's to this, and takes silence for False.
+        "add_prefix_space": has_prefix_space(tokenizer),
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+
+
+def has_prefix_space(tokenizer: str) -> bool:
+    """Whether the pre-tokenizer of a ``tokenizer.json`` puts a space before a text."""
+    try:
+        pre_tokenizer = parse_json(tokenizer).get("pre_tokenizer")
+    except (ValueError, AttributeError):
+        return False
+    return isinstance(pre_tokenizer, dict) and pre_tokenizer.get("add_prefix_space") is True
+
+
+def as_a_corpus_reads_it(texts: Mapping[str, str]) -> dict[str, str]:
+    """The tokenizer in the form of which AutoTokenizer makes what a corpus has: no more and no less
+    than its ``tokenizer.json``, with the template [CLS] A [SEP] if that has none for one text.
+
+    Raises:
+        UserError: if it has no [CLS] or [SEP], or is not readable.
+    """
+    try:
+        config = parse_json(texts.get(CONFIG, "{}"))
+        backend = Tokenizer.from_str(texts["tokenizer.json"])
+    except Exception as error:  # tokenizers raises plain Exception
+        raise UserError(f"the tokenizer is not readable ({first_line(error)})") from None
+    for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "do_basic_tokenize"):
+        config.pop(key, None)
+    input_names = config.get("model_input_names")
+    written = {**config, **_plain_class(texts["tokenizer.json"])}
+    if input_names is not None:
+        written["model_input_names"] = input_names
+    kept = {name: text for name, text in texts.items() if name in _NOT_OF_A_CLASS}
+    whole = _with_roles({**kept, CONFIG: _dumped(written)})
+    named = parse_json(whole[CONFIG])
+    cls, sep = (_content(named.get(f"{role}_token")) for role in ("cls", "sep"))
+    ids = [None if token is None else backend.token_to_id(token) for token in (cls, sep)]
+    if None in ids:
+        raise UserError("the tokenizer has no [CLS] or [SEP]")
+    alone = backend.encode("x", add_special_tokens=False).ids
+    if backend.encode("x").ids != [ids[0], *alone, ids[1]]:
+        backend.post_processor = template(str(cls), str(sep), backend)
+        whole["tokenizer.json"] = backend.to_str(pretty=True)
+    return whole
+
+
+def template(cls: str, sep: str, backend: Tokenizer) -> TemplateProcessing:
+    """BERT's: [CLS] A [SEP], and [CLS] A [SEP] B [SEP] with the type 1 from B on."""
+    return TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, backend.token_to_id(cls)), (sep, backend.token_to_id(sep))],
+    )
+
+
+def _content(token: Any) -> str | None:
+    """A token's text, whether the config has it alone or with its settings."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
+
+
+def _with_roles(texts: dict[str, str]) -> dict[str, str]:
+    """With the tokens of all roles in the config, where only other files or names tell them."""
+    config = parse_json(texts.get(CONFIG, "{}"))
+    if not isinstance(config, dict) or all(config.get(f"{role}_token") for role in _USUAL_NAMES):
+        return texts
+    loaded = load_tokenizer(texts)
+    vocabulary = loaded.get_vocab()
+    added = {}
+    for role, names in _USUAL_NAMES.items():
+        if config.get(f"{role}_token"):
+            continue
+        token = getattr(loaded, f"{role}_token", None)
+        if token is None and CONFIG_ROLES.isdisjoint(config):
+            placed = _placed_by_template(texts["tokenizer.json"], role)
+            candidates = (placed, *names) if placed else names
+            token = next((name for name in candidates if name in vocabulary), None)
+        if token is not None:
+            added[f"{role}_token"] = str(token)
+    return {**texts, CONFIG: _dumped({**config, **added})} if added else texts
+
+
+def _placed_by_template(tokenizer: str, role: str) -> str | None:
+    """The token that a ``tokenizer.json`` puts before (cls) or behind (sep) a text."""
+    processor = parse_json(tokenizer).get("post_processor") or {}
+    for part in processor.get("processors", [processor]):
+        if role in ("cls", "sep") and isinstance(part.get(role), list):
+            return str(part[role][0])
+        single = part.get("single")
+        if role in ("cls", "sep") and isinstance(single, list) and single:
+            piece = single[0 if role == "cls" else -1].get("SpecialToken", {})
+            if "id" in piece:
+                return str(piece["id"])
+    return None
+
+
+def _dumped(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
 
 
 def of_older_transformers(texts: Mapping[str, str]) -> dict[str, str]:
@@ -79,13 +198,13 @@ def of_older_transformers(texts: Mapping[str, str]) -> dict[str, str]:
         older["additional_special_tokens"] = older.pop("extra_special_tokens")
     if older == config:
         return dict(texts)
-    return {**texts, CONFIG: json.dumps(older, indent=2, ensure_ascii=False) + "\n"}
+    return {**texts, CONFIG: _dumped(older)}
 
 
-def _written_anew(texts: Mapping[str, str], model_type: str) -> dict[str, str]:
+def _written_anew(texts: Mapping[str, str], model_type: str | None) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "written"
-        _load(texts, model_type).save_pretrained(folder)
+        load_tokenizer(texts, model_type).save_pretrained(folder)
         return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
 
 
@@ -113,7 +232,7 @@ def special_ids(texts: Mapping[str, str], vocab_size: int) -> dict[str, int | No
     Raises:
         UserError: if it is no tokenizer, or has tokens that an embedding of this size has not.
     """
-    tokenizer = _load(texts)
+    tokenizer = load_tokenizer(texts)
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= vocab_size:
         raise UserError(
@@ -128,7 +247,7 @@ def fast_tokenizer(texts: Mapping[str, str]) -> Any:
     Raises:
         UserError: if transformers cannot read them.
     """
-    return _load(texts).backend_tokenizer
+    return load_tokenizer(texts).backend_tokenizer
 
 
 def without_token_types(texts: Mapping[str, str]) -> dict[str, str] | None:
@@ -141,7 +260,15 @@ def without_token_types(texts: Mapping[str, str]) -> dict[str, str] | None:
     if TOKEN_TYPES not in names:
         return None
     config["model_input_names"] = [name for name in names if name != TOKEN_TYPES]
-    return {**texts, CONFIG: json.dumps(config, indent=2, ensure_ascii=False) + "\n"}
+    return {**texts, CONFIG: _dumped(config)}
+
+
+def with_max_length(texts: Mapping[str, str], length: int) -> dict[str, str]:
+    """The tokenizer, saying that texts of up to ``length`` tokens are what its model takes."""
+    config = parse_json(texts.get(CONFIG, "{}"))
+    if config.get("model_max_length") == length:
+        return dict(texts)
+    return {**texts, CONFIG: _dumped({**config, "model_max_length": length})}
 
 
 def longest(texts: Mapping[str, str]) -> int | None:
@@ -154,7 +281,7 @@ def longest(texts: Mapping[str, str]) -> int | None:
     return length if isinstance(length, int) and 0 < length < 10**9 else None
 
 
-def _load(texts: Mapping[str, str], model_type: str | None = None) -> Any:
+def load_tokenizer(texts: Mapping[str, str], model_type: str | None = None) -> Any:
     """The tokenizer, loaded from a folder that holds nothing else."""
     from transformers import AutoTokenizer
 

@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from data_prep import encoding
 from data_prep.encoding import CorpusTokenizer, Encoded
 from data_prep.readers import Document, Reject
-from data_prep.tokenizer_training import adapt_tokenizer, save_tokenizer
+from data_prep.tokenizer_adapting import adapt_tokenizer
+from data_prep.tokenizer_training import save_tokenizer
 from flexbert.errors import UserError
 
 NAMES = ("[MASK]", "[CLS]", "[unused0]", " ", "a")
@@ -88,10 +89,38 @@ def test_a_role_whose_token_another_role_has_gets_its_own(tmp_path: Path) -> Non
     assert (adapted.sep_token, adapted.pad_token) == ("[SEP]", "[PAD]")
 
 
-def test_a_vocabulary_with_gaps_is_not_adapted_into_colliding_ids(tmp_path: Path) -> None:
-    original = save(Tokenizer(models.WordLevel({"a": 0, "b": 3}, unk_token="a")), tmp_path / "gaps")
-    with pytest.raises(UserError, match="gaps"):
-        adapt_tokenizer(str(original), unused=3)
+def test_gaps_of_a_vocabulary_become_unused_tokens(tmp_path: Path) -> None:
+    words = {"a": 0, "b": 3, "[UNK]": 5}
+    original = save(Tokenizer(models.WordLevel(words, unk_token="[UNK]")), tmp_path / "gaps")
+    adapted = adapt_tokenizer(str(original))
+    vocabulary = adapted.get_vocab()
+    assert {token: vocabulary[token] for token in words} == words
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    save_tokenizer(adapted, tmp_path / "adapted")
+    own = CorpusTokenizer(tmp_path / "adapted")
+    assert {1, 2, 4} <= set(own.reserved_ids)
+
+
+def test_ids_that_no_token_has_are_reserved(tmp_path: Path) -> None:
+    words = {"[CLS]": 0, "[SEP]": 1, "[PAD]": 2, "[MASK]": 3, "[UNK]": 4, "a": 6, "b": 9}
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ROLES}
+    backend = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    own = CorpusTokenizer(save(backend, tmp_path / "gaps", **roles))
+    assert {5, 7, 8} <= set(own.reserved_ids)
+    assert own.vocab_size == 10
+
+
+@pytest.mark.parametrize(("role", "other"), [("cls", "sep"), ("pad", "mask"), ("pad", "unk")])
+def test_a_token_in_two_roles_is_refused(tmp_path: Path, role: str, other: str) -> None:
+    roles = {f"{name}_token": f"[{name.upper()}]" for name in ROLES}
+    roles[f"{role}_token"] = roles[f"{other}_token"]
+    words = {f"[{name.upper()}]": id_ for id_, name in enumerate(ROLES)} | {"a": 5}
+    folder = save(Tokenizer(models.WordLevel(words, unk_token="[UNK]")), tmp_path / "t", **roles)
+    with pytest.raises(UserError, match=f"is the {role} and the {other} token.*--adapt"):
+        CorpusTokenizer(folder)
+    adapted = adapt_tokenizer(str(folder))
+    save_tokenizer(adapted, tmp_path / "adapted")
+    CorpusTokenizer(tmp_path / "adapted")
 
 
 def test_text_without_tokens_is_a_counted_row(tokenizer: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_prep.cli import main
 from data_prep.encoding import CorpusTokenizer
+from data_prep.tokenizer_training import LONGEST_RUN, cut_long_runs
 from tests.conftest import VOCAB_SIZE, run_data_prep
 
 HARD_TEXTS = [
@@ -168,3 +171,42 @@ def test_a_folder_in_use_is_not_overwritten(
 ) -> None:
     assert main(["tokenizer", "--out", str(tokenizer), str(text)]) == 2
     assert "already exists" in capsys.readouterr().err
+
+
+def test_adapting_what_has_all_that_training_needs_adds_no_id(tmp_path: Path) -> None:
+    original = bert_like(tmp_path / "original")
+    run_data_prep("tokenizer", "--adapt", original, "--out", tmp_path / "adapted")
+    adapted = AutoTokenizer.from_pretrained(tmp_path / "adapted")
+    assert adapted.get_vocab() == AutoTokenizer.from_pretrained(original).get_vocab()
+
+
+def test_a_tokenizer_file_alone_is_adapted_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "alone").mkdir()
+    file = tmp_path / "alone" / "tokenizer.json"
+    file.write_bytes((bert_like(tmp_path / "original") / "tokenizer.json").read_bytes())
+    for number, source in enumerate((file, file.parent)):
+        run_data_prep("tokenizer", "--adapt", source, "--out", tmp_path / str(number))
+        adapted = AutoTokenizer.from_pretrained(tmp_path / str(number))
+        expected = Tokenizer.from_file(str(file)).encode("ABC d").ids
+        assert adapted("ABC d").input_ids == [2, *expected, 3]
+        assert adapted.mask_token_id == 4
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(["a", " ", "b" * 600, " " * 700, "\n"])).map("".join))
+def test_long_runs_are_cut_for_training_and_nothing_is_lost(some_text: str) -> None:
+    pieces = list(cut_long_runs(some_text))
+    assert "".join(pieces) == some_text
+    words = [word for piece in pieces for word in re.findall(r"\S+|\s+", piece)]
+    assert max(map(len, words), default=0) <= 2 * LONGEST_RUN
+    if max(map(len, re.findall(r"\S+|\s+", some_text)), default=0) <= LONGEST_RUN:
+        assert pieces == [some_text]
+
+
+def test_training_ends_on_a_text_without_a_space(tmp_path: Path) -> None:
+    """Before runs were cut, ten times less took minutes."""
+    letters = random.Random(0).choices("acgt", k=2_000_000)
+    (tmp_path / "a.txt").write_text("".join(letters))
+    run_data_prep(
+        "tokenizer", "--vocab-size", 384, "--unused", 3, "--out", tmp_path / "t", tmp_path / "a.txt"
+    )

@@ -14,7 +14,7 @@ import pytest
 import torch
 import transformers
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import flexbert
@@ -27,6 +27,7 @@ from flexbert.errors import UserError
 from flexbert.huggingface import family
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder, read_folder
+from flexbert.huggingface.tokenizer import with_max_length
 from flexbert.nn.rope import RopeConfig
 from tests.conftest import REPOSITORY
 from tests.huggingface.cases import (
@@ -68,7 +69,9 @@ def test_export_then_import_gives_the_same_model(
     assert_equal_states(contents.model, state)
     imported = decode(ModelConfig, contents.recipe["model"])
     assert imported == config
-    assert contents.tokenizer == word_tokenizer
+    # A tokenizer says the length that its model takes, and is else what it was.
+    expected = with_max_length(word_tokenizer, imported.embedding.max_length or 40)
+    assert contents.tokenizer == expected
     written = read_json(tmp_path / "folder" / "config.json")
     lengths = {"bert": 48, "roberta": 48 + 2}
     assert written["max_position_embeddings"] == lengths.get(written["model_type"], 40)
@@ -80,7 +83,7 @@ def test_export_then_import_gives_the_same_model(
     batch = padded_batch(config)
     for path in ("a.pt", "b.pt", "folder"):
         ours = flexbert.load_model(tmp_path / path)
-        assert ours.tokenizer == word_tokenizer
+        assert ours.tokenizer == (word_tokenizer if path == "a.pt" else expected)
         is_real = batch["attention_mask"].bool() if config.head.per_token else slice(None)
         assert_same(ours(**batch)[is_real], theirs(**batch).logits[is_real])
 
@@ -389,3 +392,26 @@ def test_weights_written_by_hand_have_transformers_names(
         written = load_file(tmp_path / name / "model.safetensors")
         assert written.keys() == load_file(tmp_path / "theirs" / "model.safetensors").keys()
         shutil.rmtree(tmp_path / "theirs")
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
+def test_weights_of_a_compiled_or_wrapped_model_are_imported(
+    tmp_path: Path, word_tokenizer: dict[str, str], prefix: str
+) -> None:
+    state = write_model(tmp_path / "a.pt", SAVED["bert"], word_tokenizer)
+    export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
+    file = tmp_path / "folder" / "model.safetensors"
+    save_file({prefix + name: value for name, value in load_file(file).items()}, file)
+    import_folder(str(tmp_path / "folder"), tmp_path / "b.pt")
+    assert_equal_states(dict(read_checkpoint(tmp_path / "b.pt").model), state)
+    assert_equal_states(flexbert.load_model(tmp_path / "folder").model.state_dict(), state)
+
+
+def test_a_checkpoint_with_a_models_config_among_its_tokenizers_files_is_exported(
+    tmp_path: Path, word_tokenizer: dict[str, str]
+) -> None:
+    texts = {**word_tokenizer, "config.json": "{}", "generation_config.json": "{}"}
+    write_model(tmp_path / "a.pt", SAVED["bert"], texts)
+    export_checkpoint(tmp_path / "a.pt", tmp_path / "folder")
+    assert read_json(tmp_path / "folder" / "config.json")["model_type"] == "bert"
+    assert not (tmp_path / "folder" / "generation_config.json").exists()

@@ -294,7 +294,7 @@ EXPORTED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         changed("tokenizer", {"../evil.json": "{}"}),
         "'../evil.json'",
     ),
-    "a file that is no tokenizer's": (changed("tokenizer", {"config.json": "{}"}), "'config.json'"),
+    "files of no tokenizer": (changed("tokenizer", {"config.json": "{}"}), "holds no tokenizer"),
     "a tokenizer with code": (
         changed("tokenizer/tokenizer_config.json", '{"auto_map": {"AutoTokenizer": "e.T"}}'),
         r"names code of its own \(auto_map\)",

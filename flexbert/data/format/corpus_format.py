@@ -36,6 +36,18 @@ MAX_LABELS = 256
 # What no tokenizer reaches; tables of this many entries are made of it.
 MAX_VOCAB_SIZE = 1 << 24
 MAX_TOKENS = 1 << 50
+# What a tokenizer may be kept in; all are text. Whatever else lies in its folder, a model's
+# ``config.json`` say, is no part of it.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,250}")
 COLUMN = "tokens"
 SPLITS = ("train", "validation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flexbert.config.data import ONLY_SOURCE, DataConfig
 from flexbert.data.format.corpus_format import (
+    TOKENIZER_FILES,
     TOKENIZER_FOLDER,
     CorpusError,
     CorpusMeta,
@@ -76,7 +77,8 @@ class Corpora:
         """
         folder = self.first.folder / TOKENIZER_FOLDER
         texts = {}
-        for name in self.meta.tokenizer_files:
+        # Corpora of before may have more of a model's folder.
+        for name in filter(TOKENIZER_FILES.__contains__, self.meta.tokenizer_files):
             try:
                 texts[name] = read_description(folder / name).decode()
             except UnicodeDecodeError as error:
