@@ -121,14 +121,7 @@ def differences(
     Args:
         is_tiled: sizes may differ, as whole numbers.
     """
-    new_values, old_values = (
-        {
-            f"model.{leaf.path}": leaf.value
-            for leaf in leaves(each)
-            if leaf.role is FUNCTION and leaf.path != "name"
-        }
-        for each in (config, old)
-    )
+    new_values, old_values = _deciding(config), _deciding(old)
     same_plan = _plan(config) == _plan(old)
     found = {}
     for key in {**old_values, **new_values}:
@@ -138,6 +131,19 @@ def differences(
         if values[0] != values[1] and not is_size and not (of_plan and same_plan):
             found[key] = values
     return found
+
+
+def _deciding(config: ModelConfig) -> dict[str, Any]:
+    """The keys that decide what is computed; windows as a whole, which are written in two ways."""
+    values: dict[str, Any] = {}
+    for leaf in leaves(config):
+        if leaf.role is FUNCTION and leaf.path != "name":
+            path, within, key = f"model.{leaf.path}".partition(".windows.")
+            if within:
+                values.setdefault(f"{path}.windows", {})[key] = leaf.value
+            else:
+                values[path] = leaf.value
+    return values
 
 
 def _plan(config: ModelConfig) -> list[tuple[Any, ...]]:
