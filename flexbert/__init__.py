@@ -6,11 +6,12 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``train``        training with Composer
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
+``recipes``      ``load_recipe``, with every component and trained models at hand
 ``pretrained``   loading a trained model; warm starts
 ``huggingface``  import and export
 ``checkpoint``   checkpoint files: reading, writing, averaging, tiling
-``stage_checks``, ``components``   what stages need of each other; ``register_all`` and
-                 ``load_recipe``, which find every component; ``key_reference`` writes their page
+``stage_checks``, ``components``   what stages need of each other; ``register_all``,
+                 which finds every component; ``key_reference`` writes their page
 ``nn``, ``optim``, ``data``   the model; optimizers; from a corpus to batches
 ``schedule``     what happens when: learning rate, batch size, mask rate, weight decay
 ``config``       the recipe: YAML to frozen dataclasses
