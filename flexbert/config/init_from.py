@@ -29,7 +29,7 @@ class InitFromConfig(Node):
             computed, with all that is beneath them. Those given on the command line may.
         vocabulary: ``same`` demands that every id of the corpus is the checkpoint's token of that
             id. ``by_token`` gives each token the checkpoint's row for it, wherever that is, and a
-            new token the mean of its pieces there.
+            new token the mean of those that it is cut into there.
         method: how a smaller model's weights fill a larger one. ``copy`` demands the same shapes
             and depth. ``tile_center`` puts the old matrix in the middle and repeats it to all sides
             (ModernBERT, arXiv 2412.13663, section 2.2.2), ``tile_edge`` repeats it from the first

@@ -168,9 +168,9 @@ def _placed_by_template(tokenizer: str, role: str) -> str | None:
             return str(part[role][0])
         single = part.get("single")
         if role in ("cls", "sep") and isinstance(single, list) and single:
-            piece = single[0 if role == "cls" else -1].get("SpecialToken", {})
-            if "id" in piece:
-                return str(piece["id"])
+            part = single[0 if role == "cls" else -1].get("SpecialToken", {})
+            if "id" in part:
+                return str(part["id"])
     return None
 
 

@@ -94,7 +94,7 @@ def check_function(
     Raises:
         ConfigError: if more differs.
     """
-    differing = differences(config, old, is_tiled=source.method != "copy")
+    differing = function_differences(config, old, is_tiled=source.method != "copy")
     allowed = (*given, *source.changes)
     refused = {
         key: values
@@ -113,7 +113,7 @@ def check_function(
     return [f"note: init_from: {text}" for text in _sentences(differing)]
 
 
-def differences(
+def function_differences(
     config: ModelConfig, old: ModelConfig, *, is_tiled: bool
 ) -> dict[str, tuple[Any, Any]]:
     """Keys that decide what is computed and differ, with the old value and the new one.

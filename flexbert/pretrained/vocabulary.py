@@ -56,7 +56,7 @@ def by_token(
     """A trained model with its rows in the order of another tokenizer.
 
     A token that both tokenizers have keeps its row, and so does a special token by its role. A new
-    one gets the mean of the rows of the pieces into which the old tokenizer cuts its text.
+    one gets the mean of the rows of those into which the old tokenizer cuts its text.
 
     Args:
         tokenizer: the new one.
@@ -75,25 +75,25 @@ def by_token(
             f"is {vocab_size}, and the corpus's tokenizer has the id {max(ids.values())}: give "
             f"{-(-(max(ids.values()) + 1) // 64) * 64}",
         )
-    pieces, num_known, num_empty = _pieces(read, tokenizer, ids)
+    sources, num_known, num_empty = _sources(read, tokenizer, ids)
     weights = dict(read.weights)
     for name in _TOKEN_ROWS:
         if name in weights:
-            weights[name] = _rows(weights[name], pieces, vocab_size)
+            weights[name] = _rows(weights[name], sources, vocab_size)
     num_new = len(ids) - num_known
     notes = [
         f"rows by token: {num_known:,} of {len(ids):,} tokens have their own, {num_new:,} new ones "
-        "the mean of their pieces in the checkpoint's tokenizer"
+        "the mean of those that the checkpoint's tokenizer cuts them into"
     ]
     if num_empty:
-        notes.append(f"{num_empty:,} new tokens have no pieces there: the mean of all rows")
+        notes.append(f"{num_empty:,} new tokens are nothing to it: the mean of all rows")
     return replace(read.config, vocab_size=vocab_size), weights, notes
 
 
-def _pieces(
+def _sources(
     read: ReadModel, tokenizer: Texts, ids: Mapping[str, int]
 ) -> tuple[dict[int, list[int]], int, int]:
-    """Old ids for each new one; how many tokens are known, and how many have no pieces."""
+    """Old ids for each new one; how many tokens are known, and how many have none."""
     new, old = fast_tokenizer(tokenizer), fast_tokenizer(read.tokenizer)
     old_ids: dict[str, int] = old.get_vocab(True)
     roles, old_roles = (
@@ -105,17 +105,17 @@ def _pieces(
         for role in ROLES
         if roles[role] is not None and old_roles[role] is not None
     }
-    pieces: dict[int, list[int]] = {}
+    sources: dict[int, list[int]] = {}
     num_known = num_empty = 0
     for token, number in ids.items():
         known = same_role.get(number, old_ids.get(token))
         if known is not None:
-            pieces[number] = [known]
+            sources[number] = [known]
             num_known += 1
             continue
-        pieces[number] = _cut(old, _text_of(new, token, number))
-        num_empty += not pieces[number]
-    return pieces, num_known, num_empty
+        sources[number] = _cut(old, _text_of(new, token, number))
+        num_empty += not sources[number]
+    return sources, num_known, num_empty
 
 
 def _text_of(tokenizer: Any, token: str, number: int) -> str:
@@ -132,11 +132,11 @@ def _cut(tokenizer: Any, text: str) -> list[int]:
     return found
 
 
-def _rows(old: Tensor, pieces: Mapping[int, list[int]], vocab_size: int) -> Tensor:
+def _rows(old: Tensor, sources: Mapping[int, list[int]], vocab_size: int) -> Tensor:
     """The rows of the new ids ``[V, ...]``, means of old ones; ids of no token get the mean."""
     old = old.to(torch.float32)
     new = old.mean(0, keepdim=True).expand(vocab_size, *old.shape[1:]).clone()
-    for number, olds in pieces.items():
+    for number, olds in sources.items():
         if olds:
             new[number] = old[olds].mean(0)
     return new

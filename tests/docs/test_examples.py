@@ -14,10 +14,15 @@ import pytest
 import flexbert
 from data_prep.cli import command_parser as data_prep_parser
 from flexbert import commands as flexbert_commands
+from flexbert.checkpoint.checkpoint import Checkpoint
+from flexbert.checkpoint.checkpoint_file import write_checkpoint
+from flexbert.config.encode import encode
 from flexbert.errors import UserError
 from flexbert.recipes import load_recipe
+from tests.checkpoint.tiling_cases import modernbert
 from tests.conftest import REPOSITORY
 from tests.docs.pages import CodeBlock, code_blocks
+from tests.huggingface.cases import random_model
 
 Output = pytest.CaptureFixture[str]
 RECIPES = REPOSITORY / "yamls"
@@ -102,17 +107,34 @@ def test_a_block_of_commands_is_run_or_says_why_not(block: CodeBlock) -> None:
         assert len(reason.split()) >= NUM_WORDS, "say why"
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model's checkpoint."""
+    config = modernbert()
+    checkpoint = Checkpoint(
+        recipe={"model": encode(config), "data": {"max_length": 32}},
+        tokenizer={},
+        model=random_model(config).state_dict(),
+    )
+    path = tmp_path_factory.mktemp("trained") / "model.pt"
+    write_checkpoint(path, checkpoint)
+    return path
+
+
 @pytest.mark.parametrize(
     "command",
     [c for block in SHELL for c in commands(block) if is_planned(c)],
 )
 def test_what_trains_or_plans_can_be_planned(
-    capsys: Output, monkeypatch: pytest.MonkeyPatch, command: str
+    capsys: Output, monkeypatch: pytest.MonkeyPatch, trained: Path, command: str
 ) -> None:
-    """Corpora and checkpoints that the pages speak of are not there."""
+    """Corpora and checkpoints that the pages speak of are not there; a model stands for one."""
     monkeypatch.chdir(REPOSITORY)
     words = shlex.split(re.sub(r".*(main\.py|flexbert plan) ", "", command))
     words = [word for word in words if not word.startswith("data.path=")]
+    given = "init_from.checkpoint="
+    words = [f"{given}{trained}" if word.startswith(given) else word for word in words]
+    words = [re.sub(r"path: [\w/-]+", "path: ???", word) for word in words]
     code = flexbert_commands.main(["plan", *words, "data.path=???", "--json"])
     printed = capsys.readouterr()
     if code == 0:

@@ -263,6 +263,6 @@ def test_a_corpus_of_other_ids_is_refused_or_its_rows_are_found_by_token(
     for token, number in new.get_vocab().items():
         if token in old_ids:
             torch.testing.assert_close(rows[number], old_rows[old_ids[token]], rtol=0, atol=0)
-    pieces = old(" return", add_special_tokens=False)["input_ids"]
-    mean = old_rows[pieces].mean(0)
+    cut = old(" return", add_special_tokens=False)["input_ids"]
+    mean = old_rows[cut].mean(0)
     torch.testing.assert_close(rows[new.get_vocab()[" return"]], mean)
