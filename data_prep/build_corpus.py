@@ -210,12 +210,16 @@ def write_corpus(
     if not any(part.documents for part in parts):
         rejects = sum((Counter(part.rejects) for part in parts), Counter())
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejects.most_common())
-        # What made nothing is not to stand in the way of the corrected command.
-        shutil.rmtree(corpus / PARTS_FOLDER, ignore_errors=True)
-        (corpus / MANIFEST_FILE).unlink(missing_ok=True)
+        _begin_again(corpus)
         raise UserError(
             f"the inputs hold no usable document; rejected rows: {reasons or 'none'} (which field "
             "holds the text is said by --text-field)"
+        )
+    if all(part.unknown == part.tokens for part in parts):
+        _begin_again(corpus)
+        raise UserError(
+            f"every token of the inputs is the unknown one, id {tokenizer.special_ids.unk}, and "
+            "there is nothing to predict: the tokenizer knows nothing of this text; train one on it"
         )
     work = corpus / WORK_FOLDER
     shutil.rmtree(work, ignore_errors=True)
@@ -268,6 +272,13 @@ def write_corpus(
     for folder in (PARTS_FOLDER, WORK_FOLDER):
         shutil.rmtree(corpus / folder, ignore_errors=True)
     print(format_report(report))
+
+
+def _begin_again(corpus: Path) -> None:
+    """What made nothing is not to stand in the way of the corrected command."""
+    for folder in (PARTS_FOLDER, TOKENIZER_FOLDER):
+        shutil.rmtree(corpus / folder, ignore_errors=True)
+    (corpus / MANIFEST_FILE).unlink(missing_ok=True)
 
 
 def _all_labels(surveys: Iterable[Survey]) -> tuple[str, ...]:

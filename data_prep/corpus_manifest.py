@@ -16,7 +16,7 @@ from flexbert.files.regular import load_json
 
 MANIFEST_FILE = "manifest.json"
 # Of the folders of parts. A corpus that another version began is begun again.
-PARTS_FORMAT = 3
+PARTS_FORMAT = 4
 WHOLE = "0/1"
 
 

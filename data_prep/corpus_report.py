@@ -23,6 +23,9 @@ from flexbert.files.durable import write_text
 REPORT_FILE = "report.json"
 # Fewer held-out documents give a loss that says little.
 FEW_DOCUMENTS = 30
+# Tokenizers that fit their text have fewer by orders of magnitude.
+MANY_UNKNOWN = 0.01
+MANY_DROPPED = 0.001
 
 
 def make_report(
@@ -64,6 +67,11 @@ def make_report(
         # Of all documents that were read, removed ones too.
         "characters": (characters := sum(part.characters for part in parts)),
         "characters_per_token": characters / sum(part.tokens for part in parts),
+        "unknown_tokens": sum(part.unknown for part in parts),
+        "unknown_share": sum(part.unknown for part in parts) / sum(part.tokens for part in parts),
+        # Of the visible characters of a sample.
+        "dropped_share": sum(part.dropped for part in parts)
+        / max(sum(part.sampled for part in parts), 1),
         "splits": {
             name: {"documents": survey.documents, "tokens": survey.tokens}
             for name, survey in surveys.items()
@@ -97,6 +105,8 @@ def format_report(report: dict[str, Any]) -> str:
         f"documents            {report['documents']:,}",
         f"tokens               {report['tokens']:,}",
         f"characters per token {report['characters_per_token']:.2f}",
+        f"unknown tokens       {report['unknown_tokens']:,} ({report['unknown_share']:.2%})",
+        f"dropped characters   {report['dropped_share']:.2%} of a sample's visible ones",
         *format_counts(report["splits"], width=20),
         *format_counts(report.get("labels", {}), width=20, prefix="label "),
         f"rejected rows        {_listed(report['rejects'])}",
@@ -125,6 +135,16 @@ def _warnings(report: dict[str, Any]) -> Iterator[str]:
         yield (
             f"warning: the validation split has {held_out} document{'s' * (held_out > 1)}, too few "
             "for a loss to trust; make the corpus again with a larger --validation"
+        )
+    if report["unknown_share"] > MANY_UNKNOWN:
+        yield (
+            f"warning: {report['unknown_share']:.1%} of the tokens are unknown ones, which are "
+            "never predicted: the tokenizer does not know this text; train one on it"
+        )
+    if report["dropped_share"] > MANY_DROPPED:
+        yield (
+            f"warning: the tokenizer drops {report['dropped_share']:.1%} of the characters, so "
+            "that nothing stands in their place; train one on this text"
         )
     if list(report.get("labels", ())) == [""]:
         yield "warning: no document has a label; check --label-field"

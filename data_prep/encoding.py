@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +25,8 @@ from flexbert.files.regular import load_json, read_regular
 # One call into the tokenizer takes about this much text, so that memory stays bounded. (A
 # quarter of a million characters take 7 percent less time than a million of short documents.)
 BATCH_CHARACTERS = 1 << 18
+# Of the first document of a batch; more would be felt in the time that tokenizing takes.
+SAMPLED_CHARACTERS = 2_000
 UNUSED_TOKEN = re.compile(r"\[unused\d+\]|<unused\d+>")
 
 
@@ -36,14 +39,28 @@ class Encoded:
         hashes: hash of each document's text, uint64.
         labels: label of each document, or None.
         characters: number of characters of all documents.
+        unknown: number of tokens that stand for text that the tokenizer does not know.
+        sampled, dropped: number of visible characters of a sample of the documents, and of those
+            that no token covers.
     """
 
-    def __init__(self, documents: list[Document], tokens: list[np.ndarray]) -> None:
+    def __init__(
+        self,
+        documents: list[Document],
+        tokens: list[np.ndarray],
+        *,
+        unknown_id: int | None,
+        sampled: int,
+        dropped: int,
+    ) -> None:
         self.tokens = np.concatenate(tokens)
         self.lengths = np.array([len(ids) for ids in tokens], "<u4")
         self.hashes = np.array([text_hash(document.text) for document in documents], "<u8")
         self.labels = [document.label for document in documents]
         self.characters = sum(len(document.text) for document in documents)
+        unknown = 0 if unknown_id is None else np.count_nonzero(self.tokens == unknown_id)
+        self.unknown = int(unknown)
+        self.sampled, self.dropped = sampled, dropped
 
 
 def text_hash(text: str) -> int:
@@ -153,7 +170,27 @@ class CorpusTokenizer:
             else:
                 yield Reject.NO_TOKENS
         if kept:
-            yield Encoded(kept, tokens)
+            sampled, dropped = self._dropped(kept[0].text[:SAMPLED_CHARACTERS])
+            yield Encoded(
+                kept,
+                tokens,
+                unknown_id=self.special_ids.unk,
+                sampled=sampled,
+                dropped=dropped,
+            )
+
+    def _dropped(self, text: str) -> tuple[int, int]:
+        """How many visible characters a text has, and how many of them no token covers.
+
+        White space, accents on their own and control characters may go without harm.
+        """
+        visible = np.fromiter((unicodedata.category(c)[0] not in "ZCM" for c in text), bool)
+        covered = np.zeros(len(text) + 1, np.int64)
+        for begin, end in self.backend.encode(text, add_special_tokens=False).offsets:
+            covered[begin] += 1
+            covered[end] -= 1
+        missing = visible & (np.cumsum(covered[:-1]) == 0)
+        return int(visible.sum()), int(missing.sum())
 
 
 def load_backend(file: Path) -> Tokenizer:

@@ -38,6 +38,8 @@ class Part:
 
     Attributes:
         characters: number of characters of all documents.
+        unknown: number of tokens that stand for text that the tokenizer does not know.
+        sampled, dropped: visible characters of a sample, and those of them that no token covers.
         smallest_hash: of the documents' hashes; None where there is no document.
         rejects: number of bad rows by the value of their ``Reject``.
         labels: what the numbers in ``labels.u8`` stand for; None where documents have no labels.
@@ -47,6 +49,9 @@ class Part:
     documents: int
     tokens: int
     characters: int
+    unknown: int
+    sampled: int
+    dropped: int
     smallest_hash: int | None
     rejects: dict[str, int]
     labels: tuple[str, ...] | None

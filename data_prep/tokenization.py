@@ -163,7 +163,7 @@ def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Pa
 
 
 def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields) -> Part:
-    documents = tokens = characters = 0
+    documents = tokens = characters = unknown = sampled = dropped = 0
     smallest: int | None = None
     rejects: Counter[str] = Counter()
     labels: dict[str, int] = {}  # numbered as they come
@@ -190,6 +190,9 @@ def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields) -> Part:
             documents += len(encoded.lengths)
             tokens += len(encoded.tokens)
             characters += encoded.characters
+            unknown += encoded.unknown
+            sampled += encoded.sampled
+            dropped += encoded.dropped
             lowest = int(encoded.hashes.min())
             smallest = lowest if smallest is None else min(smallest, lowest)
     part = Part(
@@ -197,6 +200,9 @@ def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields) -> Part:
         documents=documents,
         tokens=tokens,
         characters=characters,
+        unknown=unknown,
+        sampled=sampled,
+        dropped=dropped,
         smallest_hash=smallest,
         rejects=dict(sorted(rejects.items())),
         labels=tuple(labels) if fields.label is not None else None,
