@@ -46,6 +46,28 @@ def write_sources(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model's checkpoint, of weights alone."""
+    from flexbert.checkpoint.checkpoint import Checkpoint
+    from flexbert.checkpoint.checkpoint_file import write_checkpoint
+    from flexbert.config.encode import encode
+    from tests.checkpoint.tiling_cases import modernbert
+    from tests.huggingface.cases import random_model
+
+    config = modernbert()
+    path = tmp_path_factory.mktemp("trained") / "model.pt"
+    recipe = {"model": encode(config), "data": {"max_length": 32}}
+    weights = random_model(config).state_dict()
+    write_checkpoint(path, Checkpoint(recipe=recipe, tokenizer={}, model=weights))
+    return path
+
+
+def completed(recipe: Path, trained: Path) -> list[str]:
+    """What a recipe that is shipped asks for, apart from its corpus."""
+    return [f"init_from.checkpoint={trained}"] if recipe.stem == "adapt" else []
+
+
+@pytest.fixture(scope="session")
 def tokenizer(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
     run_data_prep("tokenizer", "--vocab-size", VOCAB_SIZE, "--unused", 8, "--out", folder, text)

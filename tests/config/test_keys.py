@@ -28,7 +28,7 @@ from flexbert.errors import ConfigError, UserError
 from flexbert.recipes import load_recipe
 from flexbert.train.run_folder import refuse_changed_recipe
 from tests.config.declarations import declarations
-from tests.conftest import REPOSITORY, TINY_RECIPE
+from tests.conftest import REPOSITORY, TINY_RECIPE, completed
 from tests.outside import forgotten_afterwards, write_file
 
 
@@ -109,8 +109,9 @@ def test_a_key_is_found_by_its_name(path: str, role: Role) -> None:
 @pytest.mark.parametrize(
     "recipe", sorted((REPOSITORY / "yamls").glob("*.yaml")), ids=lambda p: p.stem
 )
-def test_the_leaves_of_a_recipe_are_what_is_written_of_it(recipe: Path) -> None:
-    for stage in load_recipe(recipe, [], planning=True).stages.values():
+def test_the_leaves_of_a_recipe_are_what_is_written_of_it(recipe: Path, trained: Path) -> None:
+    loaded = load_recipe(recipe, completed(recipe, trained), planning=True)
+    for stage in loaded.stages.values():
         found = list(leaves(stage))
         assert {leaf.path: leaf.value for leaf in found} == flatten(encode(stage))
         # By their configs, and by their names alone.

@@ -9,20 +9,20 @@ import yaml
 
 from flexbert.errors import ConfigError
 from flexbert.recipes import load_recipe
-from tests.conftest import REPOSITORY, TINY_RECIPE
+from tests.conftest import REPOSITORY, TINY_RECIPE, completed
 
 SHIPPED = sorted((REPOSITORY / "yamls").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_shipped_recipe_is_complete_but_for_its_corpus(path: Path) -> None:
-    loaded = load_recipe(path, [], planning=True)
+def test_a_shipped_recipe_is_complete_but_for_its_corpus(path: Path, trained: Path) -> None:
+    loaded = load_recipe(path, completed(path, trained), planning=True)
     assert set(loaded.missing) <= {"data.path"}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_a_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
-    loaded = load_recipe(path, ["data.path=somewhere"])
+def test_a_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path, trained: Path) -> None:
+    loaded = load_recipe(path, ["data.path=somewhere", *completed(path, trained)])
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(loaded.resolved, sort_keys=False))
     again = load_recipe(config, [])

@@ -14,15 +14,10 @@ import pytest
 import flexbert
 from data_prep.cli import command_parser as data_prep_parser
 from flexbert import commands as flexbert_commands
-from flexbert.checkpoint.checkpoint import Checkpoint
-from flexbert.checkpoint.checkpoint_file import write_checkpoint
-from flexbert.config.encode import encode
 from flexbert.errors import UserError
 from flexbert.recipes import load_recipe
-from tests.checkpoint.tiling_cases import modernbert
 from tests.conftest import REPOSITORY
 from tests.docs.pages import CodeBlock, code_blocks
-from tests.huggingface.cases import random_model
 
 Output = pytest.CaptureFixture[str]
 RECIPES = REPOSITORY / "yamls"
@@ -105,20 +100,6 @@ def test_a_block_of_commands_is_run_or_says_why_not(block: CodeBlock) -> None:
         reason = block.reason("not run")
         assert reason is not None, "put <!-- not run: reason --> on the line before"
         assert len(reason.split()) >= NUM_WORDS, "say why"
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small model's checkpoint."""
-    config = modernbert()
-    checkpoint = Checkpoint(
-        recipe={"model": encode(config), "data": {"max_length": 32}},
-        tokenizer={},
-        model=random_model(config).state_dict(),
-    )
-    path = tmp_path_factory.mktemp("trained") / "model.pt"
-    write_checkpoint(path, checkpoint)
-    return path
 
 
 @pytest.mark.parametrize(
