@@ -82,7 +82,7 @@ class CorpusTokenizer:
         self._named = folder if named is None else named
         self.sha256 = tokenizer_sha256(folder)
         self.folder = Path(folder)
-        self.backend = load_backend(folder / "tokenizer.json")
+        self.backend = load_backend(folder / "tokenizer.json", self._named / "tokenizer.json")
         self.backend.no_truncation()
         self.backend.no_padding()
         self.backend.encode_special_tokens = True
@@ -101,21 +101,21 @@ class CorpusTokenizer:
         self.reserved_ids = tuple(sorted(unused | special | in_a_role | gaps))
 
     def _read_special_ids(self) -> SpecialIds:
-        file = self.folder / "tokenizer_config.json"
+        file, named = self.folder / "tokenizer_config.json", self._named / "tokenizer_config.json"
         if not file.is_file():
             raise UserError(f"{self._named}: no tokenizer_config.json there")
         try:
             config = load_json(file)
         except (OSError, ValueError) as error:
-            raise UserError(f"{file}: not JSON ({first_line(error)})") from None
+            raise UserError(f"{named}: not JSON ({first_line(error)})") from None
         if not isinstance(config, dict):
-            raise UserError(f"{file}: not a JSON object")
+            raise UserError(f"{named}: not a JSON object")
         ids: dict[str, int | None] = {}
         for role in ("cls", "sep", "pad", "mask", "unk"):
             token = config.get(f"{role}_token")
             content = token.get("content") if isinstance(token, dict) else token
             if not isinstance(content, str | None):
-                raise UserError(f"{file}: {role}_token: expected a text, got {content!r}")
+                raise UserError(f"{named}: {role}_token: expected a text, got {content!r}")
             ids[role] = None if content is None else self.backend.token_to_id(content)
         missing = [role for role in ("cls", "sep", "pad", "mask") if ids[role] is None]
         if missing:
@@ -193,8 +193,11 @@ class CorpusTokenizer:
         return int(visible.sum()), int(missing.sum())
 
 
-def load_backend(file: Path) -> Tokenizer:
+def load_backend(file: Path, named: Path | None = None) -> Tokenizer:
     """Load a ``tokenizer.json``.
+
+    Args:
+        named: the file that messages name, where this is a copy.
 
     Raises:
         UserError: if it is not one.
@@ -203,4 +206,6 @@ def load_backend(file: Path) -> Tokenizer:
         return Tokenizer.from_buffer(read_regular(file))
     except Exception as error:  # tokenizers raises plain Exception
         problem = first_line(error)
-        raise UserError(f"{file}: not a tokenizer that can be loaded ({problem})") from None
+        raise UserError(
+            f"{named or file}: not a tokenizer that can be loaded ({problem})"
+        ) from None

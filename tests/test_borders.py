@@ -25,6 +25,7 @@ ALLOWED = {
     "train/processes/launch_agreement.py": "values that processes compare, whatever they are",
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
+    "pretrained/architecture.py read_architecture": "a recipe's tree, in part",
     # What others have defined.
     "huggingface/": "config.json, as transformers writes it",
     "optim/": "parameter groups and states, as torch's optimizers keep them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,8 @@ def read_tokenizer(folder: Path, model_type: str | None) -> dict[str, str]:
     """
     if not has_tokenizer(folder):
         raise UserError(f"{folder}: no tokenizer in it (none of {', '.join(_ANY_OF)})")
-    found = [name for name in FILES if (folder / name).is_file()]
+    # What is there and cannot be read (a pipe, a broken link) is refused, and not passed over.
+    found = [name for name in FILES if os.path.lexists(folder / name)]
     try:
         texts = {name: read_regular(folder / name).decode() for name in found}
     except (OSError, UnicodeDecodeError) as error:

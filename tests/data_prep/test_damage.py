@@ -193,7 +193,7 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
         (["--out", "{tmp}/a.jsonl/c"], "lies inside the input"),
         (["--out", "{tmp}/file"], "File exists"),
         (["--out", "{tmp}/file/c"], "Not a directory"),
-        (["--tokenizer", "{tmp}/broken"], "tokenizer_config.json: not JSON"),
+        (["--tokenizer", "{tmp}/broken"], "tokenizer_config.json: not readable as JSON"),
         (["{tmp}/file"], "unknown file type"),
         (["{tmp}/a.jsonl"], "twice"),
         (["{tmp}/missing"], "no such file or folder"),

@@ -35,10 +35,14 @@ TOKENS = st.sampled_from([
 
 
 def small(tree: dict[str, Any]) -> dict[str, Any]:
-    """A recipe that plans without a corpus, so that more than its corpus can be refused."""
+    """A recipe that plans without corpus and checkpoint, so that more can be refused."""
     tree = copy.deepcopy(tree)
     if "path" in tree.get("data", {}):
         tree["data"]["path"] = "???"
+    if "model" not in tree:
+        del tree["init_from"]
+        tree["model"] = read_tree(TINY_RECIPE)["model"]
+        tree["data"]["max_length"] = 128
     return tree
 
 

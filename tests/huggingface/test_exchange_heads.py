@@ -15,6 +15,7 @@ from flexbert.commands import main
 from flexbert.config.encode import encode
 from flexbert.errors import UserError
 from flexbert.huggingface.export import export_checkpoint
+from flexbert.huggingface.tokenizer import with_max_length
 from flexbert.nn.packed_batch import unpad
 from tests.conftest import REPOSITORY
 from tests.huggingface.cases import (
@@ -106,7 +107,8 @@ def test_a_model_with_a_new_head_is_saved_and_exported(
     assert loaded.config == model.config
     batch = padded_batch(model.config)
     assert torch.equal(loaded(**batch), model(**batch))
-    assert loaded.tokenizer == word_tokenizer
+    length = model.config.embedding.max_length or 30
+    assert loaded.tokenizer == with_max_length(word_tokenizer, length)
     if SAVED[name].embedding.max_length is None:
         assert read_json(tmp_path / "folder" / "config.json")["max_position_embeddings"] == 30
 
