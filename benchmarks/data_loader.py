@@ -29,7 +29,7 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFas
 
 from benchmarks.random_corpus import make_random_corpus
 from flexbert.config.data import DataConfig, MaskSplit
-from flexbert.config.masking import (
+from flexbert.config.masking_choice import (
     SINGLE_TOKENS,
     WORD,
     MaskingConfig,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.config.fields import OPERATIONAL, ORDER, Node, key
-from flexbert.config.masking import SINGLE_TOKENS, MaskingConfig
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.num_bytes import NumBytes
 from flexbert.config.registry import Component
 from flexbert.config.remote_address import RemoteAddress

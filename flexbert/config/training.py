@@ -10,7 +10,7 @@ from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
 from flexbert.config.fields import COMPUTATION, OPERATIONAL, RUN, Node, key
-from flexbert.config.masking import SINGLE_TOKENS, MaskingConfig
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.optimizer import OptimizerConfig as OptimizerConfig
 from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.registry import Component

@@ -9,7 +9,7 @@ from typing import Any
 
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
-from flexbert.config.masking import SINGLE_TOKENS, MaskingConfig
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.recipe import Precision
 from flexbert.config.training import EvaluationConfig
 from flexbert.data.reading.corpora import Corpora

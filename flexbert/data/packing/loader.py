@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flexbert.config.data import DataConfig
-from flexbert.config.masking import SINGLE_TOKENS, MaskingConfig
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.data.packing.loader_workers import WorkerContext, WorkerStart, worker_ended
 from flexbert.data.packing.masking import Masker
 from flexbert.data.packing.microbatches import ChunkRanges, MicrobatchBuilder

@@ -29,7 +29,7 @@ import numpy as np
 from numba import njit
 
 from flexbert.config.data import MaskSplit
-from flexbert.config.masking import SINGLE_TOKENS, MaskingConfig
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.training import IGNORE
 from flexbert.data.format.corpus_format import CorpusMeta
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flexbert.config.masking import WORD, MaskingConfig
+from flexbert.config.masking_choice import WORD, MaskingConfig
 from flexbert.data.format.corpus_format import (
     TOKENIZER_FOLDER,
     CorpusError,

@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from flexbert.config.data import DataConfig
-from flexbert.config.masking import MaskingConfig, SpanMasking, TokenMasking, WholeWordMasking
+from flexbert.config.masking_choice import (
+    MaskingConfig,
+    SpanMasking,
+    TokenMasking,
+    WholeWordMasking,
+)
 from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.packing.loader import Loader, RankRows, eval_loader
 from flexbert.data.packing.position import PackingWindowStart, Position

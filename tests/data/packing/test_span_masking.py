@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexbert.config.data import MaskSplit
-from flexbert.config.masking import (
+from flexbert.config.masking_choice import (
     TOKEN,
     MaskingConfig,
     SpanMasking,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from flexbert.config.masking import SpanMasking, TokenMasking, WholeWordMasking
+from flexbert.config.masking_choice import SpanMasking, TokenMasking, WholeWordMasking
 from flexbert.data.format.corpus_format import TOKENIZER_FOLDER, CorpusError, CorpusMeta, SpecialIds
 from flexbert.data.packing.masking import BEGINS_WORD, NEXT_BEGINS_WORD
 from flexbert.data.packing.word_borders import unit_borders, word_borders
