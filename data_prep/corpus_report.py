@@ -109,8 +109,8 @@ def format_report(report: dict[str, Any]) -> str:
         f"dropped characters   {report['dropped_share']:.2%} of a sample's visible ones",
         *format_counts(report["splits"], width=20),
         *format_counts(report.get("labels", {}), width=20, prefix="label "),
-        f"rejected rows        {_listed(report['rejects'])}",
-        f"skipped files        {_listed(report['skipped_files'])}",
+        f"rejected rows        {format_listed(report['rejects'])}",
+        f"skipped files        {format_listed(report['skipped_files'])}",
         f"duplicates           {duplicates['documents']:,} documents, "
         f"{duplicates['tokens']:,} tokens" + (f" ({what})" if duplicates["documents"] else ""),
         f"unigram entropy      {report['validation_unigram_entropy']:.3f} nats a validation token",
@@ -172,5 +172,6 @@ def _all_blocks(selection: Selection, dtype: np.dtype) -> Iterator[tuple[np.ndar
         yield chosen.tokens(dtype), chosen.lengths
 
 
-def _listed(counts: dict[str, int]) -> str:
+def format_listed(counts: Mapping[str, int]) -> str:
+    """Counts by reason or suffix, as a clause."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"
