@@ -50,8 +50,11 @@ LONGEST_SENTENCE = 1 << 20
 # Lines are SentencePiece's sentences; what ends or indents them has a token of its own.
 LINE_CONTROLS = "\n\t\r"
 CONTROL_SCORE = -2.0
-# So low that a text which spells a byte's token is never encoded as that byte.
-BYTE_SCORE = -1000.0
+# So low that a text which spells the name of a byte's token, or of the unknown one, is not encoded
+# as that.
+NAME_SCORE = -1000.0
+# Known however rare they are, so that no digit becomes a byte.
+ASCII = "".join(map(chr, range(0x21, 0x7F)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +169,7 @@ def _unigram(kind: TokenizerKind, texts: Texts, size: int) -> Tokenizer:
             remove_extra_whitespaces=False,
             add_dummy_prefix=False,
             byte_fallback=True,
+            required_chars=ASCII,
             split_digits=kind.split_digits,
             max_sentence_length=LONGEST_SENTENCE,
             train_extremely_large_corpus=True,
@@ -186,9 +190,10 @@ def _unigram(kind: TokenizerKind, texts: Texts, size: int) -> Tokenizer:
     if failed:
         raise failed[0]
     model = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue())
+    is_name = [model.is_byte(i) or model.is_unknown(i) for i in range(model.get_piece_size())]
     vocabulary = [
-        (model.id_to_piece(i), BYTE_SCORE if model.is_byte(i) else model.get_score(i))
-        for i in range(model.get_piece_size())
+        (model.id_to_piece(i), NAME_SCORE if named else model.get_score(i))
+        for i, named in enumerate(is_name)
     ]
     known = {token for token, _ in vocabulary}
     vocabulary += [(c, CONTROL_SCORE) for c in LINE_CONTROLS if c not in known]
