@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from data_prep import tokenizer_kinds, training_text
 from data_prep.cli import main
 from data_prep.encoding import CorpusTokenizer
 from data_prep.rows import Fields
 from data_prep.sources import find_inputs
-from data_prep.tokenizer_kinds import RUNS, _common_characters
+from data_prep.tokenizer_kinds import RUNS, TokenizerKind, _common_characters
 from data_prep.training_text import EvenShare, TrainingText
 from tests.conftest import REPOSITORY, TINY_RECIPE, run_data_prep
 
@@ -212,6 +213,18 @@ def test_options_of_training_are_refused_with_adapt(
     assert "--sample is for a tokenizer that is trained" in capsys.readouterr().err
 
 
+def test_learning_says_every_minute_that_it_goes_on(
+    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training_text, "LINE_SECONDS", 0.01)
+    for quiet in (False, True):
+        read = TrainingText(find_inputs([text]), Fields(), quiet=quiet)
+        with read.waiting():
+            tokenizer_kinds.train(TokenizerKind(), read.texts, 2_000)
+        lines = capsys.readouterr().err.splitlines()
+        assert any(line == "learn: 0 min so far" for line in lines) == (not quiet)
+
+
 def test_an_unreadable_input_stops_unigram_in_its_own_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,7 +274,12 @@ def test_each_kind_makes_a_corpus_trains_with_words_masked_and_exports(
         "tokenizer_config.json",
     }
     overrides = [
-        *(f"data.path={corpus}", f"runs_folder={tmp_path / 'runs'}", "duration=4ba"),
+        *(
+            f"data.path={corpus}",
+            f"runs_folder={tmp_path / 'runs'}",
+            "duration=4ba",
+            "schedule={warmup: 1ba, decay: 1ba}",
+        ),
         *(f"model.vocab_size={SIZE}", f"data.masking={MASKINGS[kind]}", "data.num_workers=0"),
         "evaluation={interval: 4ba, rows: 4, masking: training}",
     ]
