@@ -182,8 +182,8 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
             unused=83 if arguments.unused is None else arguments.unused,
             kind=kind,
         )
-        report = tokenizer_report.make_report(made, kind, text)
-        print(tokenizer_report.format_report(report))
+        report = tokenizer_report.describe_tokenizer(made, kind, text)
+        print(tokenizer_report.format_tokenizer_report(report))
     tokenizer_training.save_tokenizer(made, arguments.out, report)
     print(f"{arguments.out}: {len(made):,} ids, mask {made.mask_token} {made.mask_token_id}")
 

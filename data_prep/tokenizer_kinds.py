@@ -79,7 +79,7 @@ class TokenizerKind:
         return [c * n for c, longest in RUNS.items() for n in range(2, longest + 1)]
 
 
-def train(kind: TokenizerKind, texts: Texts, size: int) -> Tokenizer:
+def learn(kind: TokenizerKind, texts: Texts, size: int) -> Tokenizer:
     """A tokenizer of at most ``size`` tokens, those of runs included, without special ones.
 
     An unknown token is among them where the model has one.

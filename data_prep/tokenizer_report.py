@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHOWN_INPUTS = 20
 
 
-def make_report(
+def describe_tokenizer(
     tokenizer: PreTrainedTokenizerFast, kind: TokenizerKind, text: TrainingText
 ) -> dict[str, Any]:
     """Describe a trained tokenizer; every value is plain JSON.
@@ -88,7 +88,7 @@ def _with_ratios(counts: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def format_report(report: Mapping[str, Any]) -> str:
+def format_tokenizer_report(report: Mapping[str, Any]) -> str:
     """The report as lines for people."""
     return "\n".join([*_training(report), *_table(report), *_warnings(report)])
 

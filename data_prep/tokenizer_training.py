@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from data_prep.corpus_report import write_report
-from data_prep.tokenizer_kinds import TokenizerKind, train
+from data_prep.tokenizer_kinds import TokenizerKind, learn
 from data_prep.training_text import TrainingText
 from flexbert.errors import UserError
 from flexbert.files.durable import new_folder
@@ -59,7 +59,7 @@ def train_tokenizer(
     special = len(SPECIAL_TOKENS) - (kind.model != "bpe")
     wanted = vocab_size - special - unused
     with text.waiting():
-        backend = train(kind, text.texts, wanted)
+        backend = learn(kind, text.texts, wanted)
     learnt = backend.get_vocab_size()
     if learnt < wanted:
         print(f"the text gives {learnt} tokens, not {wanted}: the rest becomes unused tokens")
@@ -78,7 +78,7 @@ def save_tokenizer(
     """Save as a Hugging Face folder, complete or not at all; the folder must be free.
 
     Args:
-        report: of :func:`data_prep.tokenizer_report.make_report`, saved with it.
+        report: of :func:`data_prep.tokenizer_report.describe_tokenizer`, saved with it.
     """
     with new_folder(folder) as written:
         tokenizer.save_pretrained(written)

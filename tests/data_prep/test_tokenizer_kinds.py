@@ -220,7 +220,7 @@ def test_learning_says_every_minute_that_it_goes_on(
     for quiet in (False, True):
         read = TrainingText(find_inputs([text]), Fields(), quiet=quiet)
         with read.waiting():
-            tokenizer_kinds.train(TokenizerKind(), read.texts, 2_000)
+            tokenizer_kinds.learn(TokenizerKind(), read.texts, 2_000)
         lines = capsys.readouterr().err.splitlines()
         assert any(line == "learn: 0 min so far" for line in lines) == (not quiet)
 

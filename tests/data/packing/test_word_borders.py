@@ -135,4 +135,4 @@ def test_a_stage_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.masking: the tokenizer of .* does not show"):
         open_corpora(recipe)
     with pytest.raises(ConfigError, match=r"data\.masking\.name: unknown masking 'spans'.*span"):
-        load_recipe(TINY_RECIPE, ["data.masking={name: spans}"])
+        load_recipe(TINY_RECIPE, [overrides[0], "data.masking={name: spans}"])
