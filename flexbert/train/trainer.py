@@ -30,6 +30,7 @@ from flexbert.train.callbacks import (
 )
 from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
+from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.device_checks import training_device
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
@@ -52,6 +53,7 @@ def stage_trainer(
     folder: RunFolder,
     *,
     speed_monitor: SpeedMonitor,
+    display: StageDisplay,
     position: DataPosition,
     moving_average: MovingAverage | None,
     resolved: Mapping[str, Any],
@@ -69,7 +71,7 @@ def stage_trainer(
 
     Args:
         model: on the device that it is trained on.
-        speed_monitor: of this stage.
+        speed_monitor, display: of this stage.
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
         lock: on the run folder, which the first process holds.
@@ -117,7 +119,9 @@ def stage_trainer(
         # Last of what belongs to an update, so that its end is the update's.
         speed_monitor.times,
         speed_monitor,
-        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard),
+        # Before the log: it knows the pace of the update that a record ends with.
+        display,
+        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard, display),
         checkpointer,
         *recipe_callbacks.values(),
         *more_callbacks,
