@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from flexbert.config.tree import flatten
 from flexbert.data.sampling.mixture import Mixture
 from flexbert.train.callbacks import Gradients
+from flexbert.train.console.lines import Interval, Score
 from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.health.update_guard import UpdateGuard
 from flexbert.train.masked_metrics import MaskedMean
@@ -69,32 +71,31 @@ class RunLog(Callback):
             source: {name: _summed(cast(MaskedMean, m)) for name, m in metrics.items()}
             for source, metrics in state.eval_metrics.items()
         }
-        means = {
-            name: sum(s[name][0] for s in sums.values()) / sum(s[name][1] for s in sums.values())
-            for name in ("loss", "accuracy")
-        }
+        whole, scores = _score(*sums.values()), {name: _score(s) for name, s in sums.items()}
         record = {
             **self._header("eval", state),
-            "eval_loss": means["loss"],
-            "eval_accuracy": means["accuracy"],
+            "eval_loss": whole.loss,
+            "eval_accuracy": whole.accuracy,
         }
-        if len(sums) > 1:
-            for key, name in (("eval_losses", "loss"), ("eval_accuracies", "accuracy")):
-                record[key] = {source: s[name][0] / s[name][1] for source, s in sums.items()}
-        self._write(state, logger, record)
+        if len(scores) > 1:
+            record["eval_losses"] = {source: score.loss for source, score in scores.items()}
+            record["eval_accuracies"] = {source: score.accuracy for source, score in scores.items()}
+        self._write(logger, record)
+        self.display.show_evaluation(state, whole, scores)
 
     def _record_training(self, state: State, logger: Logger) -> None:
         before, now = self.run.clock_before(state), self.run.clock(state.timestamp)
         stage = self.run.stage
         cost = self.speed_monitor.take(state)
+        loss = sum(self._losses) / len(self._losses) if self._losses else None
+        hyperparameters = self._hyperparameters(state)
         self._write(
-            state,
             logger,
             {
                 **self._header("train", state),
-                "loss": sum(self._losses) / len(self._losses) if self._losses else None,
+                "loss": loss,
                 "skipped_updates": self.guard.skipped,
-                **self._hyperparameters(state),
+                **hyperparameters,
                 "mask_rate": stage.mask_rate(before.tokens, before.updates),
                 "batch_size": stage.batches.size(before.updates),
                 **_numbers(self.gradients.measured),
@@ -102,6 +103,13 @@ class RunLog(Callback):
                 "epochs": self._epochs(now.tokens),
             },
         )
+        interval = Interval(
+            loss=loss,
+            lr=hyperparameters["lr"],
+            tokens_per_second=cost.tokens_per_second,
+            mfu=cost.mfu,
+        )
+        self.display.show_training(state, interval)
         self._warn(cost)
         self._losses.clear()
 
@@ -157,7 +165,7 @@ class RunLog(Callback):
             "seconds": round(state.timestamp.total_wct.total_seconds(), 3),
         }
 
-    def _write(self, state: State, logger: Logger, record: dict[str, Any]) -> None:
+    def _write(self, logger: Logger, record: dict[str, Any]) -> None:
         numbers = {
             key: value
             for key, value in flatten(record, separator="/").items()
@@ -166,13 +174,21 @@ class RunLog(Callback):
         logger.log_metrics(numbers)
         if dist.get_global_rank() == 0:
             self.folder.append_metrics(record)
-            self.display.show(state, record)
 
 
 def _numbers(measured: dict[str, Tensor]) -> dict[str, float]:
     """Read off the device at once."""
     values = torch.stack(list(measured.values())).tolist() if measured else []
     return dict(zip(measured, values, strict=True))
+
+
+def _score(*sums: Mapping[str, tuple[float, int]]) -> Score:
+    """Of sums and counts, of one source or of several together."""
+    loss, accuracy = (
+        sum(s[name][0] for s in sums) / sum(s[name][1] for s in sums)
+        for name in ("loss", "accuracy")
+    )
+    return Score(loss=loss, accuracy=accuracy)
 
 
 def _summed(metric: MaskedMean) -> tuple[float, int]:

@@ -35,7 +35,8 @@ class Console:
     @property
     def width(self) -> int:
         """Columns that a line may have."""
-        if not sys.stdout.isatty():
+        # The bar stands in for sys.stdout.
+        if sys.__stdout__ is None or not sys.__stdout__.isatty():
             return WIDTH
         return min(WIDTH, shutil.get_terminal_size().columns)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flexbert.pictures import as_count
 
@@ -17,19 +17,43 @@ class Standing:
     """Where a run stands.
 
     Attributes:
+        step: updates of the whole run.
+        tokens: real tokens of the whole run.
         fraction: of the run that is done.
         seconds: of training so far, earlier launches included.
         left: seconds; None where that is not known yet.
     """
 
+    stage: str
+    step: int
+    tokens: int
     fraction: float
     seconds: float
     left: float | None
 
     @property
     def times(self) -> str:
+        """Time gone and time left."""
         left = "time left unknown" if self.left is None else f"{duration_text(self.left)} left"
         return f"{duration_text(self.seconds)}, {left}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """What a line shows of an interval of training; a loss of None: every update was skipped."""
+
+    loss: float | None
+    lr: float
+    tokens_per_second: float
+    mfu: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What an evaluation found."""
+
+    loss: float
+    accuracy: float
 
 
 class LinePart(NamedTuple):
@@ -43,53 +67,65 @@ class LinePart(NamedTuple):
     rank: int = 0
 
 
-def train_line(record: Mapping[str, Any], standing: Standing, width: int = WIDTH) -> str:
-    """An interval of training: of a record, or of what is known between two of them."""
-    parts = _place(record, standing)
-    parts.append(LinePart(f"{as_count(record['tokens']):>5} tok", 4))
-    if "loss" in record:
-        parts.append(LinePart(f"loss {_loss(record['loss'])}"))
-    if "accuracy" in record:
-        parts.append(LinePart(f"accuracy {record['accuracy']:.1%}"))
-    if "lr" in record:
-        parts.append(LinePart(f"lr {record['lr']:.2e}", 3))
-    if record.get("tokens_per_second") is not None:
-        parts.append(LinePart(f"{as_count(record['tokens_per_second']):>5} tok/s", 1))
-    if "mfu" in record:
-        parts.append(LinePart(f"mfu {record['mfu']:.0%}", 5))
-    parts.append(LinePart(standing.times))
+def train_line(standing: Standing, interval: Interval, width: int = WIDTH) -> str:
+    """A record of training."""
+    parts = [
+        *_place(standing),
+        _tokens(standing),
+        LinePart(f"loss {_loss(interval.loss)}"),
+        LinePart(f"lr {interval.lr:.2e}", 3),
+        LinePart(f"{as_count(interval.tokens_per_second):>5} tok/s", 1),
+        LinePart(f"mfu {interval.mfu:>3.0%}", 5),
+        LinePart(standing.times),
+    ]
     return fitted(parts, width)
 
 
-def eval_lines(record: Mapping[str, Any], standing: Standing, width: int = WIDTH) -> list[str]:
+def eval_lines(
+    standing: Standing, whole: Score, by_source: Mapping[str, Score], width: int = WIDTH
+) -> list[str]:
     """An evaluation: the whole, and where there are several sources each of them."""
-    sources = record.get("eval_losses", {})
-    results = {"": (record["eval_loss"], record["eval_accuracy"])}
-    results |= {name: (sources[name], record["eval_accuracies"][name]) for name in sources}
-    name_width = min(_LONGEST_NAME, max(map(len, results)))
+    scores = {"": whole, **(by_source if len(by_source) > 1 else {})}
+    name_width = min(_LONGEST_NAME, max(map(len, scores)))
     lines = []
-    for name, (loss, accuracy) in results.items():
+    for name, score in scores.items():
         source = f" {_short(name, name_width):<{name_width}}" if name_width else ""
-        result = f"eval{source}  loss {_loss(loss)}  accuracy {accuracy:.1%}"
-        lines.append(fitted([*_place(record, standing), LinePart(result)], width))
+        result = f"eval{source}  loss {_loss(score.loss)}  accuracy {score.accuracy:.1%}"
+        lines.append(fitted([*_place(standing), LinePart(result)], width))
     return lines
 
 
 def alive_line(
-    record: Mapping[str, Any], doing: str, standing: Standing, width: int = WIDTH
+    standing: Standing, doing: str, tokens_per_second: float | None, width: int = WIDTH
 ) -> str:
-    """A sign of life in the middle of an update or an evaluation."""
-    return fitted([*_place(record, standing), LinePart(doing), LinePart(standing.times)], width)
+    """A sign of life between two records.
+
+    Args:
+        doing: what goes on; empty where an update has just ended.
+        tokens_per_second: of late; None where that is not known yet.
+    """
+    parts = _place(standing)
+    if doing:
+        parts.append(LinePart(doing))
+    else:
+        parts.append(_tokens(standing))
+        if tokens_per_second is not None:
+            parts.append(LinePart(f"{as_count(tokens_per_second):>5} tok/s", 1))
+    return fitted([*parts, LinePart(standing.times)], width)
 
 
-def _place(record: Mapping[str, Any], standing: Standing) -> list[LinePart]:
+def _place(standing: Standing) -> list[LinePart]:
     # A hundred percent is the end, and not the last update but one.
     percent = int(100 * standing.fraction)
     return [
-        LinePart(_short(record["stage"], _LONGEST_NAME)),
+        LinePart(_short(standing.stage, _LONGEST_NAME)),
         LinePart(f"{percent:>3}%", 2),
-        LinePart(f"step {record['step']:>6,}"),
+        LinePart(f"step {standing.step:>6,}"),
     ]
+
+
+def _tokens(standing: Standing) -> LinePart:
+    return LinePart(f"{as_count(standing.tokens):>5} tok", 4)
 
 
 def _loss(loss: float | None) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from composer import Callback, Logger, State
 
 from flexbert.pictures import as_count
 from flexbert.train.console.console import Console
 from flexbert.train.console.lines import (
+    Interval,
+    Score,
     Standing,
     alive_line,
     duration_text,
@@ -40,17 +41,17 @@ class StageDisplay(Callback):
         self._microbatch = self._num_microbatches = 0
         self._loss: float | None = None
 
-    def show(self, state: State, record: Mapping[str, Any]) -> None:
-        """Print a record, of training or of an evaluation."""
-        if not self.console.speaks:
-            return
-        standing, width = self._standing(state), self.console.width
-        if record["event"] == "eval":
-            lines = eval_lines(record, standing, width)
-        else:
-            self._loss = record["loss"]
-            lines = [train_line(record, standing, width)]
-        self._print("\n".join(lines))
+    def show_training(self, state: State, interval: Interval) -> None:
+        """Print a record of training."""
+        self._loss = interval.loss
+        if self.console.speaks:
+            self._print(train_line(self._standing(state), interval, self.console.width))
+
+    def show_evaluation(self, state: State, whole: Score, by_source: Mapping[str, Score]) -> None:
+        """Print what an evaluation found."""
+        if self.console.speaks:
+            standing, width = self._standing(state), self.console.width
+            self._print("\n".join(eval_lines(standing, whole, by_source, width)))
 
     def fit_start(self, state: State, logger: Logger) -> None:
         self._printed = time.monotonic()
@@ -68,7 +69,7 @@ class StageDisplay(Callback):
         self._microbatch += 1
         update = int(state.timestamp.batch.value) + 1
         doing = f"in update {update:,}, micro-batch {self._microbatch} of {self._num_microbatches}"
-        self._refresh(state, doing, alone=False)
+        self._refresh(state, doing)
 
     def batch_end(self, state: State, logger: Logger) -> None:
         before, after = state.previous_timestamp, state.timestamp
@@ -96,7 +97,7 @@ class StageDisplay(Callback):
     def eval_batch_start(self, state: State, logger: Logger) -> None:
         number, count = int(state.eval_timestamp.batch.value) + 1, int(state.dataloader_len or 0)
         source = f" {state.dataloader_label}" if len(state.evaluators) > 1 else ""
-        self._refresh(state, f"evaluating{source}, batch {number:,} of {count:,}", alone=False)
+        self._refresh(state, f"evaluating{source}, batch {number:,} of {count:,}")
 
     def eval_after_all(self, state: State, logger: Logger) -> None:
         self.time_left.add_evaluation(time.monotonic() - self._evaluation_began)
@@ -104,43 +105,38 @@ class StageDisplay(Callback):
     def _standing(self, state: State) -> Standing:
         clock = self.run.clock(state.timestamp)
         return Standing(
+            stage=self.run.stage.name,
+            step=int(state.timestamp.batch.value),
+            tokens=int(state.timestamp.token.value),
             fraction=self.time_left.fraction(clock),
             seconds=state.timestamp.total_wct.total_seconds(),
             left=self.time_left.seconds(clock),
         )
 
-    def _refresh(self, state: State, doing: str, alone: bool = True) -> None:
+    def _refresh(self, state: State, doing: str) -> None:
         """Draw the bar where it is time; without one print a line where none was for a minute.
 
         Args:
-            doing: what goes on.
-            alone: whether an update has just ended, so that the line is one of training.
+            doing: what goes on; empty where an update has just ended.
         """
         bar = self.console.bar
         is_late = bar is None and time.monotonic() - self._printed >= QUIET_SECONDS
         if not self.console.speaks or not (is_late or (bar is not None and bar.is_due)):
             return
         standing = self._standing(state)
-        record = {
-            "stage": self.run.stage.name,
-            "step": int(state.timestamp.batch.value),
-            "tokens": int(state.timestamp.token.value),
-            "tokens_per_second": self._tokens_per_second(),
-        }
-        if bar is not None:
-            bar.show(standing.fraction, self._bar_text(record, doing, standing))
-        elif alone:
-            self._print(train_line(record, standing, self.console.width))
+        if bar is None:
+            speed = self._tokens_per_second()
+            self._print(alive_line(standing, doing, speed, self.console.width))
         else:
-            self._print(alive_line(record, doing, standing, self.console.width))
+            bar.show(standing.fraction, self._bar_text(standing, doing))
 
-    def _bar_text(self, record: Mapping[str, Any], doing: str, standing: Standing) -> str:
-        parts = [f"{record['stage']} {standing.fraction:.1%}", f"step {record['step']:,}"]
+    def _bar_text(self, standing: Standing, doing: str) -> str:
+        speed = self._tokens_per_second()
+        parts = [f"{standing.stage} {standing.fraction:.1%}", f"step {standing.step:,}"]
         if doing.startswith("evaluating"):
             parts.append(doing)
         else:
             parts += [f"loss {self._loss:.3f}"] if self._loss is not None else []
-            speed = record["tokens_per_second"]
             parts += [f"{as_count(speed)} tok/s"] if speed is not None else []
         if standing.left is not None:
             parts.append(f"{duration_text(standing.left)} left")
