@@ -85,13 +85,15 @@ def _train(
     loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback], quiet: bool
 ) -> int:
     timeouts = loaded.first.timeouts
+    # Composer sets a launcher's variables where there is none.
+    go_on = same_command()
     with StopRequest() as request:
         WHEREABOUTS.reach("joining the other processes", slow=True)
         peers = _join(timeouts.peer)
         with Watch(peers, timeouts, request) as watch:
             for one in loaded.runs():
                 console = Console(is_first=peers.rank.is_first, quiet=quiet)
-                code = _Run(one, command, callbacks, peers, request, watch, console).train()
+                code = _Run(one, command, callbacks, peers, request, watch, console, go_on).train()
                 if code != DONE:
                     break
             watch.fall_silent()
@@ -111,6 +113,7 @@ class _Run:
         request: StopRequest,
         watch: Watch,
         console: Console,
+        go_on: str,
     ) -> None:
         self.loaded = loaded
         self.resolved = loaded.resolved
@@ -123,6 +126,7 @@ class _Run:
         self.request = request
         self.watch = watch
         self.console = console
+        self.go_on = go_on
 
     def train(self) -> int:
         """See :func:`train`."""
@@ -187,7 +191,7 @@ class _Run:
     def _stopped(self, saved: str) -> int:
         """Say that the run is stopped, what of it is saved, and how it goes on."""
         by = self.request.reason or "of another process"
-        self.console.end(f"stopped on request ({by}): {saved}; go on with: {same_command()}")
+        self.console.end(f"stopped on request ({by}): {saved}; go on with: {self.go_on}")
         return PREEMPTED
 
     def _stop_is_requested(self) -> bool:
