@@ -30,6 +30,7 @@ from flexbert.stage_checks import check_transitions, open_corpora
 from flexbert.train.console.console import Console
 from flexbert.train.console.same_command import same_command
 from flexbert.train.device_checks import memory_advice, training_device
+from flexbert.train.loggers.run_loggers import RunLoggers
 from flexbert.train.manifest import write_manifest
 from flexbert.train.plugin_agreement import check_same_plugins
 from flexbert.train.processes.launch_agreement import recipe_values, require_same, version_values
@@ -145,53 +146,76 @@ class _Run:
             return self._train_stages(corpora, lock)
 
     def _train_stages(self, corpora: Sequence[Corpora], lock: RunLock | None) -> int:
-        context = RunContext(
-            resolved=self.resolved,
-            recipe=self.recipe,
-            stages=self.stages,
-            corpora=corpora,
-            folder=self.folder,
-            console=self.console,
-            peers=self.peers,
-            request=self.request,
-            lock=lock,
-            callbacks=self.callbacks,
-        )
         start = self._find_start(corpora)
         if start.stage == len(self.stages):
             self.console.end(start.summary or "")
             return DONE
         if start.summary is not None:
             self.console.say(start.summary)
-        if self.peers.rank.is_first:
-            self.folder.begin(self.resolved, after_step=start.clock.updates)
-            write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
-            room = room_of(self.stages, corpora, self.folder.checkpoints)
-            size, *warning = room.text(self.folder.path).splitlines()
-            place = {"run folder": f"{self.folder.path}, {size}"}
-            self.console.header(f"FlexBERT {__version__}: {self.recipe.run_name}", place)
-            for line in warning:
-                self.console.say(line)
+        with self._open_loggers(start, corpora) as loggers:
+            context = RunContext(
+                resolved=self.resolved,
+                recipe=self.recipe,
+                stages=self.stages,
+                corpora=corpora,
+                folder=self.folder,
+                console=self.console,
+                peers=self.peers,
+                request=self.request,
+                lock=lock,
+                callbacks=self.callbacks,
+                loggers=loggers.destinations,
+            )
+            loggers.exit_code = self._train_from(start, context)
+            return loggers.exit_code
+
+    def _open_loggers(self, start: Start, corpora: Sequence[Corpora]) -> RunLoggers:
+        """Make the folder ready and open what is recorded to, on the first process."""
+        if not self.peers.rank.is_first:
+            return RunLoggers()
+        self.folder.begin(self.resolved, after_step=start.clock.updates)
+        write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
+        size, *warnings = (
+            room_of(self.stages, corpora, self.folder.checkpoints)
+            .text(self.folder.path)
+            .splitlines()
+        )
+        with WHEREABOUTS.doing("opening loggers", slow=True):
+            loggers = RunLoggers.open(self.recipe, self.folder, self.resolved, start.clock.updates)
+        self.console.header(
+            f"FlexBERT {__version__}: {self.recipe.run_name}",
+            {"run folder": f"{self.folder.path}, {size}", **loggers.entries},
+        )
+        for line in (*warnings, *loggers.warnings):
+            self.console.say(line)
+        return loggers
+
+    def _train_from(self, start: Start, context: RunContext) -> int:
+        """Train stage after stage; the process's exit code."""
         while start.stage < len(self.stages):
             if self._stop_is_requested():
-                return self._stopped("nothing new to save")
+                return self._stopped(saved_any=False)
             with memory_advice():
                 ending = StageTraining(context, start).train()
-            corpora[start.stage].close()
+            context.corpora[start.stage].close()
             gc.collect()  # Composer's objects refer to each other
             if ending is Ending.STOPPED:
-                return self._stopped(f"saved {list_checkpoints(self.folder.checkpoints)[-1]}")
+                return self._stopped(saved_any=True)
             # The next stage begins as it would after a kill: from what is on the disk.
-            start = self._find_start(corpora)
+            start = self._find_start(context.corpora)
             assert start.checkpoint is not None, "a stage ends with a checkpoint"
         if self.peers.rank.is_first:
             self.console.end(f"finished {self.folder.path}; picture: {_picture(self.folder)}")
         return DONE
 
-    def _stopped(self, saved: str) -> int:
+    def _stopped(self, *, saved_any: bool) -> int:
         """Say that the run is stopped, what of it is saved, and how it goes on."""
-        by = self.request.reason or "of another process"
-        self.console.end(f"stopped on request ({by}): {saved}; go on with: {self.go_on}")
+        if self.peers.rank.is_first:
+            by = self.request.reason or "of another process"
+            saved = "nothing new to save"
+            if saved_any:
+                saved = f"saved {list_checkpoints(self.folder.checkpoints)[-1]}"
+            self.console.end(f"stopped on request ({by}): {saved}; go on with: {self.go_on}")
         return PREEMPTED
 
     def _stop_is_requested(self) -> bool:

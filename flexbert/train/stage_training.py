@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from composer import Callback
+from composer.loggers import LoggerDestination
 
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
@@ -61,6 +62,7 @@ class RunContext:
         corpora: of each stage.
         lock: on the run folder, which the first process holds.
         callbacks: Composer's, which run last.
+        loggers: Composer's, of the first process.
     """
 
     resolved: Mapping[str, Any]
@@ -73,6 +75,7 @@ class RunContext:
     request: StopRequest
     lock: RunLock | None
     callbacks: Sequence[Callback]
+    loggers: Sequence[LoggerDestination] = ()
 
 
 class StageTraining:
@@ -193,6 +196,7 @@ class StageTraining:
             is_overdue=start.is_overdue,
             saved_step=None if self._begins_the_run() else start.clock.updates,
             health=start.health,
+            loggers=context.loggers,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,
         )
