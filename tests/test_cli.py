@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import shutil
 import signal
@@ -280,3 +281,22 @@ def test_a_wrong_command_line_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert problem in line
+
+
+@pytest.mark.parametrize("asked", [None, "active"])
+def test_threads_sleep_while_they_wait_unless_asked_otherwise(asked: str | None) -> None:
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "true"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    if asked:
+        environment["OMP_WAIT_POLICY"] = asked
+    # What OpenMP says of itself when it is loaded.
+    told = subprocess.run(
+        [sys.executable, "-c", "import main, torch"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    policy = (asked or "passive").upper()
+    assert f"OMP_WAIT_POLICY = '{policy}'" in told.stderr
