@@ -177,14 +177,14 @@ def refuse_changed_recipe(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     *,
-    newest: Path,
+    newest: Path | None,
     accept_changed_order: bool = False,
 ) -> None:
     """A run resumes with the recipe it began with.
 
     Args:
         old, new: resolved recipes, of all stages.
-        newest: the run's last checkpoint, which another run may start from.
+        newest: the file of the run's last checkpoint, which another run may start from.
         accept_changed_order: whether keys that decide the data's order may change too.
 
     Raises:
