@@ -197,6 +197,7 @@ def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evalu
             split,
             data,
             mask_rate=evaluation.mask_rate,
+            masking=evaluation.masking_of(data),
             microbatch_rows=microbatch_rows,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
