@@ -9,7 +9,7 @@ import sys
 # loop, which on cores that other jobs use too takes most of the time that there is.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from flexbert.commands.command import add_recipe
+from flexbert.commands.command import add_recipe, add_version
 from flexbert.errors import OneLineParser
 from flexbert.recipes import load_recipe
 from flexbert.train.processes.stop_request import ignore_signals
@@ -19,6 +19,10 @@ from flexbert.train.processes.together import run_together
 def main() -> int:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     add_recipe(parser)
+    add_version(parser)
+    parser.add_argument(
+        "--quiet", action="store_true", help="print errors, warnings and the end alone"
+    )
 
     def command() -> int:
         arguments = parser.parse_args()
@@ -26,7 +30,7 @@ def main() -> int:
         # Composer takes seconds to import, so a wrong recipe is refused before it is.
         from flexbert.train.run import train
 
-        return train(loaded, command=sys.argv)
+        return train(loaded, command=sys.argv, quiet=arguments.quiet)
 
     return run_together(command)
 

@@ -32,6 +32,7 @@ from flexbert.commands import (
     rows_of_update,
     seen_document,
 )
+from flexbert.commands.command import add_version
 from flexbert.components import register_all
 from flexbert.config.plugins import import_plugins
 from flexbert.errors import OneLineParser, run_command
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command_parser() -> OneLineParser:
     """Every command with its arguments."""
     parser = OneLineParser(prog="flexbert", allow_abbrev=False)
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         own = commands.add_parser(command.name, allow_abbrev=False, help=command.help)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flexbert import __version__
 from flexbert.config.encode import encode
 
 T = TypeVar("T")
@@ -46,6 +47,11 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="a file, module or entry point to import for its components; may be repeated",
     )
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """The option to print which version this is."""
+    parser.add_argument("--version", action="version", version=f"FlexBERT {__version__}")
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:

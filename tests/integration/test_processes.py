@@ -96,7 +96,10 @@ def test_two_processes_compute_the_losses_and_counts_of_one(recorded: Path, name
 @pytest.mark.parametrize("name", ROWS)
 def test_waiting_for_the_gradients_of_others_is_told(recorded: Path, name: str) -> None:
     alone, together = (
-        [record["time"] for record in read_records(recorded / f"runs-{world}" / name, "train")]
+        [
+            record["time_shares"]
+            for record in read_records(recorded / f"runs-{world}" / name, "train")
+        ]
         for world in (1, 2)
     )
     assert {shares["communication"] for shares in alone} == {0}

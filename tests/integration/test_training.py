@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from pathlib import Path
@@ -27,7 +28,15 @@ from tests.conftest import TINY_RECIPE, Overrides, read_records
 pytestmark = pytest.mark.slow
 
 # How fast a machine is does not belong to what a run computes.
-TIMINGS = ("tokens_per_second", "tflops", "mfu", "time", "peak_memory")
+TIMINGS = (
+    "time",
+    "seconds",
+    "tokens_per_second",
+    "tflops",
+    "mfu",
+    "time_shares",
+    "peak_memory",
+)
 
 
 def run(overrides: list[str]) -> Path:
@@ -80,6 +89,14 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
     evaluations = read_records(folder, "eval")
     assert [record["step"] for record in evaluations] == [6, 12]
     assert all(0 <= record["eval_accuracy"] <= 1 for record in evaluations)
+    # The clock on the wall, and the training alone.
+    records = read_records(folder)
+    times = [datetime.datetime.fromisoformat(record["time"]) for record in records]
+    assert times == sorted(times)
+    assert {time.utcoffset() for time in times} == {datetime.timedelta(0)}
+    seconds = [record["seconds"] for record in records]
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[-1] <= (times[-1] - times[0]).total_seconds() + seconds[0]
     assert evaluations[-1]["eval_loss"] < training[0]["loss"]
 
 
@@ -209,7 +226,7 @@ def test_a_compiled_run_says_so_and_continues_bit_for_bit(
         lambda: lambda *given: calls.append(1) or compiled(*given),
     )
     folder = run(tiny(*settings, "duration=8ba"))
-    assert "torch.compile: on" in capsys.readouterr().out
+    assert "torch.compile  on\n" in capsys.readouterr().out
     assert len(calls) == 1 + 16  # on trial, and for each micro-batch
     weights = final_weights(folder)
     list_checkpoints(folder / "checkpoints")[-1].unlink()
@@ -227,7 +244,7 @@ def test_what_cannot_be_compiled_is_refused_or_announced(
     with pytest.raises(UserError, match=r"compile: always cannot be done here: .*C\+\+ compiler"):
         run(tiny("compile=always"))
     run(tiny("duration=1ba", "schedule={name: constant}"))
-    assert "torch.compile: off (compile: auto, device: cpu)" in capsys.readouterr().out
+    assert "torch.compile  off (compile: auto, device: cpu)\n" in capsys.readouterr().out
 
 
 def test_a_deterministic_run_asks_torch_for_it(tiny: Overrides) -> None:
@@ -286,7 +303,9 @@ def test_waiting_for_data_is_told_and_warned_of(
     settings = ("duration=3ba", "schedule={name: constant}")
     loaded = load_recipe(TINY_RECIPE, tiny(*settings))
     assert train(loaded, command=["test"], callbacks=[SlowLoader()]) == DONE
-    waits = [record["time"]["data"] for record in read_records(loaded.first.run_folder, "train")]
+    waits = [
+        record["time_shares"]["data"] for record in read_records(loaded.first.run_folder, "train")
+    ]
     assert waits[0] < 0.5  # a loader's start is no waiting
     assert min(waits[1:]) > 0.9
     warning = "of the time went by waiting for data; it may need more data.num_workers than 0"
