@@ -15,7 +15,7 @@ from flexbert.errors import UserError
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.metrics_file import Record, read_metrics
 from flexbert.provenance.order_log import OrderLog, RunSegment
-from flexbert.report import plot
+from flexbert.report.reports import plot
 
 LAUNCH = Launch(
     command=("main.py", "recipe.yaml"),

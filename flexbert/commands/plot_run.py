@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from flexbert.report import plot
+    from flexbert.report.reports import plot
 
     print(plot(arguments.run_folder))
     return 0

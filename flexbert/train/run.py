@@ -22,7 +22,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
-from flexbert.report import plot
+from flexbert.report.reports import plot
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
 from flexbert.train.device_checks import memory_advice, training_device

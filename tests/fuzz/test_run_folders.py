@@ -23,7 +23,7 @@ from flexbert.metrics_file import read_metrics
 from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.provenance.seen import seen
 from flexbert.provenance.step_rows import step_rows
-from flexbert.report import plot
+from flexbert.report.reports import plot
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import open_corpora
 from flexbert.train.manifest import write_manifest
