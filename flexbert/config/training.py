@@ -179,6 +179,8 @@ class EvaluationConfig(Node):
         rows: packed rows to evaluate on, from the start of the split; null means all of it.
         microbatch_rows: packed rows in one forward pass of one process; null means as many as in
             training.
+        examples: masked texts of each source to record with the model's predictions at every
+            evaluation, in ``mask_examples.jsonl``; 0 records none.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
@@ -186,6 +188,7 @@ class EvaluationConfig(Node):
     mask_rate: float = key(OPERATIONAL, above=0, at_most=1)
     rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
+    examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
 
 
 @dataclass(frozen=True, kw_only=True)

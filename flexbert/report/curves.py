@@ -18,6 +18,7 @@ Look = Literal["line", "pale", "dots", "dashed"]
 MOST_POINTS = 1500
 # From here on a curve is noise to the eye, and its mean is drawn as well.
 NOISY_POINTS = 400
+NOISY = ("loss", "grad_norm", "update_rms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,30 @@ def series(
             x.append(at(record))
             y.append(record.numbers[key])
     return np.array(x, np.float64), np.array(y, np.float64)
+
+
+def number_curves(
+    records: Sequence[Record],
+    at: Callable[[Record], float],
+    event: str,
+    key: str,
+    color: str,
+    look: Look = "line",
+    label: str | None = None,
+) -> list[Curve]:
+    """A number's curve, and where it is long and uneven its mean before it."""
+    x, y = series(records, at, event, key)
+    if not len(x):
+        return []
+    if event == "eval" or len(x) < NOISY_POINTS or key not in NOISY:
+        x, y = thinned(x, y)
+        return [Curve(x=x, y=y, color=color, look=look, label=label)]
+    raw_x, raw_y = thinned(x, y)
+    mean_x, mean_y = thinned(x, smoothed(y, len(x) // 200))
+    return [
+        Curve(x=raw_x, y=raw_y, color=color, look="pale"),
+        Curve(x=mean_x, y=mean_y, color=color, look=look, label=label),
+    ]
 
 
 def thinned(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,8 @@ def draw_panels(panels: Panels, path: Path) -> Path:
     with picture(path, width=13, height=4.6 + 2.4 * num_rows) as figure:
         # A grid of its own, so that labels above do not push panels below about.
         heights = (4.6, max(2.4 * num_rows, 0.01))
-        above, below = figure.subfigures(2, 1, height_ratios=heights)
+        halves: Any = figure.subfigures(2, 1, height_ratios=heights)
+        above, below = halves
         axes = above.subplots()
         _draw(axes, first, panels)
         _mark_stages(axes, panels, named=True)
@@ -59,7 +60,8 @@ def draw_panels(panels: Panels, path: Path) -> Path:
         for small, panel in zip(grid, others, strict=False):
             _draw(small, panel, panels)
             _mark_stages(small, panels, named=False)
-            if len(panel.curves) > 1 and any(curve.label for curve in panel.curves):
+            labels = {curve.label for curve in panel.curves if curve.label}
+            if labels - {curve.label for curve in first.curves}:
                 small.legend(frameon=False, fontsize=8, loc="best")
         for unused in grid[len(others) :]:
             unused.set_visible(False)

@@ -19,3 +19,6 @@ def plot(run_folder: Path, *, axis: AxisName = "tokens", path: Path | None = Non
         UserError: if the folder holds no run, or a run that has recorded nothing yet.
     """
     return draw_panels(run_panels(read_run(run_folder), axis), path or run_folder / PICTURE)
+
+
+PAGE = "report.html"

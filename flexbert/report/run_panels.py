@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,18 +11,17 @@ from flexbert.metrics_file import Record
 from flexbert.pictures import BLUE, COLORS, RED, as_count
 from flexbert.report.axes import AxisName, RunAxis, run_axis
 from flexbert.report.curves import (
-    NOISY_POINTS,
     Curve,
     Level,
-    Look,
     Mark,
     Panel,
     Panels,
     Unit,
+    number_curves,
     series,
-    smoothed,
     thinned,
 )
+from flexbert.report.mask_rates import evaluation_masks, training_masks
 from flexbert.report.recorded_run import RecordedRun
 
 LOSS_TITLE = "masked-LM loss, nats per masked token"
@@ -38,6 +36,11 @@ NUMBERS: tuple[tuple[str, str, Unit, bool], ...] = (
     ("real tokens per second", "tokens_per_second", "count", True),
     ("model FLOPs utilization", "mfu", "percent", True),
 )
+AXIS_TITLES: Mapping[AxisName, str] = {
+    "tokens": "tokens",
+    "updates": "updates",
+    "hours": "hours of training",
+}
 TROUBLES = {"skipped": "skipped update", "spike": "spike", "rolled_back": "rolled back"}
 
 
@@ -51,7 +54,7 @@ def run_panels(run: RecordedRun, axis: AxisName = "tokens") -> Panels:
     end = max(place.at(record) for record in run.records)
     return Panels(
         title=_title(run),
-        axis={"hours": "hours of training"}.get(axis, axis),
+        axis=AXIS_TITLES[axis],
         x_unit="number" if axis == "hours" else "count",
         begin=_begin(run, place, end),
         end=end,
@@ -67,53 +70,31 @@ def _panels(run: RecordedRun, axis: RunAxis) -> Iterator[Panel]:
     if by_source := _source_losses(records, at):
         yield Panel(title="validation loss by source", curves=by_source)
     accuracy = _parent_curves(run, axis, ("eval", "eval_accuracy"))
-    accuracy += _curves(records, at, "eval", "eval_accuracy", RED, "dots")
+    accuracy += number_curves(records, at, "eval", "eval_accuracy", RED, "dots")
     if accuracy:
         yield Panel(title="validation accuracy", curves=accuracy, unit="percent", from_zero=True)
     for title, key, unit, from_zero in NUMBERS:
-        if curves := _curves(records, at, "train", key, BLUE):
+        if curves := number_curves(records, at, "train", key, BLUE):
             yield Panel(title=title, curves=curves, unit=unit, from_zero=from_zero)
     rates = {record.numbers.get("mask_rate") for record in records if record.event == "train"}
     if len(rates) > 1:
-        curves = _curves(records, at, "train", "mask_rate", BLUE)
+        curves = number_curves(records, at, "train", "mask_rate", BLUE)
         yield Panel(title="mask rate in training", curves=curves, unit="percent", from_zero=True)
 
 
 def _loss(run: RecordedRun, axis: RunAxis) -> Panel:
     records, at = run.records, axis.at
     curves = _parent_curves(run, axis, ("train", "loss"), ("eval", "eval_loss"))
-    curves += _curves(records, at, "train", "loss", BLUE, label=f"training{_training_masks(run)}")
-    label = f"validation{_evaluation_masks(run)}"
+    curves += number_curves(
+        records, at, "train", "loss", BLUE, label=f"training{training_masks(run)}"
+    )
+    label = f"validation{evaluation_masks(run)}"
     if (last := last_value(records, "eval_loss")) is not None:
         label += f"\nlast {last:.3f}"
-    curves += _curves(records, at, "eval", "eval_loss", RED, "dots", label=label)
+    curves += number_curves(records, at, "eval", "eval_loss", RED, "dots", label=label)
     entropy = run.manifest.unigram_entropy
     levels = [] if entropy is None else [Level(y=entropy, label=f"unigram entropy {entropy:.2f}")]
     return Panel(title=LOSS_TITLE, curves=curves, levels=levels)
-
-
-def _curves(
-    records: Sequence[Record],
-    at: Callable[[Record], float],
-    event: str,
-    key: str,
-    color: str,
-    look: Look = "line",
-    label: str | None = None,
-) -> list[Curve]:
-    """A number's curve, and where it is long and uneven its mean before it."""
-    x, y = series(records, at, event, key)
-    if not len(x):
-        return []
-    if event == "eval" or len(x) < NOISY_POINTS or key not in ("loss", "grad_norm", "update_rms"):
-        x, y = thinned(x, y)
-        return [Curve(x=x, y=y, color=color, look=look, label=label)]
-    raw_x, raw_y = thinned(x, y)
-    mean_x, mean_y = thinned(x, smoothed(y, len(x) // 200))
-    return [
-        Curve(x=raw_x, y=raw_y, color=color, look="pale"),
-        Curve(x=mean_x, y=mean_y, color=color, look=look, label=label),
-    ]
 
 
 def _parent_curves(run: RecordedRun, axis: RunAxis, *numbers: tuple[str, str]) -> list[Curve]:
@@ -147,7 +128,7 @@ def _source_losses(records: Sequence[Record], at: Callable[[Record], float]) -> 
     for number, key in enumerate(names):
         color = COLORS[number % len(COLORS)]
         source = key.removeprefix(SOURCE_LOSSES)
-        curves += _curves(records, at, "eval", key, color, "dots", label=source)
+        curves += number_curves(records, at, "eval", key, color, "dots", label=source)
     return curves
 
 
@@ -204,30 +185,3 @@ def last_value(records: Sequence[Record], key: str) -> float | None:
     """A number's last finite value."""
     values = (record.numbers.get(key, math.nan) for record in reversed(records))
     return next((value for value in values if math.isfinite(value)), None)
-
-
-def _training_masks(run: RecordedRun) -> str:
-    rates = [r.numbers["mask_rate"] for r in run.records if "mask_rate" in r.numbers]
-    return _masked(rates)
-
-
-def _evaluation_masks(run: RecordedRun) -> str:
-    stages = run.recipe.get("stages")
-    recipes = [run.recipe, *(stages.values() if isinstance(stages, dict) else ())]
-    return _masked([rate for recipe in recipes for rate in _evaluation_rate(recipe)])
-
-
-def _evaluation_rate(recipe: Any) -> Iterator[float]:
-    evaluation = recipe.get("evaluation") if isinstance(recipe, Mapping) else None
-    rate = evaluation.get("mask_rate") if isinstance(evaluation, Mapping) else None
-    if isinstance(rate, int | float) and math.isfinite(rate):
-        yield float(rate)
-
-
-def _masked(rates: Sequence[float]) -> str:
-    """Which share of the tokens a loss is over: losses at two rates do not compare."""
-    known = [rate for rate in rates if math.isfinite(rate)]
-    if not known:
-        return ""
-    shares = dict.fromkeys(f"{100 * rate:.3g}%" for rate in (known[0], known[-1]))
-    return f", {' to '.join(shares)} masked"

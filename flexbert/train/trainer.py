@@ -33,6 +33,7 @@ from flexbert.train.composer_model import ComposerMaskedLM
 from flexbert.train.device_checks import training_device
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.mask_examples import MaskExamples
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.progress import Progress
 from flexbert.train.processes.run_lock import RunLock
@@ -118,6 +119,7 @@ def stage_trainer(
         speed_monitor.times,
         speed_monitor,
         RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard),
+        MaskExamples(run, folder, model, corpora.tokenizer),
         checkpointer,
         *recipe_callbacks.values(),
         *more_callbacks,
