@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from flexbert.pictures import COLORS
 from flexbert.report.axes import AxisName, RunAxis, run_axis
-from flexbert.report.curves import Curve, Panel, Panels, Unit, number_curves
+from flexbert.report.curves import Curve, Look, Panel, Panels, Unit, number_curves
 from flexbert.report.mask_rates import evaluation_masks
 from flexbert.report.recorded_run import RecordedRun
 from flexbert.report.run_panels import AXIS_TITLES, LOSS_TITLE, NUMBERS
@@ -59,7 +59,9 @@ def _panels(
         curves: list[Curve] = []
         for number, (run, place, name) in enumerate(zip(runs, axes, names, strict=True)):
             color = COLORS[number % len(COLORS)]
-            look = "dashed" if number // len(COLORS) % 2 else "dots" if event == "eval" else "line"
+            look: Look = (
+                "dashed" if number // len(COLORS) % 2 else "dots" if event == "eval" else "line"
+            )
             found = number_curves(run.records, place.at, event, key, color, look, name)
             # Noise of several runs hides all of them: the mean, which comes last, is enough.
             curves += found[-1:]

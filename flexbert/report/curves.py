@@ -118,6 +118,17 @@ class Panels:
     troubles: Mapping[str, Sequence[Mark]] = field(default_factory=dict)
 
 
+def grouped(marks: Sequence[Mark], near: float) -> list[Mark]:
+    """Marks with the names of those that are nearer than ``near`` to the first of them."""
+    groups: list[Mark] = []
+    for mark in marks:
+        if groups and mark.x - groups[-1].x < near:
+            groups[-1] = Mark(x=groups[-1].x, label=f"{groups[-1].label}, {mark.label}")
+        else:
+            groups.append(mark)
+    return groups
+
+
 def series(
     records: Sequence[Record], at: Callable[[Record], float], event: str, key: str
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from flexbert.pictures import (
     power_labels,
     tick_formatter,
 )
-from flexbert.report.curves import Curve, Mark, Panel, Panels, Unit
+from flexbert.report.curves import Curve, Panel, Panels, Unit, grouped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,11 +136,11 @@ def _mark_stages(axes: Axes, panels: Panels, *, named: bool) -> None:
             axes.axvline(mark.x, color=GREY, linewidth=0.8, linestyle=":")
     if not named:
         return
-    for x, names in _grouped(panels.stages, NEAR * width):
-        if x >= panels.begin:
+    for mark in grouped(panels.stages, NEAR * width):
+        if mark.x >= panels.begin:
             axes.annotate(
-                clipped(", ".join(names), 28),
-                (x, 0.98),
+                clipped(mark.label, 28),
+                (mark.x, 0.98),
                 xycoords=("data", "axes fraction"),
                 textcoords="offset points",
                 xytext=(3, 0),
@@ -149,16 +149,6 @@ def _mark_stages(axes: Axes, panels: Panels, *, named: bool) -> None:
                 fontsize=9,
                 color="#55595f",
             )
-
-
-def _grouped(marks: Sequence[Mark], near: float) -> list[tuple[float, list[str]]]:
-    groups: list[tuple[float, list[str]]] = []
-    for mark in marks:
-        if groups and mark.x - groups[-1][0] < near:
-            groups[-1][1].append(mark.label)
-        else:
-            groups.append((mark.x, [mark.label]))
-    return groups
 
 
 def _mark_troubles(axes: Axes, panels: Panels) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from flexbert.mask_examples_file import (
     MaskExample,
     Prediction,
 )
-from flexbert.report.reports import plot
+from flexbert.report.reports import draw_runs, write_page
 
 ENTROPY = 6.9
 
@@ -202,10 +202,12 @@ def write_situations(folder: Path) -> dict[str, Path]:
 
 
 def main(folder: Path) -> None:
-    makers: tuple[Callable[[Path], Path], ...] = (plot,)
-    for run in write_situations(folder).values():
-        for make in makers:
-            print(make(run))
+    runs = write_situations(folder)
+    for run in runs.values():
+        print(draw_runs([run]), write_page([run]))
+    compared = [runs["one-stage"], runs["moving-average"], runs["mixture"], runs["skipped"]]
+    print(draw_runs(compared, path=folder / "comparison.png"))
+    print(write_page(compared, path=folder / "comparison.html"))
 
 
 if __name__ == "__main__":
