@@ -117,6 +117,12 @@ class Panels:
     stages: Sequence[Mark] = ()
     troubles: Mapping[str, Sequence[Mark]] = field(default_factory=dict)
 
+    def needs_legend(self, panel: Panel) -> bool:
+        """Whether a panel has curves that the first panel's legend does not name."""
+        first = self.panels[0]
+        labels = {curve.label for curve in panel.curves if curve.label}
+        return panel is first or bool(labels - {curve.label for curve in first.curves})
+
 
 def grouped(marks: Sequence[Mark], near: float) -> list[Mark]:
     """Marks with the names of those that are nearer than ``near`` to the first of them."""

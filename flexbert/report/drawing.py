@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +59,7 @@ def draw_panels(panels: Panels, path: Path) -> Path:
         for small, panel in zip(grid, others, strict=False):
             _draw(small, panel, panels)
             _mark_stages(small, panels, named=False)
-            labels = {curve.label for curve in panel.curves if curve.label}
-            if labels - {curve.label for curve in first.curves}:
+            if panels.needs_legend(panel):
                 small.legend(frameon=False, fontsize=8, loc="best")
         for unused in grid[len(others) :]:
             unused.set_visible(False)

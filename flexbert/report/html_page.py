@@ -47,8 +47,11 @@ def run_page(run: RecordedRun, panels: Panels) -> str:
 
 def comparison_page(runs: Sequence[RecordedRun], panels: Panels) -> str:
     """The page of several runs: plots, their last numbers, what differs in their recipes."""
-    sections = [("Runs", _runs(runs)), ("What differs in their recipes", _differences(runs))]
-    return _page(" · ".join(run_names(runs)), panels, sections)
+    sections = [
+        ("Where they stand", _runs(runs)),
+        ("What differs in their recipes", _differences(runs)),
+    ]
+    return _page(panels.title, panels, sections)
 
 
 def _page(name: str, panels: Panels, sections: Sequence[tuple[str, str]]) -> str:
@@ -58,6 +61,7 @@ def _page(name: str, panels: Panels, sections: Sequence[tuple[str, str]]) -> str
         f'<div><h3>{escape(panel.title)}</h3><div id="plot-{number}"></div></div>'
         for number, panel in enumerate(panels.panels)
     )
+    facts = f'<p class="facts">{escape(panels.title)}</p>' if panels.title != name else ""
     policy = (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
         f"script-src {_hash(library)} {_hash(SCRIPT)}"
@@ -68,7 +72,7 @@ def _page(name: str, panels: Panels, sections: Sequence[tuple[str, str]]) -> str
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(name)}</title><style>{STYLE}</style></head>\n<body>"
-        f'<h1>{escape(name)}</h1><p class="facts">{escape(panels.title)}</p>'
+        f"<h1>{escape(name)}</h1>{facts}"
         '<p class="note">Drag to zoom all plots; double-click to see everything.</p>'
         f'<div class="plots">{plots}</div>\n{body}\n'
         f'<script type="application/json" id="figures">{json_in_script(figures)}</script>\n'

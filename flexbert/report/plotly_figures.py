@@ -31,12 +31,11 @@ def plotly_figures(panels: Panels) -> list[dict[str, Any]]:
 
     Texts are escaped: plotly reads tags in them.
     """
-    return [
-        _figure(panel, panels, is_first=number == 0) for number, panel in enumerate(panels.panels)
-    ]
+    return [_figure(panel, panels) for panel in panels.panels]
 
 
-def _figure(panel: Panel, panels: Panels, *, is_first: bool) -> dict[str, Any]:
+def _figure(panel: Panel, panels: Panels) -> dict[str, Any]:
+    is_first = panel is panels.panels[0]
     traces = [_trace(curve) for curve in panel.curves]
     is_log = panel.after(panels.begin).is_log
     layout: dict[str, Any] = {
@@ -59,10 +58,10 @@ def _figure(panel: Panel, panels: Panels, *, is_first: bool) -> dict[str, Any]:
             *(_level_name(level, is_log=is_log) for level in panel.levels),
             *(_stage_names(panels) if is_first else ()),
         ],
-        "showlegend": any(curve.label for curve in panel.curves) and len(panel.curves) > 1,
+        "showlegend": panels.needs_legend(panel),
         "legend": {"orientation": "h", "y": -0.16 if is_first else -0.3},
-        "margin": {"l": 60, "r": 20, "t": 30 if is_first else 10, "b": 45},
-        "height": 460 if is_first else 270,
+        "margin": {"l": 60, "r": 20, "t": 30, "b": 45},
+        "height": 460 if is_first else 290,
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
     }
