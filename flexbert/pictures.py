@@ -58,7 +58,9 @@ def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
         yield figure
         make_folder(path.parent)
         with write_durably(path) as file:
-            figure.savefig(file, format=path.suffix.removeprefix("."), dpi=130)
+            # Without the version of matplotlib: the same picture is the same file.
+            metadata = {"Software": None} if path.suffix == ".png" else None
+            figure.savefig(file, format=path.suffix.removeprefix("."), dpi=130, metadata=metadata)
 
 
 def as_count(value: float, position: float = 0) -> str:

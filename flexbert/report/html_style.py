@@ -15,7 +15,7 @@ h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
 table { border-collapse: collapse; background: white; font-size: .88rem; }
 th, td { border: 1px solid #dde0e4; padding: .25rem .6rem; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
-th { background: #eef0f2; font-weight: 600; }
+th { background: #eef0f2; font-weight: 600; white-space: nowrap; }
 .wide { overflow-x: auto; }
 .example { background: white; border: 1px solid #dde0e4; border-radius: 6px;
   padding: .8rem 1rem; margin-bottom: 1rem; }

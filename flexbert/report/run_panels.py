@@ -152,7 +152,8 @@ def _stage_marks(run: RecordedRun, axis: RunAxis) -> list[Mark]:
         begin = before
         if axis.at(first) == first.tokens:
             begin = float(first.tokens - first.stage_tokens)
-        marks.append(Mark(x=begin, label=name))
+        # A run that goes on within another one's stage began later than the stage.
+        marks.append(Mark(x=max(begin, axis.begin), label=name))
         before = axis.at(records[-1])
     return marks
 

@@ -28,7 +28,7 @@ NUM_PREDICTIONS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Excerpt:
-    """The beginning of a sequence.
+    """A part of a sequence.
 
     Attributes:
         ids: its tokens as they were before masking, without ``[CLS]`` and ``[SEP]``.
@@ -44,10 +44,10 @@ class Excerpt:
 class MaskExamples(Callback):
     """Appends to ``mask_examples.jsonl``, on the first process alone.
 
-    The texts are the first of each source's evaluation. They are masked there as in every other
-    evaluation of the stage, so that predictions at two updates compare. The model sees the
-    micro-batch that they stand in once more, in shapes that it has just been compiled for. No
-    other process takes part, nothing random is drawn and no weight changes.
+    The texts are from the first row of each source's evaluation. They are masked there as in every
+    other evaluation of the stage, so that predictions at two updates compare. The model sees the
+    micro-batch that they stand in once more, in shapes that it has just been compiled for. No other
+    process takes part, nothing random is drawn and no weight changes.
     """
 
     def __init__(
@@ -100,9 +100,10 @@ class MaskExamples(Callback):
 
 
 def excerpts(batch: Mapping[str, Any], row_length: int, most: int) -> list[Excerpt]:
-    """The beginnings of the first sequences in a micro-batch's first row that have masked tokens.
+    """Parts of the sequences in a micro-batch's first row that have masked tokens.
 
-    The first row is the same whatever the number of processes and the size of micro-batches.
+    The beginning of each sequence, then the parts that follow in each. The first row is the same
+    whatever the number of processes and the size of micro-batches.
 
     Args:
         batch: a micro-batch, see
@@ -116,26 +117,35 @@ def excerpts(batch: Mapping[str, Any], row_length: int, most: int) -> list[Excer
         for index, position in enumerate(batch["masked_positions"].tolist())
         if position < row_length and labels[index] != IGNORE
     }
-    bounds = [bound for bound in batch["cu_seqlens"].tolist() if bound < row_length] + [row_length]
+    original = [
+        labels[index_at[place]] if place in index_at else row[place] for place in range(row_length)
+    ]
+    bounds = [bound for bound in batch["cu_seqlens"].tolist() if bound < row_length]
     found: list[Excerpt] = []
-    for begin, end in itertools.pairwise(bounds):
-        if len(found) == most:
-            break
-        # Without [CLS] and [SEP].
-        places = range(begin + 1, min(end - 1, begin + 1 + MOST_TOKENS))
+    for places in _parts([*bounds, row_length]):
         masked = [place for place in places if place in index_at]
         if len(masked) > MOST_MASKED:
-            places = range(begin + 1, masked[MOST_MASKED])
+            places = range(places.start, masked[MOST_MASKED])
         masked = masked[:MOST_MASKED]
-        if masked:
+        if masked and len(found) < most:
             found.append(
                 Excerpt(
-                    ids=[labels[index_at[p]] if p in index_at else row[p] for p in places],
+                    ids=original[places.start : places.stop],
                     masked=[place - places.start for place in masked],
                     indices=[index_at[place] for place in masked],
                 )
             )
     return found
+
+
+def _parts(bounds: list[int]) -> list[range]:
+    """Ranges of a row without ``[CLS]`` and ``[SEP]``: the first of each sequence come first."""
+    parts = [
+        (number, range(first, min(end - 1, first + MOST_TOKENS)))
+        for begin, end in itertools.pairwise(bounds)
+        for number, first in enumerate(range(begin + 1, end - 1, MOST_TOKENS))
+    ]
+    return [places for _, places in sorted(parts, key=lambda part: part[0])]
 
 
 @torch.no_grad()
