@@ -196,8 +196,8 @@ def _plain(values: np.ndarray) -> list[float | None]:
 
 
 def escaped(text: str) -> str:
-    """A text that plotly shows as it is."""
-    return html.escape(text, quote=False)
+    """A text that plotly shows as it is: it reads tags in it, and formulas between dollars."""
+    return html.escape(text, quote=False).replace("$", "&#36;")
 
 
 def json_in_script(value: Sequence[Any]) -> str:

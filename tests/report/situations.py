@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +190,14 @@ SITUATIONS: dict[str, Situation] = {
 }
 
 
-def write_situations(folder: Path) -> dict[str, Path]:
-    """The folder of every situation's run."""
+def write_situations(
+    folder: Path, situations: Mapping[str, Situation] = SITUATIONS
+) -> dict[str, Path]:
+    """The folder of every situation's run, where their recipes name each other."""
     written = {}
-    for name, situation in SITUATIONS.items():
-        recipe = json.loads(
-            json.dumps(situation.recipe).replace("one-stage/", f"{folder}/one-stage/")
-        )
-        written[name] = Situation(**{**vars(situation), "recipe": recipe}).write(folder / name)
+    for name, situation in situations.items():
+        text = json.dumps(situation.recipe).replace("one-stage/", f"{folder}/one-stage/")
+        written[name] = replace(situation, recipe=json.loads(text)).write(folder / name)
     return written
 
 
