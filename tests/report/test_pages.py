@@ -104,10 +104,8 @@ def test_the_pages_policy_names_its_scripts_and_nothing_is_loaded(hostile: Path)
 
 
 def test_a_picture_is_drawn_of_such_a_run_too(hostile: Path, tmp_path: Path) -> None:
-    for suffix in ("png", "svg"):
-        assert draw_runs([hostile], path=tmp_path / f"a.{suffix}").stat().st_size > 10_000
-        compared = draw_runs([hostile, hostile], path=tmp_path / f"b.{suffix}")
-        assert compared.stat().st_size > 10_000
+    assert draw_runs([hostile], path=tmp_path / "one.svg").stat().st_size > 10_000
+    assert draw_runs([hostile, hostile], path=tmp_path / "two.png").stat().st_size > 10_000
 
 
 def test_a_pages_data_are_the_runs_and_examples_are_shown_by_evaluation(tmp_path: Path) -> None:
@@ -115,13 +113,10 @@ def test_a_pages_data_are_the_runs_and_examples_are_shown_by_evaluation(tmp_path
     elements = Elements(write_page([run]).read_text())
     loss = json.loads(elements.texts["script"][0])[0]["data"]
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert (
-        loss[0]["y"]
-        == pytest.approx(
-            [r["loss"] for r in records if r["event"] == "train" and r["loss"] is not None]
-        )
-        or None in loss[0]["y"]
-    )
+    # Update 30 was skipped.
+    training = [r["loss"] for r in records if r["event"] == "train"]
+    assert loss[0]["y"].index(None) == training.index(None) == 2
+    assert loss[0]["y"][3:] == pytest.approx(training[3:], rel=1e-6)
     assert loss[1]["y"] == pytest.approx([r["eval_loss"] for r in records if r["event"] == "eval"])
     heads = "".join(elements.texts["th"])
     assert "update 25" in heads
