@@ -10,10 +10,10 @@ import numpy as np
 
 from data_prep.corpus_report import format_counts
 from data_prep.encoding import load_backend
-from data_prep.reading import BLOCK_DOCUMENTS, read_blocks
 from data_prep.survey import LengthCounts, count_labels, label_record
 from flexbert.data.format.corpus_format import LABELS_FILE, TOKENIZER_FOLDER, CorpusError
 from flexbert.data.reading.corpus import Corpus, Split
+from flexbert.data.reading.split_documents import BLOCK_DOCUMENTS, read_blocks
 from flexbert.errors import UserError, did_you_mean
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.reading import BLOCK_DOCUMENTS, block_bounds
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
+from flexbert.data.reading.split_documents import BLOCK_DOCUMENTS, block_bounds
 from flexbert.files.durable import write_text
 from flexbert.files.regular import load_json
 

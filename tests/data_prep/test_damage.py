@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from data_prep.cli import main
-from data_prep.reading import read_documents
 from flexbert.data.reading.corpus import Corpus
+from flexbert.data.reading.split_documents import read_documents
 from tests.conftest import REPOSITORY, run_data_prep
 
 
