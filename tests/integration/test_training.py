@@ -186,7 +186,7 @@ def test_load_model_needs_the_checkpoint_alone_and_gives_the_evaluated_model(
 
 def test_recording_examples_changes_nothing_of_the_training(tiny: Overrides) -> None:
     """Dropout is on, so a single random number drawn between updates would show."""
-    more = ("duration=6ba", "evaluation.interval=2ba")
+    more = ("evaluation.interval=3ba",)
     with_examples = run(tiny("run_name=with", *more))
     without = run(tiny("run_name=without", "evaluation.examples=0", *more))
     assert not (without / "mask_examples.jsonl").exists()
