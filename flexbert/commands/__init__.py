@@ -7,7 +7,7 @@
 ``evaluate_model``      ``flexbert evaluate-lm``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
-``plot_run``            ``flexbert plot``
+``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
 ``launch_processes``    ``flexbert launch``
 ``command_reference``   writes ``docs/reference/commands.md``
 
@@ -28,7 +28,8 @@ from flexbert.commands import (
     import_model,
     launch_processes,
     plan_recipe,
-    plot_run,
+    plot_runs,
+    report_runs,
     rows_of_update,
     seen_document,
 )
@@ -47,7 +48,8 @@ COMMANDS = (
     average_models.COMMAND,
     seen_document.COMMAND,
     rows_of_update.COMMAND,
-    plot_run.COMMAND,
+    plot_runs.COMMAND,
+    report_runs.COMMAND,
     launch_processes.COMMAND,
 )
 

@@ -182,6 +182,8 @@ class EvaluationConfig(Node):
         rows: packed rows to evaluate on, from the start of the split; null means all of it.
         microbatch_rows: packed rows in one forward pass of one process; null means as many as in
             training.
+        examples: masked texts of each source to record with the model's predictions at every
+            evaluation, in ``mask_examples.jsonl``; 0 records none.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
@@ -190,6 +192,7 @@ class EvaluationConfig(Node):
     masking: Literal["token", "training"] = key(OPERATIONAL, default="token")
     rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
+    examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
 
     def masking_of(self, data: DataConfig) -> MaskingConfig:
         """Which tokens evaluation selects together."""

@@ -24,7 +24,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
-from flexbert.report import plot
+from flexbert.report.reports import draw_runs, write_page
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
 from flexbert.train.console.console import Console
@@ -205,7 +205,7 @@ class _Run:
             start = self._find_start(context.corpora)
             assert start.checkpoint is not None, "a stage ends with a checkpoint"
         if self.peers.rank.is_first:
-            self.console.end(f"finished {self.folder.path}; picture: {_picture(self.folder)}")
+            self.console.end(f"finished {self.folder.path}; {_reports(self.folder)}")
         return DONE
 
     def _stopped(self, *, saved_any: bool) -> int:
@@ -296,9 +296,9 @@ def _set_determinism(recipe: Recipe) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def _picture(folder: RunFolder) -> str:
+def _reports(folder: RunFolder) -> str:
     """Draw the run; what is wrong with its records, or the disk, does not undo the training."""
     try:
-        return str(plot(folder.path))
+        return f"picture: {draw_runs([folder.path])}; page: {write_page([folder.path])}"
     except UserError as error:
-        return f"none ({error})"
+        return f"no picture and page of it ({error})"
