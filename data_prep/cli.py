@@ -326,6 +326,13 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
         help="documents to show (default: %(default)s)",
     )
     parser.add_argument(
+        "--characters",
+        type=positive,
+        metavar="N",
+        help="characters of a document to show (default: the beginning, a few lines); --json shows "
+        "all",
+    )
+    parser.add_argument(
         "--verify", action="store_true", help="first check every shard's hash, lengths and ids"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -339,7 +346,9 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
     description = inspection.describe_corpus(
         arguments.corpus, split=arguments.split, num_samples=arguments.documents
     )
-    text = inspection.format_description(description)
+    text = inspection.format_description(
+        description, characters=arguments.characters or inspection.SHOWN_CHARACTERS
+    )
     if arguments.verify:
         description = {"verified": True, **description}
         text = f"verified: hashes, lengths, labels, ids and tokenizer are as recorded\n\n{text}"

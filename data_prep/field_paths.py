@@ -42,12 +42,15 @@ def schema_fields(schema: pa.Schema | pa.StructType) -> list[str]:
     """The columns of a table, nested ones too."""
     import pyarrow as pa
 
-    names: list[str] = []
-    for field in schema:
-        names.append(field.name)
-        if pa.types.is_struct(field.type):
-            names += [f"{field.name}.{inner}" for inner in schema_fields(field.type)]
-    return names
+    outer = [field.name for field in schema]
+    nested = [
+        f"{field.name}.{inner}"
+        for field in schema
+        if pa.types.is_struct(field.type)
+        for inner in schema_fields(field.type)
+    ]
+    # A column of that very name goes before a nested one.
+    return [*outer, *(name for name in nested if name not in outer)]
 
 
 def column_at(batch: pa.RecordBatch | pa.Table, field: str) -> pa.Array | pa.ChunkedArray:
@@ -74,13 +77,19 @@ def check_fields(place: str, how: Fields, names: Sequence[str], hint: str = "") 
         if name not in names:
             raise UserError(
                 f"{place}: no column {name!r}; {did_you_mean(name, set(names))}; "
-                f"name the column with {option}{hint}"
+                f"name the column with {option}, of one input alone with {own_option(option)}{hint}"
             )
         if names.count(name) > 1:
             raise UserError(
                 f"{place}: {names.count(name)} columns have the name {name!r}, and which one holds "
                 "the text cannot be told; rename them"
             )
+
+
+def own_option(option: str) -> str:
+    """How an input says for itself what an option says of all."""
+    key = option.removeprefix("--").replace("-", "_")
+    return f"INPUT:{'field' if key == 'text_field' else key}=..."
 
 
 def asked_fields(how: Fields) -> list[tuple[str, str]]:

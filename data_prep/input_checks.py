@@ -14,7 +14,7 @@ from typing import NamedTuple
 from data_prep.columns import arrow_batches, check_schema, open_parquet
 from data_prep.comma_separated import check_header
 from data_prep.compression import DamagedFileError, open_input
-from data_prep.field_paths import ABSENT, asked_fields, look_up, record_fields
+from data_prep.field_paths import ABSENT, asked_fields, look_up, own_option, record_fields
 from data_prep.formats import ARROW, CSV, DATASET, HTML, JSONL, PARQUET, TSV
 from data_prep.html_text import require_extractor
 from data_prep.hub_datasets import check_dataset
@@ -116,9 +116,10 @@ def _check_json_lines(file: InputFile, how: Fields) -> Doubt | None:
         absent = all(look_up(one, name) is ABSENT for one in records)
         if records and absent and name in how.text_fields:
             names = dict.fromkeys(name for one in records for name in record_fields(one))
+            known = did_you_mean(name, list(names)[:MOST_NAMES])
             text = (
                 f"{file.path}: none of its {'first ' * (not whole)}{len(records)} rows has the "
-                f"field {name!r} ({option}); {did_you_mean(name, list(names)[:MOST_NAMES])}"
+                f"field {name!r} ({option}, or {own_option(option)}); {known}"
             )
             return Doubt(text, whole)
     return None

@@ -140,7 +140,12 @@ def find_inputs(
             + f"(known suffixes: {' '.join(FORMAT_OF_SUFFIX)}, also with "
             f"{' '.join(COMPRESSED_SUFFIXES)}; any other with --format)"
         )
-    return Inputs(files=list(search.files.values()), skipped=search.skipped)
+    files = list(search.files.values())
+    own = {option for given in inputs for option in given.options}
+    for option in ("delimiter", "template"):
+        if option not in own and getattr(search.fields, option) is not None:
+            _check_used(f"--{option}", (option,), files)
+    return Inputs(files=files, skipped=search.skipped)
 
 
 class _Search:
@@ -172,7 +177,9 @@ class _Search:
             dataset = find_dataset(given.path)
             if FORMAT in given.options:
                 raise UserError(f"{given}: a dataset has no {FORMAT}")
-            self._take(replace(dataset, input=self._title(dataset.name), fields=own_fields), given)
+            dataset = replace(dataset, input=self._title(dataset.name), fields=own_fields)
+            self._take(dataset, given)
+            _check_used(str(given), given.options, [dataset])
             return
         root, found = walk(given.path)
         title = self._title(root)
@@ -181,7 +188,7 @@ class _Search:
             self._add_file(one, given, title, own_fields)
         if given.options and before == len(self.files):
             raise UserError(f"{given}: holds no file that can be read")
-        _check_used(given, list(self.files.values())[before:])
+        _check_used(str(given), given.options, list(self.files.values())[before:])
 
     def _title(self, name: str) -> str:
         """What the report calls an input; a second one of the same name gets a number."""
@@ -230,13 +237,14 @@ class _Search:
         self.files[file.path] = file
 
 
-def _check_used(given: Input, files: Sequence[InputFile]) -> None:
-    """Raises UserError for an option that no file of the input has a use for."""
+def _check_used(place: str, options: Iterable[str], files: Sequence[InputFile]) -> None:
+    """Raises UserError for an option that none of the files has a use for."""
     found = {file.format for file in files}
-    for option, formats in OPTION_FORMATS.items():
-        if option in given.options and not found & formats:
+    for option in options:
+        formats = OPTION_FORMATS.get(option, found)
+        if not found & formats:
             raise UserError(
-                f"{given}: {option} does nothing for {', '.join(sorted(found))}; it is of "
+                f"{place}: {option} does nothing for {', '.join(sorted(found))}; it is for "
                 f"{', '.join(sorted(formats))}"
             )
 

@@ -189,7 +189,7 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
         (["--shard-size", "8gb"], "--shard-size: a shard is smaller than 4gb"),
         (
             ["--text-field", "body"],
-            "none of its 9 rows has the field 'body' (--text-field); known: text",
+            "its 9 rows has the field 'body' (--text-field, or INPUT:field=...); known: text",
         ),
         (["--format", "csv"], "--text-field"),
         (["--out", "{tmp}/a.jsonl"], "lies inside the input"),
@@ -282,7 +282,9 @@ def test_a_command_that_made_nothing_does_not_stand_in_the_way(
     command = ["corpus", "--tokenizer", tokenizer, "--out", tmp_path / "c", "--validation", 0.2]
     command = [str(word) for word in (*command, "--quiet", tmp_path / "a.jsonl")]
     assert main(command) == 2
-    assert "of its 40 rows has the field 'text' (--text-field); known: body" in one_line(capsys)
+    assert "of its 40 rows has the field 'text' (--text-field, or INPUT:field=...)" in one_line(
+        capsys
+    )
     assert main([*command, "--text-field", "body"]) == 0
     assert Corpus.open(tmp_path / "c").meta.splits["train"].documents > 20
 
