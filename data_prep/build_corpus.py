@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from data_prep.console import show
 from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, CorpusManifest
 from data_prep.corpus_pictures import draw_report
 from data_prep.corpus_report import format_report, make_report, write_report
@@ -27,6 +26,7 @@ from data_prep.duplicates import find_repeats
 from data_prep.encoding import CorpusTokenizer
 from data_prep.input_checks import check_inputs
 from data_prep.parts import Part
+from data_prep.printing import print_text
 from data_prep.rows import Fields
 from data_prep.selection import Selection
 from data_prep.shards import ShardFormat
@@ -286,7 +286,7 @@ def write_corpus(
     ).write(corpus)
     for folder in (PARTS_FOLDER, WORK_FOLDER):
         shutil.rmtree(corpus / folder, ignore_errors=True)
-    show(format_report(report))
+    print_text(format_report(report))
 
 
 def _begin_again(corpus: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.compression import SUFFIXES
-from data_prep.console import show
 from data_prep.corpus_manifest import begun_with
 from data_prep.formats import FORMATS
 from data_prep.hub_datasets import SYNTAX
 from data_prep.input_options import ATTRIBUTES, Input, delimiter, parse_input, read_inputs_file
+from data_prep.printing import print_text
 from data_prep.rows import MAX_CHARACTERS, Fields
 from data_prep.sources import Inputs, default_part_bytes, find_inputs
 from data_prep.template import template_fields
@@ -388,4 +388,4 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 
 
 def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
-    show(json.dumps(result, indent=2) if as_json else text)
+    print_text(json.dumps(result, indent=2) if as_json else text)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any, NamedTuple
 
-from data_prep.template import fill, template_fields
+from data_prep.template import fill_template, template_fields
 
 # More than the longest novels have. A tokenizer takes some 120 bytes a character of one text at
 # once (measured with a byte-level BPE), so 1.2 GB for a text of this length.
@@ -160,7 +160,11 @@ def _filled(values: Sequence[Any], template: str, how: Fields) -> str | Reject:
         if isinstance(text, Reject):
             return text
         texts.append(text)
-    return check_text(fill(template, texts), how.max_characters) if any(texts) else Reject.EMPTY
+    return (
+        check_text(fill_template(template, texts), how.max_characters)
+        if any(texts)
+        else Reject.EMPTY
+    )
 
 
 def check_bytes(value: bytes, max_characters: int = MAX_CHARACTERS) -> str | Reject:

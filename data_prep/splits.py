@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.progress import Progress
+from data_prep.phase_progress import PhaseProgress
 from data_prep.selection import Selection
 from data_prep.shards import ShardFormat, ShardLayout, write_index
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
@@ -38,7 +38,7 @@ def write_split(
         leftover.unlink()
     writer = _SplitWriter(split, selection, form)
     layouts = list(form.layouts(writer.write_columns(labels)))
-    progress = Progress(
+    progress = PhaseProgress(
         f"write {split.name}",
         total=sum(layout.documents for layout in layouts),
         unit=" documents",

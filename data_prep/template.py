@@ -18,7 +18,7 @@ def template_fields(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for _, name in _parse(template) if name is not None))
 
 
-def fill(template: str, texts: Sequence[str]) -> str:
+def fill_template(template: str, texts: Sequence[str]) -> str:
     """The template with the texts of its fields, in the order of :func:`template_fields`."""
     by_name = dict(zip(template_fields(template), texts, strict=True))
     return "".join(

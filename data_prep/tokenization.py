@@ -26,7 +26,7 @@ import numpy as np
 
 from data_prep.encoding import CorpusTokenizer, Encoded, Rejected
 from data_prep.parts import HASHES_FILE, TOKENS_FILE, InputRows, Part
-from data_prep.progress import Progress
+from data_prep.phase_progress import PhaseProgress
 from data_prep.readers import read_piece
 from data_prep.rows import Fields
 from data_prep.sources import Piece
@@ -78,7 +78,7 @@ def tokenize_parts(
             initializer=_start_worker,
             initargs=(folder / WORKERS_LOCK, tokenizer.folder, workers // processes),
         )
-        progress = Progress(
+        progress = PhaseProgress(
             "tokenize",
             total=sum(sizes.values()),
             done=sum(sizes[number] for number in finished),

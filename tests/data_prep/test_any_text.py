@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from data_prep import progress
+from data_prep import phase_progress
 from data_prep.cli import main
 from data_prep.corpus_manifest import MANIFEST_FILE
 from data_prep.encoding import CorpusTokenizer
 from data_prep.parts import NOT_RECORDED, Part
-from data_prep.progress import Progress
+from data_prep.phase_progress import PhaseProgress
 from data_prep.reading import read_documents
 from flexbert.data.reading.corpus import Corpus
 
@@ -258,9 +258,9 @@ def test_json_lines_whose_first_lines_lack_the_field_are_told_and_read(
 def test_a_log_has_a_line_a_minute_and_says_what_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    monkeypatch.setattr(phase_progress, "LINE_SECONDS", 0.01)
     there = "2 of 5 parts"
-    with Progress("tokenize", total=5000, done=2000, unit="B", there=there) as shown:
+    with PhaseProgress("tokenize", total=5000, done=2000, unit="B", there=there) as shown:
         shown.update(1000)
         shown.ended.wait(0.2)
     first, *lines = capsys.readouterr().err.splitlines()
@@ -268,6 +268,6 @@ def test_a_log_has_a_line_a_minute_and_says_what_is_there(
     assert lines
     assert all(line.startswith("tokenize: 3.00k of 5.00kB (60%), ") for line in lines)
     assert shown.line(10.0).endswith("100B a second, 00:20 to go, 00:10 so far")
-    with Progress("tokenize", total=5, unit="B", there=there, quiet=True) as silent:
+    with PhaseProgress("tokenize", total=5, unit="B", there=there, quiet=True) as silent:
         silent.ended.wait(0.05)
     assert capsys.readouterr().err == ""

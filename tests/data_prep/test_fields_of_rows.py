@@ -20,7 +20,7 @@ from data_prep.formats import HTML
 from data_prep.html_text import require_extractor
 from data_prep.rows import Document, Fields, Reject, make_row
 from data_prep.sources import find_inputs
-from data_prep.template import fill, template_fields
+from data_prep.template import fill_template, template_fields
 from flexbert.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.data_prep.reading import in_one_folder, read, read_rows, write_csv
@@ -115,7 +115,7 @@ def test_what_a_template_says_is_what_comes_out(
     escaped = [(text.replace("{", "{{").replace("}", "}}"), name) for text, name in parts]
     template = "".join(f"{text}{{{name}}}" for text, name in escaped)
     values = [texts[name] for name in template_fields(template)]
-    assert fill(template, values) == "".join(text + texts[name] for text, name in parts)
+    assert fill_template(template, values) == "".join(text + texts[name] for text, name in parts)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from flexbert.files.progress_bar import ProgressBar
 LINE_SECONDS = 60.0
 
 
-class Progress:
+class PhaseProgress:
     """The progress of a phase, on stderr; a context.
 
     Args:

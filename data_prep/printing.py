@@ -6,7 +6,7 @@ import os
 import sys
 
 
-def show(text: str) -> None:
+def print_text(text: str) -> None:
     """Print a text; whoever reads it may stop early, as ``head`` does."""
     try:
         print(text, flush=True)
