@@ -191,13 +191,16 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
     if not arguments.adapt and not given:
         raise UserError("give INPUT to train on, or --adapt NAME_OR_FOLDER")
     from data_prep import tokenizer_adapting, tokenizer_training
+    from data_prep.input_checks import check_inputs
 
     tokenizer_training.check_free(arguments.out)
     if arguments.adapt:
         made = tokenizer_adapting.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
     else:
+        inputs = _find_inputs(arguments)
+        check_inputs(inputs, _fields(arguments))
         made = tokenizer_training.train_tokenizer(
-            _find_inputs(arguments),
+            inputs,
             vocab_size=arguments.vocab_size,
             unused=83 if arguments.unused is None else arguments.unused,
             fields=_fields(arguments),

@@ -29,6 +29,7 @@ FRONT_MATTER = b"---\n"
 DATA_FILE = re.compile(
     r".*\.(jsonl|ndjson|parquet|csv|tsv|arrow)(\.(gz|zst|bz2|xz))?", re.IGNORECASE
 )
+WILDCARD = re.compile(r"[*?[]")
 URL = re.compile(r"[a-z][a-z0-9+.-]+://?", re.IGNORECASE)
 
 
@@ -60,8 +61,9 @@ def walk(given: str) -> tuple[str, list[Found]]:
     if path.is_dir():
         root = Path(os.path.abspath(path)).name
         return root, list(_in_folder(path, root))
-    if not path.exists() and glob.has_magic(given) and (matching := sorted(glob.glob(given))):
-        return given, [one for match in matching for one in walk(match)[1]]
+    matching = [] if path.exists() else sorted(glob.glob(given, recursive=True))
+    if matching:
+        return _pattern_name(given), [one for match in matching for one in walk(match)[1]]
     if URL.match(given) and not path.exists():
         raise UserError(
             f"{given}: inputs are files and folders of this machine, or datasets of the hub "
@@ -69,6 +71,13 @@ def walk(given: str) -> tuple[str, list[Found]]:
         )
     what = "neither a file nor a folder" if path.exists() else "no such file or folder"
     raise UserError(f"{given}: {what}")
+
+
+def _pattern_name(pattern: str) -> str:
+    """A pattern from the folder on that its first wildcard is in, wherever that lies."""
+    parts = Path(os.path.abspath(pattern)).parts
+    first = next(number for number, part in enumerate(parts) if WILDCARD.search(part))
+    return "/".join(parts[max(first - 1, 1) :])
 
 
 def _in_folder(folder: Path, root: str) -> Iterator[Found]:

@@ -50,6 +50,8 @@ class DatasetReference:
     @classmethod
     def parse(cls, argument: str) -> DatasetReference:
         """Raises UserError if the argument does not follow ``SYNTAX``."""
+        if argument.startswith(f"{PREFIX}//"):
+            raise UserError(f"{argument}: write {SYNTAX}, without slashes before the name")
         match = REFERENCE.fullmatch(argument)
         if match is None:
             raise UserError(

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from data_prep.columns import arrow_rows, parquet_rows
 from data_prep.comma_separated import COMMA, TAB, csv_rows
 from data_prep.compression import BUFFER_BYTES, TruncatedFileError, is_compressed_text, open_input
-from data_prep.document_stages import run_stages
+from data_prep.document_transforms import transform_rows, transforms_of
 from data_prep.field_paths import ABSENT, look_up
 from data_prep.formats import ARROW, CSV, DATASET, HTML, JSONL, LINES, PARQUET, TEXT, TSV
 from data_prep.html_text import decode_html
@@ -42,7 +42,7 @@ OTHER_FIELDS = 1 << 20
 
 
 def read_piece(piece: Piece, fields: Fields) -> Iterator[Row]:
-    """All rows of a piece, in order, each through the stages that lie before the tokenizer.
+    """All rows of a piece, in order, after the transforms that lie before the tokenizer.
 
     Args:
         fields: what to take of a row where the piece's input does not say it itself.
@@ -51,8 +51,10 @@ def read_piece(piece: Piece, fields: Fields) -> Iterator[Row]:
         UserError: if the file cannot be read, or no row of it can have the fields.
     """
     fields = piece.file.fields or fields
+    rows = READERS[piece.file.format](piece, fields)
+    transforms = transforms_of(piece.file, fields)
     try:
-        yield from run_stages(READERS[piece.file.format](piece, fields), piece.file, fields)
+        yield from transform_rows(rows, transforms) if transforms else rows
     except TruncatedFileError:
         if not fields.keep_truncated:
             raise
