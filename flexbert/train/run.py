@@ -22,6 +22,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
+from flexbert.plan.remarks import cpu_remarks, recipe_remarks
 from flexbert.report import plot
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
@@ -145,6 +146,8 @@ class _Run:
             write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
             room = room_of(self.stages, corpora, self.folder.checkpoints)
             context.say(room.text(self.folder.path))
+            for remark in self._remarks(corpora):
+                context.say(f"remark: {remark}")
         while start.stage < len(self.stages):
             if self._stop_is_requested():
                 context.say(
@@ -168,6 +171,13 @@ class _Run:
         if self.peers.rank.is_first:
             print(f"finished {self.folder.path}; picture: {_picture(self.folder)}", flush=True)
         return DONE
+
+    def _remarks(self, corpora: Sequence[Corpora]) -> list[str]:
+        """What ``flexbert plan`` would say of the recipe, as far as it needs no packing."""
+        found = recipe_remarks(self.stages, corpora)
+        if training_device() == "cpu":
+            found += cpu_remarks(self.stages, self.peers.rank.world_size)
+        return found
 
     def _stop_is_requested(self) -> bool:
         """Whether any process was told to stop."""
