@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+# OpenMP reads it once, when torch is imported. By default its threads wait for each other in a
+# loop, which on cores that other jobs use too takes most of the time that there is.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from flexbert.commands.command import add_recipe, add_version
 from flexbert.errors import OneLineParser

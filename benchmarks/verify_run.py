@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_prep.baseline import neighbour_model, with_borders
 from flexbert import load_model
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.training import EvaluationConfig
+from flexbert.data.counting.neighbours import neighbours_of
 from flexbert.data.packing.loader import eval_loader
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.reading.corpus import Corpus
@@ -94,7 +94,7 @@ def model_loss(checkpoint: Path, chosen: list[Example], pad: int, bf16: bool) ->
 
 def neighbour_loss(corpus: Corpus, chosen: list[Example]) -> float:
     """The same mean for the model that counts neighbours."""
-    model = neighbour_model(with_borders(corpus.folder, "train"), corpus.meta.vocab_size)
+    model = neighbours_of(corpus.split("train", verify_hashes=False))
     left = np.concatenate([example.input_ids[example.positions - 1] for example in chosen])
     right = np.concatenate([example.input_ids[example.positions + 1] for example in chosen])
     labels = np.concatenate([example.labels for example in chosen])

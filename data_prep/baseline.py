@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.neighbours import NeighbourModel, neighbour_model
-from data_prep.reading import read_blocks, read_documents
 from data_prep.unigram import unigram_counts, unigram_entropy
+from flexbert.data.counting.neighbours import NeighbourModel, neighbours_of
 from flexbert.data.reading.corpus import Corpus
+from flexbert.data.reading.split_documents import read_blocks, with_borders
 from flexbert.errors import UserError
-
-__all__ = ["evaluate_baseline", "masked_loss", "neighbour_model", "with_borders"]
-
-
-def with_borders(corpus: Path, split: str) -> Iterator[np.ndarray]:
-    """Each document of a split between [CLS] and [SEP], as a network sees it."""
-    opened = Corpus.open(corpus)
-    meta = opened.meta
-    cls, sep = ([id_] for id_ in (meta.special_ids.cls, meta.special_ids.sep))
-    for document in read_documents(opened.split(split, verify_hashes=False)):
-        yield np.concatenate([cls, document, sep]).astype(meta.dtype)
 
 
 def masked_loss(
@@ -51,11 +39,12 @@ def evaluate_baseline(corpus: Path, *, mask_rate: float, seed: int) -> dict[str,
     """
     opened = Corpus.open(corpus)
     meta = opened.meta
-    model = neighbour_model(with_borders(corpus, "train"), meta.vocab_size)
+    model = neighbours_of(opened.split("train", verify_hashes=False))
+    held_out = opened.split("validation", verify_hashes=False)
     random = np.random.Generator(np.random.PCG64DXSM(seed))
     losses = []
     tokens = []
-    for document in with_borders(corpus, "validation"):
+    for document in with_borders(held_out):
         masked = random.random(len(document)) < mask_rate
         masked[[0, -1]] = False
         losses.append(masked_loss(model, document, masked, meta.special_ids.mask))
@@ -65,7 +54,6 @@ def evaluate_baseline(corpus: Path, *, mask_rate: float, seed: int) -> dict[str,
         raise UserError(
             f"--mask-rate {mask_rate} masks no token of {corpus / 'validation'}; raise it"
         )
-    held_out = opened.split("validation", verify_hashes=False)
     counts = unigram_counts((tokens for tokens, _ in read_blocks(held_out)), meta.vocab_size)
     return {
         "positions": len(loss),

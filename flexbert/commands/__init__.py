@@ -4,9 +4,10 @@
 ``plan_recipe``         ``flexbert plan``
 ``check_installation``  ``flexbert doctor``
 ``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
+``evaluate_model``      ``flexbert evaluate-lm``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
-``plot_run``            ``flexbert plot``
+``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
 ``launch_processes``    ``flexbert launch``
 ``command_reference``   writes ``docs/reference/commands.md``
 
@@ -22,11 +23,13 @@ from collections.abc import Sequence
 from flexbert.commands import (
     average_models,
     check_installation,
+    evaluate_model,
     export_model,
     import_model,
     launch_processes,
     plan_recipe,
-    plot_run,
+    plot_runs,
+    report_runs,
     rows_of_update,
     seen_document,
 )
@@ -41,10 +44,12 @@ COMMANDS = (
     check_installation.COMMAND,
     export_model.COMMAND,
     import_model.COMMAND,
+    evaluate_model.COMMAND,
     average_models.COMMAND,
     seen_document.COMMAND,
     rows_of_update.COMMAND,
-    plot_run.COMMAND,
+    plot_runs.COMMAND,
+    report_runs.COMMAND,
     launch_processes.COMMAND,
 )
 

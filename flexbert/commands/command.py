@@ -62,6 +62,25 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_runs(parser: argparse.ArgumentParser, default: str) -> None:
+    """Runs to show, what over, and where to.
+
+    Args:
+        default: where to if nothing is said.
+    """
+    # Not from the room of reports, which no command waits for that draws nothing.
+    axes = ("tokens", "updates", "hours")
+    parser.add_argument(
+        "run_folders",
+        nargs="+",
+        type=Path,
+        metavar="run_folder",
+        help="for instance runs/quickstart; several are compared",
+    )
+    parser.add_argument("--axis", choices=axes, default="tokens", help="what to draw over")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to; {default}")
+
+
 def print_found(arguments: argparse.Namespace, found: T, as_text: Callable[[T], str]) -> int:
     """Print what a command found, as text or as the JSON that was asked for."""
     print(json.dumps(encode(found), indent=2) if arguments.json else as_text(found))

@@ -5,6 +5,7 @@ Each room leans only on those before it:
 ``format``    what a corpus folder holds: ``corpus.json``, MDS shards, lengths, labels
 ``remote``    corpora in object stores: downloads, and a bounded cache of shards
 ``reading``   ``Corpus``, ``Split``, ``Corpora``: documents read from memory-mapped shards
+``counting``  what counts of neighbouring tokens predict: what a network must beat
 ``sampling``  documents to chunks, chunks in random order, sources mixed by weight
 ``packing``   chunks to packed rows, rows to masked micro-batches, and which rank reads which
 

@@ -73,7 +73,7 @@ def load_model(
     """
     register_all()
     import_plugins(plugins)
-    config, weights, tokenizer, max_length = read_model(Path(path), needs_head=head is None)
+    config, weights, tokenizer, max_length, *_ = read_model(Path(path), needs_head=head is None)
     if head is not None and not isinstance(head, Mapping):
         raise UserError(f"head: expected a mapping with a name, got {head!r}")
     if head is None:
@@ -86,12 +86,19 @@ def load_model(
 
 
 class ReadModel(NamedTuple):
-    """What a file or folder holds of a model; see :class:`LoadedModel`."""
+    """What a file or folder holds of a model; see :class:`LoadedModel`.
+
+    Attributes:
+        path: of the file or folder itself, where a run or a name was given.
+        recipe: the tree of the recipe that it was trained by; empty for a Hugging Face folder.
+    """
 
     config: ModelConfig
     weights: Weights
     tokenizer: Mapping[str, str]
     max_length: int | None
+    path: Path
+    recipe: Mapping[str, Any]
 
 
 def read_model(path: Path, *, needs_head: bool = True) -> ReadModel:
@@ -114,14 +121,16 @@ def _from_folder(folder: Path, needs_head: bool) -> ReadModel:
         warnings.warn(f"{folder}: {note}", stacklevel=4)
     model_type = read.family.model_type
     tokenizer = read_tokenizer(folder, model_type) if has_tokenizer(folder) else {}
-    return ReadModel(read.config, read.state, tokenizer, read.max_length)
+    return ReadModel(read.config, read.state, tokenizer, read.max_length, folder, {})
 
 
 def _from_checkpoint(path: Path) -> ReadModel:
     checkpoint = read_checkpoint(path)
     config = model_config(checkpoint)
     weights = checked_weights(checkpoint, config)
-    return ReadModel(config, weights, checkpoint.tokenizer, checkpoint.max_length)
+    return ReadModel(
+        config, weights, checkpoint.tokenizer, checkpoint.max_length, path, checkpoint.recipe
+    )
 
 
 def save_model(model: LoadedModel, path: str | Path) -> None:

@@ -32,21 +32,33 @@ def check_same_vocabulary(tokenizer: Texts, old: Texts, source: Path) -> None:
     Raises:
         ConfigError: if an id of the corpus's tokenizer is another token there, or none.
     """
+    if difference := vocabulary_difference(tokenizer, old):
+        raise ConfigError(
+            "init_from",
+            f"the corpus was made with another tokenizer than {source}: {difference}; make the "
+            "corpus with the model's tokenizer (python -m data_prep corpus --tokenizer), or give "
+            "init_from.vocabulary=by_token",
+        )
+
+
+def vocabulary_difference(tokenizer: Texts, old: Texts) -> str | None:
+    """Which ids of a corpus's tokenizer are other tokens in a model's, or none: a clause.
+
+    Returns:
+        None if every id means the same there.
+    """
     if dict(tokenizer) == dict(old):
-        return
+        return None
     ids, old_ids = (fast_tokenizer(each).get_vocab(True) for each in (tokenizer, old))
     old_tokens = {number: token for token, number in old_ids.items()}
     others = sorted((n, token) for token, n in ids.items() if old_tokens.get(n) != token)
     if not others:
-        return
+        return None
     number, token = others[0]
     theirs = repr(old_tokens[number]) if number in old_tokens else "none"
-    raise ConfigError(
-        "init_from",
-        f"the corpus was made with another tokenizer than {source}: {len(others):,} of "
-        f"{len(ids):,} ids mean other tokens (id {number} is {token!r}, and {theirs} there); make "
-        "the corpus with the model's tokenizer (python -m data_prep corpus --tokenizer), or give "
-        "init_from.vocabulary=by_token",
+    return (
+        f"{len(others):,} of {len(ids):,} ids mean other tokens (id {number} is {token!r}, and "
+        f"{theirs} there)"
     )
 
 

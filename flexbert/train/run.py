@@ -24,7 +24,8 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
-from flexbert.report import plot
+from flexbert.plan.remarks import cpu_remarks, recipe_remarks
+from flexbert.report.reports import draw_runs, write_page
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
 from flexbert.train.console.console import Console
@@ -188,6 +189,8 @@ class _Run:
         )
         for line in (*warnings, *loggers.warnings):
             self.console.say(line)
+        for remark in self._remarks(corpora):
+            self.console.say_after_header(f"remark: {remark}")
         return loggers
 
     def _train_from(self, start: Start, context: RunContext) -> int:
@@ -205,7 +208,7 @@ class _Run:
             start = self._find_start(context.corpora)
             assert start.checkpoint is not None, "a stage ends with a checkpoint"
         if self.peers.rank.is_first:
-            self.console.end(f"finished {self.folder.path}; picture: {_picture(self.folder)}")
+            self.console.end(f"finished {self.folder.path}; {_reports(self.folder)}")
         return DONE
 
     def _stopped(self, *, saved_any: bool) -> int:
@@ -217,6 +220,13 @@ class _Run:
                 saved = f"saved {list_checkpoints(self.folder.checkpoints)[-1]}"
             self.console.end(f"stopped on request ({by}): {saved}; go on with: {self.go_on}")
         return PREEMPTED
+
+    def _remarks(self, corpora: Sequence[Corpora]) -> list[str]:
+        """What ``flexbert plan`` would say of the recipe, as far as it needs no packing."""
+        found = recipe_remarks(self.stages, corpora)
+        if training_device().name == "cpu":
+            found += cpu_remarks(self.stages, self.peers.rank.world_size)
+        return found
 
     def _stop_is_requested(self) -> bool:
         """Whether any process was told to stop."""
@@ -296,9 +306,9 @@ def _set_determinism(recipe: Recipe) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def _picture(folder: RunFolder) -> str:
+def _reports(folder: RunFolder) -> str:
     """Draw the run; what is wrong with its records, or the disk, does not undo the training."""
     try:
-        return str(plot(folder.path))
+        return f"picture: {draw_runs([folder.path])}; page: {write_page([folder.path])}"
     except UserError as error:
-        return f"none ({error})"
+        return f"no picture and page of it ({error})"

@@ -242,6 +242,7 @@ class StageTraining:
         )
         for note in notes:
             context.console.say(note)
+        context.console.complete_header()
 
     def _time_left(self) -> TimeLeft:
         """An estimate that knows what the later stages cost, where somebody reads it."""

@@ -34,6 +34,7 @@ from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.device_checks import training_device
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.mask_examples import MaskExamples
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.progress import Progress
 from flexbert.train.processes.run_lock import RunLock
@@ -124,6 +125,7 @@ def stage_trainer(
         # Before the log: it knows the pace of the update that a record ends with.
         display,
         RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard, display),
+        MaskExamples(run, folder, model, corpora.tokenizer),
         checkpointer,
         *recipe_callbacks.values(),
         *more_callbacks,
@@ -203,6 +205,7 @@ def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evalu
             split,
             data,
             mask_rate=evaluation.mask_rate,
+            masking=evaluation.masking_of(data),
             microbatch_rows=microbatch_rows,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep.cli import main
-from data_prep.neighbours import (
+from data_prep.unigram import unigram_counts, unigram_entropy
+from flexbert.data.counting.neighbours import (
     DISCOUNT,
     NeighbourCounts,
     NeighbourModel,
@@ -18,7 +19,6 @@ from data_prep.neighbours import (
     Triples,
     neighbour_model,
 )
-from data_prep.unigram import unigram_counts, unigram_entropy
 
 SIZE = 6
 DOCUMENTS = [

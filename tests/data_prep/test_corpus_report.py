@@ -13,10 +13,10 @@ import pytest
 
 from data_prep.cli import main
 from data_prep.corpus_pictures import draw_report
-from data_prep.reading import read_documents
 from data_prep.survey import BINS, CONTEXT_LENGTHS, LengthCounts
 from flexbert.data.format.corpus_format import CorpusMeta
 from flexbert.data.reading.corpus import Corpus
+from flexbert.data.reading.split_documents import read_documents
 from tests.conftest import run_data_prep
 
 LABELS = ["good", "poor", None, "fair \u00e9"]

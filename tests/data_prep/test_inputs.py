@@ -12,8 +12,8 @@ import zstandard
 
 from data_prep.cli import main
 from data_prep.encoding import CorpusTokenizer
-from data_prep.reading import read_documents
 from flexbert.data.reading.corpus import Corpus
+from flexbert.data.reading.split_documents import read_documents
 
 TEXTS = [f"document {number} of many, {number * 7919}" for number in range(60)]
 

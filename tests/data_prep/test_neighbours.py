@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep import neighbours
 from data_prep.baseline import masked_loss
 from data_prep.cli import main
-from data_prep.neighbours import NeighbourModel, neighbour_model
 from data_prep.unigram import unigram_entropy
+from flexbert.data.counting import neighbours
+from flexbert.data.counting.neighbours import NeighbourModel, neighbour_model
 
 VOCAB = 30
 

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.errors import ConfigError
+from flexbert.evaluation.evaluate_lm import evaluate_lm
+from flexbert.evaluation.settings import LmRequest
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder
 from flexbert.plan.make_plan import make_plan
@@ -173,6 +175,17 @@ def test_a_published_model_goes_on_and_is_exported_as_what_it_was(
     assert first["step"] == 0
     assert first["eval_loss"] == last["eval_loss"]
     assert math.isclose(first["eval_loss"], their_loss(folder, corpora["own"], run), rel_tol=1e-4)
+    # The command, on the run with what its recipe says, and on the folder with the same said.
+    said = LmRequest(
+        corpora={"own": corpora["own"]},
+        mask_rate=0.15,
+        rows=4,
+        max_length=loaded.first.data.max_length,
+    )
+    for where, request in ((run, LmRequest()), (folder, said)):
+        found = evaluate_lm(where, request).score
+        assert found.loss == pytest.approx(first["eval_loss"], rel=1e-5)
+        assert found.accuracy == pytest.approx(first["eval_accuracy"])
 
     export_checkpoint(run, tmp_path / "out")
     ours, theirs = (

@@ -19,6 +19,7 @@ from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
+from flexbert.mask_examples_file import read_mask_examples
 from flexbert.nn import cross_entropy
 from flexbert.recipes import load_recipe
 from flexbert.train import step_times
@@ -65,6 +66,9 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
         "step-00000012.pt",
     ]
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text()
+    assert all(f"<h2>{title}</h2>" in page for title in ("Health", "Launches", "Data", "Recipe"))
+    assert [found.step for found in read_mask_examples(folder)] == [6, 12]
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["final_norm"] == config["model"]["head"]["norm"]
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -133,6 +137,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
 ) -> None:
     folder = run(tiny())
     weights, records = final_weights(folder), computed(folder)
+    examples = (folder / "mask_examples.jsonl").read_bytes()
     *_, middle, last = list_checkpoints(folder / "checkpoints")
     last.unlink()
     expected_step = 8
@@ -150,6 +155,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     resumed = final_weights(folder)
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
     assert computed(folder) == records
+    assert (folder / "mask_examples.jsonl").read_bytes() == examples
     launches = json.loads((folder / "manifest.json").read_text())["launches"]
     assert [launch["after_step"] for launch in launches] == [0, expected_step]
 
@@ -181,8 +187,29 @@ def test_load_model_needs_the_checkpoint_alone_and_gives_the_evaluated_model(
 
     model = load_model(checkpoint)
     assert not model.training
+    # What is recorded of the first text is what the model says of it, padded, in dense logits.
+    shown, example = read_mask_examples(folder)[-1].examples[0], chosen[0]
+    ids = torch.from_numpy(example.input_ids)[None]
+    probabilities = model(ids, torch.ones_like(ids))[0].softmax(-1)[example.positions]
+    own = zip(probabilities.tolist(), example.labels.tolist(), shown.masked, strict=False)
+    for of_place, label, place in own:
+        assert place.token_probability == pytest.approx(of_place[label], abs=1e-4)
+        assert place.predictions[0].probability == pytest.approx(max(of_place), abs=1e-4)
+    assert shown.masked
+
     ids = torch.randint(20, 500, (2, 7))
     assert model(ids, torch.ones_like(ids)).shape == (2, 7, 512)
+
+
+def test_recording_examples_changes_nothing_of_the_training(tiny: Overrides) -> None:
+    """Dropout is on, so a single random number drawn between updates would show."""
+    more = ("evaluation.interval=3ba",)
+    with_examples = run(tiny("run_name=with", *more))
+    without = run(tiny("run_name=without", "evaluation.examples=0", *more))
+    assert not (without / "mask_examples.jsonl").exists()
+    assert computed(with_examples) == computed(without)
+    weights = final_weights(without)
+    assert all(torch.equal(w, weights[name]) for name, w in final_weights(with_examples).items())
 
 
 def test_only_the_newest_checkpoints_are_kept_when_asked(tiny: Overrides) -> None:

@@ -26,6 +26,9 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from flexbert.data.reading.corpus import Split
+from flexbert.data.reading.split_documents import with_borders
+
 # Triples beyond this many are not counted: memory stays below about 2 GB.
 MAX_TRIPLES = 1 << 25
 # One document in TUNE_EVERY tunes the weights, at most MAX_TUNED positions of them in all.
@@ -192,6 +195,15 @@ def neighbour_model(documents: Iterable[np.ndarray], vocab_size: int) -> Neighbo
         raise ValueError("no training position to count")
     weights = _tune(NeighbourCounts(_concatenate(counted), vocab_size), tuning)
     return NeighbourModel(NeighbourCounts(_concatenate(counted + tuning), vocab_size), weights)
+
+
+def neighbours_of(split: Split) -> NeighbourModel:
+    """The model that a split's documents make.
+
+    Raises:
+        ValueError: if they have no token, or too many different ones.
+    """
+    return neighbour_model(with_borders(split), split.meta.vocab_size)
 
 
 def _triples(document: np.ndarray) -> Triples:

@@ -36,3 +36,10 @@ def read_documents(split: Split) -> Iterator[np.ndarray]:
     """The token ids of each document of a split, in order."""
     for tokens, lengths in read_blocks(split):
         yield from np.split(tokens, np.cumsum(lengths)[:-1])
+
+
+def with_borders(split: Split) -> Iterator[np.ndarray]:
+    """Each document of a split between [CLS] and [SEP], as a network sees it."""
+    special = split.meta.special_ids
+    for document in read_documents(split):
+        yield np.concatenate([[special.cls], document, [special.sep]]).astype(split.meta.dtype)
