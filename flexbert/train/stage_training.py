@@ -106,6 +106,10 @@ class StageTraining:
                 # What the last update left is not to be gone on from.
                 self._roll_back(run, int(trainer.state.timestamp.batch.value), checkpointer)
             else:
+                reason = self.context.request.reason or "another process"
+                self.context.console.say(
+                    f"{reason}: saving; another signal would end the run at once, without"
+                )
                 checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
             self.context.request.is_final = True
             ending = Ending.STOPPED

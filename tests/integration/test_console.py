@@ -170,5 +170,7 @@ def test_ctrl_c_saves_and_names_the_command_to_go_on_with(tiny: Overrides, tmp_p
     saved = list_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")[-1]
     # A terminal of 100 columns does not break the line for whoever copies it.
     last = next(line for line in reversed(shown) if line)
+    assert any(line.startswith("SIGINT: saving; ") for line in shown)
+    assert "━" not in "\n".join(shown)
     assert last.startswith(f"stopped on request (SIGINT): saved {saved}; go on with: ")
     assert shlex.split(last.partition("go on with: ")[2])[-len(words) + 1 :] == words[1:]
