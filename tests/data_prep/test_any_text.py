@@ -19,8 +19,8 @@ from data_prep.corpus_manifest import MANIFEST_FILE
 from data_prep.encoding import CorpusTokenizer
 from data_prep.parts import NOT_RECORDED, Part
 from data_prep.phase_progress import PhaseProgress
-from data_prep.reading import read_documents
 from flexbert.data.reading.corpus import Corpus
+from flexbert.data.reading.split_documents import read_documents
 
 PAGE = """<html><head><title>t</title><style>p {color: red}</style></head>
 <body><nav><a href="/">menu</a></nav><main><h1>A page</h1><p>with <b>bold</b> words.</p></main>
