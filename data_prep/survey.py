@@ -128,18 +128,19 @@ class NamedCounts:
 
 
 def count_by_name(
-    labels: np.ndarray, lengths: np.ndarray, names: Iterable[str]
+    numbers: np.ndarray, lengths: np.ndarray, names: Iterable[str]
 ) -> dict[str, tuple[int, int]]:
     """(documents, tokens) of each of ``names`` that occurs.
 
     Args:
-        labels: the number of each document's label in ``names``.
+        numbers: of each document's label, or input, among ``names``.
+        lengths: number of tokens of each document.
     """
     names = list(names)
     if not names:
         return {}
-    documents = np.bincount(labels, minlength=len(names))
-    tokens = np.bincount(labels, lengths, minlength=len(names))
+    documents = np.bincount(numbers, minlength=len(names))
+    tokens = np.bincount(numbers, lengths, minlength=len(names))
     return {
         name: (int(documents[number]), int(tokens[number]))
         for number, name in enumerate(names)
