@@ -15,7 +15,7 @@ Read in this order:
                     ``restore`` gives a trainer what was saved
 ``run_log``, ``masked_metrics``   records: ``metrics.jsonl``, the console, Composer's loggers
 ``mask_examples``   masked texts with the model's predictions, at every evaluation
-``speed_monitor``, ``step_times``, ``peak_flops``   tokens a second, MFU, where the time went
+``speed_monitor``, ``step_times``   tokens a second, MFU, where the time went
 ``run_folder``, ``manifest``      what a run's folder holds
 ``device_microbatch``, ``cpu_memory``   rows that suit a device, and a CPU's memory
 """

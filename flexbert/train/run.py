@@ -24,6 +24,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
+from flexbert.plan.remarks import cpu_remarks, recipe_remarks
 from flexbert.report.reports import draw_runs, write_page
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
@@ -186,7 +187,8 @@ class _Run:
             f"FlexBERT {__version__}: {self.recipe.run_name}",
             {"run folder": f"{self.folder.path}, {size}", **loggers.entries},
         )
-        for line in (*warnings, *loggers.warnings):
+        remarks = [f"remark: {remark}" for remark in self._remarks(corpora)]
+        for line in (*warnings, *loggers.warnings, *remarks):
             self.console.say(line)
         return loggers
 
@@ -217,6 +219,13 @@ class _Run:
                 saved = f"saved {list_checkpoints(self.folder.checkpoints)[-1]}"
             self.console.end(f"stopped on request ({by}): {saved}; go on with: {self.go_on}")
         return PREEMPTED
+
+    def _remarks(self, corpora: Sequence[Corpora]) -> list[str]:
+        """What ``flexbert plan`` would say of the recipe, as far as it needs no packing."""
+        found = recipe_remarks(self.stages, corpora)
+        if training_device().name == "cpu":
+            found += cpu_remarks(self.stages, self.peers.rank.world_size)
+        return found
 
     def _stop_is_requested(self) -> bool:
         """Whether any process was told to stop."""

@@ -11,8 +11,8 @@ from composer import Callback, Logger, State
 from composer.utils import dist
 
 from flexbert.config.recipe import Recipe
+from flexbert.devices.peak_flops import measured_peak_flops
 from flexbert.nn.flops import ModelCost
-from flexbert.train.peak_flops import measured_peak_flops
 from flexbert.train.stage_run import StageRun
 from flexbert.train.step_times import StepTimes
 
