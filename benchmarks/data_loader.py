@@ -4,6 +4,10 @@ Both read the same documents from the same memory-mapped corpus on one process, 
 around them, mask 30 percent by 80/10/10, and hand over tensors. Ours also packs. The other pads
 each batch to its longest document; real tokens are counted for both, padding for neither.
 
+``maskings`` has the speed of whole-word and span masking as a part of token masking's, by turns: of
+the whole loader on that corpus, where every token is a word, and of masking alone, where every
+second id begins one.
+
     python -m benchmarks.data_loader [--tokens 50_000_000] [--mean 300]
 """
 
@@ -14,6 +18,8 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +28,17 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from benchmarks.random_corpus import make_random_corpus
-from flexbert.config.data import DataConfig
-from flexbert.data.format.corpus_format import TOKENIZER_FOLDER
+from flexbert.config.data import DataConfig, MaskSplit
+from flexbert.config.masking_choice import (
+    SINGLE_TOKENS,
+    WORD,
+    MaskingConfig,
+    SpanMasking,
+    WholeWordMasking,
+)
+from flexbert.data.format.corpus_format import TOKENIZER_FOLDER, CorpusMeta
 from flexbert.data.packing.loader import train_loader
+from flexbert.data.packing.masking import BEGINS_WORD, Masker, Ranges
 from flexbert.data.packing.microbatches import training_builder
 from flexbert.data.packing.position import StreamKey
 from flexbert.data.packing.row_stream import training_stream
@@ -37,6 +51,11 @@ CLS, SEP = VOCAB_SIZE - 4, VOCAB_SIZE - 3  # as the random corpus has them
 MAX_LENGTH = 1024
 ROW_LENGTH = 8192
 ROUNDS = 3
+MASKINGS: dict[str, MaskingConfig] = {
+    "token": SINGLE_TOKENS,
+    "whole_word": WholeWordMasking(),
+    "span": SpanMasking(),
+}
 
 
 class PlainDocuments(Dataset[dict[str, np.ndarray]]):
@@ -90,6 +109,50 @@ def tokens_per_second(make: Callable[[], Iterator[int]], seconds: float) -> floa
     return total / elapsed
 
 
+def masked_tokens(meta: CorpusMeta, masking: MaskingConfig) -> Iterator[int]:
+    """Rows of random ordinary tokens, masked; how many tokens they have."""
+    borders = np.where(np.arange(meta.vocab_size) % 2, 0, BEGINS_WORD).astype(np.uint8)
+    masker = Masker(
+        meta,
+        0.3,
+        MaskSplit(),
+        at_least_one=True,
+        masking=masking,
+        borders=borders if masking.units == WORD else None,
+    )
+    generator = np.random.default_rng(0)
+    ids = generator.integers(0, CLS - 1, 12 * ROW_LENGTH)
+    begins = np.arange(12) * ROW_LENGTH
+    while True:
+        keys = generator.integers(0, 1 << 63, 12, np.uint64)
+        ranges = Ranges(begins, begins + ROW_LENGTH, keys)
+        masker.mask(ids.copy(), ranges, masker.capacity(ROW_LENGTH, 1) * 12)
+        yield len(ids)
+
+
+def maskings_compared(
+    split: Split, config: DataConfig, seconds: float
+) -> dict[str, dict[str, float]]:
+    """Of each masking, its speed as a part of token masking's."""
+
+    def loader(masking: MaskingConfig) -> Iterator[int]:
+        return our_tokens(split, replace(config, masking=masking))
+
+    def masking_alone(masking: MaskingConfig) -> Iterator[int]:
+        return masked_tokens(split.meta, masking)
+
+    compared: dict[str, dict[str, float]] = {}
+    for what, make in (("loader", loader), ("masking", masking_alone)):
+        speeds: dict[str, list[float]] = {name: [] for name in MASKINGS}
+        for _ in range(ROUNDS):
+            for name, masking in MASKINGS.items():
+                speeds[name].append(tokens_per_second(partial(make, masking), seconds))
+        medians = {name: float(np.median(of_name)) for name, of_name in speeds.items()}
+        compared[what] = {n: round(m / medians["token"], 2) for n, m in medians.items()}
+        compared[what]["token_mtokens_per_second"] = round(medians["token"] / 1e6, 1)
+    return compared
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tokens", type=int, default=50_000_000, help="tokens in the corpus")
@@ -116,10 +179,12 @@ def main() -> None:
             plain.append(
                 tokens_per_second(lambda: plain_tokens(split, tokenizer), arguments.seconds)
             )
+        maskings = maskings_compared(split, config, arguments.seconds)
     record = {
         "flexbert_tokens_per_second": round(float(np.median(ours))),
         "plain_tokens_per_second": round(float(np.median(plain))),
         "ratio": round(float(np.median(ours) / np.median(plain)), 1),
+        "maskings": maskings,
     }
     print(json.dumps(record))
 

@@ -10,6 +10,7 @@ import torch
 
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe import Recipe
+from flexbert.data.packing.word_borders import unit_borders
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError
 from flexbert.nn.build import new_model
@@ -31,7 +32,8 @@ def check_corpora(recipe: Recipe, corpora: Corpora) -> None:
     """Refuse corpora that this recipe cannot train on.
 
     Raises:
-        ConfigError: if they hold ids that the model has no embedding for.
+        ConfigError: if they hold ids that the model has no embedding for, or words are to be
+            masked and their tokenizer does not tell them.
         CorpusError: if a split is empty or damaged.
     """
     vocab_size = corpora.meta.vocab_size
@@ -42,6 +44,7 @@ def check_corpora(recipe: Recipe, corpora: Corpora) -> None:
             f"which has {vocab_size} entries; nearest multiple of 64: "
             f"{math.ceil(vocab_size / 64) * 64}",
         )
+    unit_borders(recipe.data.masking, corpora.first.folder)
     for name in ("train", "validation"):
         for split in corpora.splits(name).values():
             split.require_documents()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.config.fields import OPERATIONAL, ORDER, Node, key
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.num_bytes import NumBytes
 from flexbert.config.registry import Component
 from flexbert.config.remote_address import RemoteAddress
@@ -118,6 +119,7 @@ class DataConfig(Node):
             before it are cut in two halves instead; 0 keeps every cut at ``max_length``.
         row_length: capacity of one packed row.
         mask_rate: share of the ordinary tokens that training selects for prediction.
+        masking: which tokens are selected together: single ones, whole words or spans.
         mask_split: what becomes of the selected ones.
         packing_window: how many chunks are packed together; more of them fill rows better and
             start slower.
@@ -142,6 +144,7 @@ class DataConfig(Node):
     merge_below: int = key(ORDER, default=0, at_least=0, unit="tokens")
     row_length: int = key(ORDER, unit="tokens")
     mask_rate: float = key(ORDER, above=0, at_most=1)
+    masking: MaskingConfig = key(ORDER, default=SINGLE_TOKENS)
     mask_split: MaskSplit = key(ORDER, default_factory=MaskSplit)
     packing_window: int = key(ORDER, default=16_384, at_least=1, unit="chunks")
     num_workers: int = key(OPERATIONAL, default=1, at_least=0, unit="processes")

@@ -194,6 +194,7 @@ def _scored(
         source.split,
         settings.data,
         mask_rate=settings.mask_rate,
+        masking=settings.masking,
         microbatch_rows=max(1, TOKENS_PER_FORWARD // settings.data.row_length),
         max_rows=source.rows,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.recipe import Precision
 from flexbert.config.training import EvaluationConfig
 from flexbert.data.reading.corpora import Corpora
@@ -73,6 +74,7 @@ class LmSettings:
 
     data: DataConfig
     mask_rate: float
+    masking: MaskingConfig
     precision: Precision
     sources: Mapping[str, LmSource]
     notes: tuple[str, ...]
@@ -110,6 +112,7 @@ def settle(read: ReadModel, request: LmRequest) -> LmSettings:
     return LmSettings(
         data=data,
         mask_rate=rate,
+        masking=SINGLE_TOKENS if evaluation is None else evaluation.masking_of(data),
         precision=request.precision or read.recipe.get("precision", "fp32"),
         sources={
             name: LmSource(

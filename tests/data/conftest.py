@@ -23,7 +23,8 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """About 300 documents of 1 to 400 tokens in some ten shards, and 60 to validate on."""
     lengths = np.random.default_rng(0).integers(1, 400, 360).tolist()
     documents = numbered_documents(lengths)
-    return write_corpus(tmp_path_factory.mktemp("corpus") / "c", documents[:300], documents[300:])
+    folder = tmp_path_factory.mktemp("corpus") / "c"
+    return write_corpus(folder, documents[:300], documents[300:], words=True)
 
 
 @pytest.fixture

@@ -51,8 +51,13 @@ def write_corpus(
     vocab_size: int = 60_000,
     shard_bytes: int = 1 << 14,
     labels: Sequence[str] = (),
+    words: bool = False,
 ) -> Path:
-    """A finished corpus of these documents; ``labels`` are the training documents'."""
+    """A finished corpus of these documents; ``labels`` are the training documents'.
+
+    Args:
+        words: whether its tokenizer shows where words begin: at every third id.
+    """
     documents = dict(zip(SPLITS, (train, validation), strict=True))
     dtype = token_dtype(vocab_size)
     for name, split in documents.items():
@@ -72,7 +77,9 @@ def write_corpus(
         np.zeros(len(validation), np.uint8).tofile(folder / "validation" / LABELS_FILE)
     tokenizer = folder / TOKENIZER_FOLDER
     tokenizer.mkdir()
-    (tokenizer / "tokenizer.json").write_text(json.dumps({"vocab_size": vocab_size}))
+    vocabulary = {f"{'##' * (id_ % 3 > 0)}{id_}": id_ for id_ in range(vocab_size)} if words else {}
+    model = {"type": "WordPiece", "continuing_subword_prefix": "##", "vocab": vocabulary}
+    (tokenizer / "tokenizer.json").write_text(json.dumps({"size": vocab_size, "model": model}))
     CorpusMeta(
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         vocab_size=vocab_size,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_prep import duplicates, parts, reading
 from data_prep.duplicates import find_repeats
-from data_prep.parts import HASHES_FILE, TOKENS_FILE, Part
+from data_prep.parts import HASHES_FILE, TOKENS_FILE, InputRows, Part
 from data_prep.selection import Selection
 from flexbert.data.format.corpus_format import LENGTHS_FILE
 
@@ -40,6 +40,8 @@ def write_part(folder: Path, documents: Sequence[Document]) -> Part:
         smallest_hash=min((hash_ for hash_, _ in documents), default=None),
         rejects={},
         labels=None,
+        inputs={"a": InputRows(documents=len(documents), tokens=int(lengths.sum()))},
+        runs=((0, len(documents)),),
     )
     part.write_counts()
     return part

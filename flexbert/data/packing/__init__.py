@@ -6,6 +6,7 @@ Read in this order:
 ``position``           small records of where the data stands; a checkpoint holds one
 ``row_stream``         ``RowStream``: packing windows one after the other, rows shuffled in each
 ``masking``            which tokens are masked, by a key for each row
+``word_borders``       where words begin, as a tokenizer's file shows it
 ``microbatches``       rows to arrays of static shape: tokens, ``cu_seqlens``, positions, labels
 ``loader``             which rows a rank reads, micro-batches, workers
 ``order_description``  everything that the order depends on, compared on resume

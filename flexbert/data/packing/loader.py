@@ -19,9 +19,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from flexbert.config.data import DataConfig
+from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.data.packing.loader_workers import WorkerContext, WorkerStart, worker_ended
 from flexbert.data.packing.masking import Masker
-from flexbert.data.packing.microbatches import ChunkSpans, MicrobatchBuilder
+from flexbert.data.packing.microbatches import ChunkRanges, MicrobatchBuilder
 from flexbert.data.packing.position import Position
 from flexbert.data.packing.row_stream import (
     NULL_ROW,
@@ -29,6 +30,7 @@ from flexbert.data.packing.row_stream import (
     RowStream,
     evaluation_stream,
 )
+from flexbert.data.packing.word_borders import unit_borders
 from flexbert.data.reading.corpus import Split
 from flexbert.errors import UserError
 
@@ -253,6 +255,7 @@ def eval_loader(
     config: DataConfig,
     *,
     mask_rate: float,
+    masking: MaskingConfig = SINGLE_TOKENS,
     microbatch_rows: int,
     rank: int = 0,
     world_size: int = 1,
@@ -264,15 +267,24 @@ def eval_loader(
 
     Args:
         mask_rate: share of the ordinary tokens to predict, whatever training's is.
+        masking: which of them are selected together, whatever training does.
         microbatch_rows: rows of a micro-batch at most.
         max_rows: stop after this many rows.
 
     Raises:
-        CorpusError: if the split is empty.
+        UserError: if the split is empty, or words are to be masked and its tokenizer does not tell
+            them.
     """
     stream = evaluation_stream(split, config)
-    masker = Masker(split.meta, mask_rate, config.mask_split, at_least_one=False)
-    builder = MicrobatchBuilder(stream, masker, ChunkSpans())
+    masker = Masker(
+        split.meta,
+        mask_rate,
+        config.mask_split,
+        at_least_one=False,
+        masking=masking,
+        borders=unit_borders(masking, split.folder.parent),
+    )
+    builder = MicrobatchBuilder(stream, masker, ChunkRanges())
     windows = itertools.islice(stream.packing_windows(), stream.packing_windows_per_epoch)
     one_pass = (window.row(index) for window in windows for index in range(window.num_rows))
     rows = list(itertools.islice(one_pass, max_rows))

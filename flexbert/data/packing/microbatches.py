@@ -11,9 +11,10 @@ from numba import njit
 
 from flexbert.config.data import DataConfig
 from flexbert.data.format.corpus_format import CorpusError
-from flexbert.data.packing.masking import Masker, Spans, span_keys
+from flexbert.data.packing.masking import Masker, Ranges, range_keys
 from flexbert.data.packing.position import StreamKey
 from flexbert.data.packing.row_stream import Row, RowLayout, RowStream, identity
+from flexbert.data.packing.word_borders import unit_borders
 from flexbert.data.reading.corpus import Split
 from flexbert.data.sampling.chunks import NUM_SPECIALS
 from flexbert.data.sampling.random_keys import derive_key
@@ -36,18 +37,18 @@ class PlacedChunks:
     ends: np.ndarray
 
 
-class MaskSpans(Protocol):
+class MaskedRanges(Protocol):
     """What is masked by one key."""
 
-    def spans_per_row(self, layout: RowLayout) -> int:
-        """How many spans a row has at most."""
+    def ranges_per_row(self, layout: RowLayout) -> int:
+        """How many ranges a row has at most."""
 
-    def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedChunks) -> Spans:
-        """The spans of a micro-batch with these rows."""
+    def ranges(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedChunks) -> Ranges:
+        """The ranges of a micro-batch with these rows."""
 
 
-class RowSpans:
-    """Training: a row is one span, and masked in another way whenever it comes."""
+class RowRanges:
+    """Training: a row is one range, and masked in another way whenever it comes."""
 
     def __init__(self, key: StreamKey, sources: str) -> None:
         """
@@ -56,28 +57,28 @@ class RowSpans:
         """
         self._base = _base_key("training", key.seed, key.stage_order, sources)
 
-    def spans_per_row(self, layout: RowLayout) -> int:
+    def ranges_per_row(self, layout: RowLayout) -> int:
         return 1
 
-    def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedChunks) -> Spans:
+    def ranges(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedChunks) -> Ranges:
         begins = np.arange(len(rows)) * layout.row_length
         windows = np.array([row.start.index for row in rows])
         indices = np.array([row.index for row in rows])
-        return Spans(begins, begins + layout.row_length, span_keys(self._base, windows, indices))
+        return Ranges(begins, begins + layout.row_length, range_keys(self._base, windows, indices))
 
 
-class ChunkSpans:
-    """Evaluation: a chunk is one span, masked in the same way in every row, run and step."""
+class ChunkRanges:
+    """Evaluation: a chunk is one range, masked in the same way in every row, run and step."""
 
     def __init__(self) -> None:
         self._base = _base_key("evaluation")
 
-    def spans_per_row(self, layout: RowLayout) -> int:
+    def ranges_per_row(self, layout: RowLayout) -> int:
         return layout.max_sequences
 
-    def spans(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedChunks) -> Spans:
-        keys = span_keys(self._base, placed.documents, placed.starts)
-        return Spans(placed.begins, placed.ends, keys)
+    def ranges(self, layout: RowLayout, rows: Sequence[Row], placed: PlacedChunks) -> Ranges:
+        keys = range_keys(self._base, placed.documents, placed.starts)
+        return Ranges(placed.begins, placed.ends, keys)
 
 
 def _base_key(*parts: str | int) -> np.uint64:
@@ -87,12 +88,12 @@ def _base_key(*parts: str | int) -> np.uint64:
 class MicrobatchBuilder:
     """Turns planned rows into arrays of static shape."""
 
-    def __init__(self, stream: RowStream, masker: Masker, mask_spans: MaskSpans) -> None:
+    def __init__(self, stream: RowStream, masker: Masker, masked_ranges: MaskedRanges) -> None:
         self._layout = stream.layout
         self._buckets = stream.mixture.buckets
         self._meta = self._buckets[0].chunks.split.meta
         self._masker = masker
-        self._mask_spans = mask_spans
+        self._masked_ranges = masked_ranges
 
     def build(self, rows: Sequence[Row], mask_rate: float | None = None) -> Microbatch:
         """A micro-batch of these rows, concatenated: N tokens in S sequences, M masked at most.
@@ -145,8 +146,8 @@ class MicrobatchBuilder:
         placed = PlacedChunks(documents, starts, begins, begins + lengths)
         masked = self._masker.mask(
             input_ids,
-            self._mask_spans.spans(layout, rows, placed),
-            self._masker.capacity(layout.row_length, self._mask_spans.spans_per_row(layout))
+            self._masked_ranges.ranges(layout, rows, placed),
+            self._masker.capacity(layout.row_length, self._masked_ranges.ranges_per_row(layout))
             * len(rows),
             mask_rate,
         )
@@ -179,10 +180,21 @@ class MicrobatchBuilder:
 def training_builder(
     stream: RowStream, splits: Mapping[str, Split], config: DataConfig, key: StreamKey
 ) -> MicrobatchBuilder:
-    """What turns rows of a stage's stream into the masked batches that it trains on."""
-    meta = next(iter(splits.values())).meta
-    masker = Masker(meta, config.mask_rate, config.mask_split, at_least_one=True)
-    return MicrobatchBuilder(stream, masker, RowSpans(key, identity(splits)))
+    """What turns rows of a stage's stream into the masked batches that it trains on.
+
+    Raises:
+        UserError: if words are to be masked and the corpora's tokenizer does not tell them.
+    """
+    split = next(iter(splits.values()))
+    masker = Masker(
+        split.meta,
+        config.mask_rate,
+        config.mask_split,
+        at_least_one=True,
+        masking=config.masking,
+        borders=unit_borders(config.masking, split.folder.parent),
+    )
+    return MicrobatchBuilder(stream, masker, RowRanges(key, identity(splits)))
 
 
 @njit(cache=True)

@@ -17,6 +17,12 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from flexbert.config.data import DataConfig
+from flexbert.config.masking_choice import (
+    MaskingConfig,
+    SpanMasking,
+    TokenMasking,
+    WholeWordMasking,
+)
 from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.packing.loader import Loader, RankRows, eval_loader
 from flexbert.data.packing.position import PackingWindowStart, Position
@@ -311,3 +317,46 @@ def test_an_empty_validation_split_is_refused(tmp_path: Path, small_config: Data
     split = Corpus.open(folder).split("validation")
     with pytest.raises(CorpusError, match="validation: this split has no documents"):
         eval_loader(split, small_config, mask_rate=0.15, microbatch_rows=1)
+
+
+@pytest.mark.parametrize("masking", [WholeWordMasking(), SpanMasking()])
+def test_words_and_spans_are_masked_alike_on_any_processes_workers_and_restarts(
+    train_split: Split, small_config: DataConfig, masking: MaskingConfig
+) -> None:
+    config = replace(small_config, masking=masking)
+    expected = global_batches(train_split, config, 1, 6)
+    assert global_batches(train_split, config, 3, 6) == expected
+    assert expected != global_batches(train_split, small_config, 1, 6)
+    workers = replace(config, num_workers=2)
+    alone = list(itertools.islice(loader_of(train_split, config), 6))
+    assert_same_batches(list(itertools.islice(loader_of(train_split, workers), 6)), alone)
+    again = loader_of(train_split, config, start=alone[2]["position"])
+    assert_same_batches(list(itertools.islice(again, 3)), alone[3:])
+
+
+def test_words_and_spans_mask_as_many_tokens_of_a_row(
+    train_split: Split, small_config: DataConfig
+) -> None:
+    counts = [
+        [
+            microbatch["num_masked"]
+            for batch in itertools.islice(loader_of(train_split, config), 20)
+            for microbatch in batch["microbatches"]
+        ]
+        for masking in (TokenMasking(), WholeWordMasking(), SpanMasking())
+        for config in [replace(small_config, masking=masking)]
+    ]
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_evaluation_masks_single_tokens_unless_asked(
+    validation_split: Split, small_config: DataConfig
+) -> None:
+    def labels(config: DataConfig, **settings: Any) -> list[bytes]:
+        loader = eval_loader(validation_split, config, mask_rate=0.3, microbatch_rows=2, **settings)
+        return [m["labels"].numpy().tobytes() for batch in loader for m in batch["microbatches"]]
+
+    spans = replace(small_config, masking=SpanMasking())
+    assert labels(spans) == labels(small_config)
+    assert labels(spans, masking=spans.masking) != labels(small_config)
+    assert labels(small_config, masking=spans.masking) == labels(spans, masking=spans.masking)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flexbert.config.data import MaskSplit
 from flexbert.config.training import IGNORE
 from flexbert.data.format.corpus_format import CorpusMeta
-from flexbert.data.packing.masking import MaskedTokens, Masker, Spans, span_keys
+from flexbert.data.packing.masking import MaskedTokens, Masker, Ranges, range_keys
 from tests.data.corpora import FIRST_ORDINARY, RESERVED, SPECIAL
 
 VOCAB_SIZE = 50
@@ -53,7 +53,7 @@ class SplitMix64:
 def reference(
     ids: list[int], key: int, rate: float, split: MaskSplit, at_least_one: bool
 ) -> tuple[list[int], list[int], list[int]]:
-    """One span, masked as the module's docstring says: new ids, positions, labels."""
+    """One range, masked as the module's docstring says: new ids, positions, labels."""
     rng = SplitMix64(key)
     candidates = [i for i, token in enumerate(ids) if token not in RESERVED]
     share = rate * len(candidates)
@@ -79,23 +79,23 @@ def mask_one(
 ) -> tuple[np.ndarray, MaskedTokens]:
     masker = Masker(META, rate, split, at_least_one=at_least_one)
     masked = ids.copy()
-    spans = Spans(np.array([0]), np.array([len(ids)]), np.array([key], np.uint64))
-    return masked, masker.mask(masked, spans, masker.capacity(len(ids), 1))
+    ranges = Ranges(np.array([0]), np.array([len(ids)]), np.array([key], np.uint64))
+    return masked, masker.mask(masked, ranges, masker.capacity(len(ids), 1))
 
 
-def many_spans(
-    num_spans: int, length: int, rate: float, split: MaskSplit
+def many_ranges(
+    num_ranges: int, length: int, rate: float, split: MaskSplit
 ) -> tuple[np.ndarray, np.ndarray, MaskedTokens]:
-    """Ids before and after masking, [spans, length], and what was selected."""
-    ids = np.random.default_rng(0).integers(FIRST_ORDINARY, VOCAB_SIZE, num_spans * length)
-    begins = np.arange(num_spans) * length
-    keys = span_keys(np.uint64(7), np.arange(num_spans), np.zeros(num_spans, np.int64))
+    """Ids before and after masking, [ranges, length], and what was selected."""
+    ids = np.random.default_rng(0).integers(FIRST_ORDINARY, VOCAB_SIZE, num_ranges * length)
+    begins = np.arange(num_ranges) * length
+    keys = range_keys(np.uint64(7), np.arange(num_ranges), np.zeros(num_ranges, np.int64))
     masker = Masker(META, rate, split, at_least_one=True)
     masked = ids.copy()
     result = masker.mask(
-        masked, Spans(begins, begins + length, keys), masker.capacity(length, 1) * num_spans
+        masked, Ranges(begins, begins + length, keys), masker.capacity(length, 1) * num_ranges
     )
-    return ids.reshape(num_spans, -1), masked.reshape(num_spans, -1), result
+    return ids.reshape(num_ranges, -1), masked.reshape(num_ranges, -1), result
 
 
 def within_five_sigma(count: int, trials: int, probability: float) -> bool:
@@ -129,11 +129,11 @@ def test_masking_equals_the_reference(
     assert (result.labels[result.count :] == IGNORE).all()
 
 
-def test_span_keys_equal_the_reference() -> None:
+def test_range_keys_equal_the_reference() -> None:
     gamma = 0x9E3779B97F4A7C15
     first = SplitMix64.mix((5 + gamma * 12) & MASK_64)
     second = SplitMix64.mix((first + gamma * 4) & MASK_64)
-    assert span_keys(np.uint64(5), np.array([11]), np.array([3])).tolist() == [second]
+    assert range_keys(np.uint64(5), np.array([11]), np.array([3])).tolist() == [second]
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=20), rates)
@@ -146,29 +146,29 @@ def test_the_stated_capacity_holds_the_worst_case(sizes: list[int], rate: float)
 
 
 def test_the_selected_number_is_the_rate_rounded_up_or_down() -> None:
-    _, _, result = many_spans(20_000, 7, 0.3, MaskSplit())
+    _, _, result = many_ranges(20_000, 7, 0.3, MaskSplit())
     selected = np.bincount(result.positions[: result.count] // 7, minlength=20_000)
     assert set(selected.tolist()) == {2, 3}
     assert within_five_sigma(int((selected == 3).sum()), 20_000, 0.1)  # 0.3 * 7 = 2.1
 
 
 def test_every_position_is_selected_equally_often_and_independently() -> None:
-    num_spans, length, needed = 50_000, 10, 3
-    _, _, result = many_spans(num_spans, length, 0.3, MaskSplit())
-    selected = np.zeros((num_spans, length), bool)
+    num_ranges, length, needed = 50_000, 10, 3
+    _, _, result = many_ranges(num_ranges, length, 0.3, MaskSplit())
+    selected = np.zeros((num_ranges, length), bool)
     selected.reshape(-1)[result.positions[: result.count]] = True
     for position in range(length):
-        assert within_five_sigma(int(selected[:, position].sum()), num_spans, needed / length)
-    # Two positions of one span are drawn without replacement; of neighbouring spans, freely.
+        assert within_five_sigma(int(selected[:, position].sum()), num_ranges, needed / length)
+    # Two positions of one range are drawn without replacement; of neighbouring ranges, freely.
     both = int((selected[:, 0] & selected[:, 1]).sum())
-    assert within_five_sigma(both, num_spans, needed * (needed - 1) / (length * (length - 1)))
+    assert within_five_sigma(both, num_ranges, needed * (needed - 1) / (length * (length - 1)))
     both = int((selected[:-1, 0] & selected[1:, 0]).sum())
-    assert within_five_sigma(both, num_spans - 1, (needed / length) ** 2)
+    assert within_five_sigma(both, num_ranges - 1, (needed / length) ** 2)
 
 
 def test_fates_follow_their_parts_and_replacements_are_uniform() -> None:
     split = MaskSplit(mask=0.5, random=0.3, keep=0.2)
-    ids, masked, result = many_spans(20_000, 20, 0.5, split)
+    ids, masked, result = many_ranges(20_000, 20, 0.5, split)
     positions = result.positions[: result.count]
     before, after = ids.reshape(-1)[positions], masked.reshape(-1)[positions]
     is_masked = after == SPECIAL.mask

@@ -11,7 +11,7 @@ from flexbert.config.data import DataConfig, MaskSplit
 from flexbert.config.training import IGNORE
 from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.packing.masking import Masker
-from flexbert.data.packing.microbatches import ChunkSpans, Microbatch, MicrobatchBuilder
+from flexbert.data.packing.microbatches import ChunkRanges, Microbatch, MicrobatchBuilder
 from flexbert.data.packing.microbatches import training_builder as training_builder_of
 from flexbert.data.packing.position import StreamKey
 from flexbert.data.packing.row_stream import (
@@ -186,7 +186,7 @@ def test_evaluation_masks_a_chunk_alike_in_rows_of_any_length(
     for config in (small_config, replace(small_config, row_length=row_length, packing_window=17)):
         stream = evaluation_stream(validation_split, config)
         masker = Masker(validation_split.meta, 0.15, MaskSplit(), at_least_one=False)
-        builder = MicrobatchBuilder(stream, masker, ChunkSpans())
+        builder = MicrobatchBuilder(stream, masker, ChunkRanges())
         found.append(masked_by_sequence(stream, builder))
     assert found[0] == found[1]
 

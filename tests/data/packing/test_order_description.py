@@ -43,7 +43,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     documents = numbered_documents(LENGTHS)
     for name, some in (("web", documents[:300]), ("books", documents[300:])):
         labels = [LABELS[index % 3] for index in range(len(some))]
-        write_corpus(folder / name, some, documents[:5], labels=labels)
+        write_corpus(folder / name, some, documents[:5], labels=labels, words=True)
     shutil.copytree(folder / "web", folder / "copy")
     return folder
 
@@ -61,6 +61,7 @@ ONE = {
 TWO = {"path": None, "sources": {"web": {"path": "{web}"}, "books": {"path": "{books}"}}}
 BLOCKS = {"sampler": {"name": "shard_blocks", "block_shards": 2}}
 FETCHED = {"path": "{fetched}", "remote": "{web}", **BLOCKS}
+SPANS = {"masking": {"name": "span"}}
 WEIGHTED = {"sources.web.weight": 1, "sources.books.weight": 1}
 
 # For every key of data: what is laid over ONE, and what is laid over that to change the key.
@@ -87,6 +88,10 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "merge_below": ({}, {"merge_below": 50}),
     "row_length": ({}, {"row_length": 384}),
     "mask_rate": ({}, {"mask_rate": 0.4}),
+    "masking": ({}, {"masking": {"name": "whole_word"}}),
+    "masking.p": (SPANS, {"masking.p": 0.5}),
+    "masking.max_length": (SPANS, {"masking.max_length": 3}),
+    "masking.unit": (SPANS, {"masking.unit": "token"}),
     "mask_split": ({}, {"mask_split": {"mask": 1, "random": 0, "keep": 0}}),
     "mask_split.mask": ({}, {"mask_split": {"mask": 0.5, "random": 0.4}}),
     "mask_split.random": ({}, {"mask_split": {"random": 0.5, "mask": 0.4}}),
