@@ -195,8 +195,10 @@ class UpdateGuard(Callback):
                 f"{_NEVER_MASKED}",
                 stage=self.run.stage.name,
                 step=self._step,
+                packing_window=self.position.position.packing_window.index,
                 first_row=first,
                 rows=list(range(count)),
+                gradient_norms={},
             )
             return
         own = [loss.item() for loss in self._losses]
