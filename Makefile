@@ -54,7 +54,7 @@ lock: .venv/ready
 
 # Each optional group resolves together with the lock.
 groups: .venv/ready
-	for group in flash datasets embeddings; do \
+	for group in flash datasets html embeddings; do \
 		$(BIN)/uv pip compile pyproject.toml --extra $$group --override overrides.txt \
 			--constraint requirements.lock --universal --python-version 3.11 --quiet \
 			>/dev/null || exit 1; \

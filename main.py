@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from flexbert.commands.command import add_recipe
+# OpenMP reads it once, when torch is imported. By default its threads wait for each other in a
+# loop, which on cores that other jobs use too takes most of the time that there is.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from flexbert.commands.command import add_recipe, add_version
 from flexbert.errors import OneLineParser
 from flexbert.recipes import load_recipe
 from flexbert.train.processes.stop_request import ignore_signals
@@ -14,6 +19,10 @@ from flexbert.train.processes.together import run_together
 def main() -> int:
     parser = OneLineParser(description=__doc__, allow_abbrev=False)
     add_recipe(parser)
+    add_version(parser)
+    parser.add_argument(
+        "--quiet", action="store_true", help="print errors, warnings and the end alone"
+    )
 
     def command() -> int:
         arguments = parser.parse_args()
@@ -21,7 +30,7 @@ def main() -> int:
         # Composer takes seconds to import, so a wrong recipe is refused before it is.
         from flexbert.train.run import train
 
-        return train(loaded, command=sys.argv)
+        return train(loaded, command=sys.argv, quiet=arguments.quiet)
 
     return run_together(command)
 

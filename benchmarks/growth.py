@@ -31,6 +31,7 @@ from benchmarks.measuring import (
     this_device,
 )
 from flexbert.config.layer_plan import layer_plan
+from flexbert.devices.peak_flops import measured_peak_flops
 from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.flops import ModelCost
@@ -39,7 +40,6 @@ from flexbert.pictures import picture as drawn
 from flexbert.plan.memory import kept_for_backward
 from flexbert.recipes import load_recipe
 from flexbert.train.cpu_memory import KEEP_ALL, keep_freed_blocks
-from flexbert.train.peak_flops import measured_peak_flops
 
 RECIPE = Path(__file__).parent.parent / "yamls" / "quickstart.yaml"
 VOCAB_SIZE = 1024

@@ -58,6 +58,7 @@ from benchmarks.training_batches import (
 from flexbert.components import register_all
 from flexbert.config.model import ModelConfig
 from flexbert.config.training import IGNORE
+from flexbert.devices.peak_flops import measured_peak_flops
 from flexbert.errors import UserError, run_command
 from flexbert.huggingface.importing import read_folder
 from flexbert.huggingface.quiet import quiet_transformers
@@ -69,7 +70,6 @@ from flexbert.nn.packed_batch import PackedBatch
 from flexbert.optim.stable_adamw import StableAdamW
 from flexbert.pretrained.load_model import filled_model
 from flexbert.train.cpu_memory import GLIBC, KEEP_ALL, keep_freed_blocks
-from flexbert.train.peak_flops import measured_peak_flops
 
 MASK_RATE = 0.3
 MEAN_LENGTH = 270

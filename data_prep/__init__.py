@@ -3,8 +3,11 @@
 The steps are separate and meet in plain interfaces, so that another engine can run them:
 
 =================  =============================================================================
+``input_options``  what is said of each input; ``folders`` and ``formats``, what files it has
 ``sources``        finds input files and cuts them into pieces and parts
+``input_checks``   their columns, before anything is tokenized
 ``readers``        piece of a file -> documents and rejects
+``document_transforms``   what changes or rejects a document before it is tokenized
 ``tokenizer_training``, ``tokenizer_adapting``   a new tokenizer, or an existing one made fit
 ``training_text``, ``tokenizer_kinds``, ``tokenizer_report``   what a new one is trained on, how it
                    learns each kind, and how much text its tokens stand for
@@ -16,6 +19,7 @@ The steps are separate and meet in plain interfaces, so that another engine can 
 ``selection``      parts -> the documents of each split, in order
 ``shards``         documents -> one MDS shard; ``splits`` writes all of them on all cores
 ``build_corpus``   the steps one after the other, on one machine; ``merge``, after several
-``survey``         counts by length and label; ``corpus_report`` and ``corpus_pictures`` show them
+``survey``         counts by length, label and input; ``corpus_report``, ``input_report`` and
+                   ``corpus_pictures`` show them
 =================  =============================================================================
 """

@@ -16,7 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from data_prep.corpus_manifest import MANIFEST_FILE, WHOLE, CorpusManifest
@@ -24,7 +24,9 @@ from data_prep.corpus_pictures import draw_report
 from data_prep.corpus_report import format_report, make_report, write_report
 from data_prep.duplicates import find_repeats
 from data_prep.encoding import CorpusTokenizer
+from data_prep.input_checks import check_inputs
 from data_prep.parts import Part
+from data_prep.printing import print_text
 from data_prep.rows import Fields
 from data_prep.selection import Selection
 from data_prep.shards import ShardFormat
@@ -63,11 +65,13 @@ class TaskRecord:
 
     Attributes:
         parts: number of parts of all machines together.
-        skipped: files that lie next to the inputs, by suffix.
+        skipped: files that lie next to the inputs, by suffix or reason.
+        inputs: number of files of each input; empty where an earlier version wrote the record.
     """
 
     parts: int
     skipped: dict[str, int]
+    inputs: dict[str, int] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         write_text(folder / TASK_FILE, json.dumps(asdict(self)) + "\n")
@@ -79,7 +83,8 @@ class TaskRecord:
             record = cls(**load_json(file))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{file}: not readable ({first_line(error)}); copy it again") from None
-        if not isinstance(record.parts, int) or not isinstance(record.skipped, dict):
+        counts = (record.skipped, record.inputs)
+        if not isinstance(record.parts, int) or not all(isinstance(of, dict) for of in counts):
             raise UserError(f"{file}: not what data_prep wrote; copy it again")
         return record
 
@@ -125,6 +130,7 @@ def make_corpus(
         files=[file.fingerprint() for file in inputs.files],
     )
     if not (corpus / MANIFEST_FILE).is_file():
+        check_inputs(inputs, fields)
         require_own_ids(texts, tokenizer_folder, inputs, fields)
     corpus.mkdir(parents=True, exist_ok=True)
     with only_writer(corpus):
@@ -143,13 +149,16 @@ def make_corpus(
             parts_folder,
             tokenizer=tokenizer,
             fields=fields,
+            labelled=any((file.fields or fields).labelled for file in inputs.files),
             workers=workers,
             quiet=quiet,
         )
         if task != WHOLE:
-            TaskRecord(parts=len(numbered), skipped=dict(sorted(inputs.skipped.items()))).write(
-                corpus
-            )
+            TaskRecord(
+                parts=len(numbered),
+                skipped=dict(sorted(inputs.skipped.items())),
+                inputs=inputs.counts,
+            ).write(corpus)
             print(
                 f"{corpus}: task {task} is finished, {len(parts):,} of {len(numbered):,} parts; "
                 f"once all {count} are finished: python -m data_prep merge --out CORPUS FOLDER..."
@@ -161,6 +170,7 @@ def make_corpus(
             manifest=manifest,
             tokenizer=tokenizer,
             skipped=inputs.skipped,
+            input_files=inputs.counts,
             workers=workers,
             quiet=quiet,
         )
@@ -197,12 +207,16 @@ def write_corpus(
     manifest: CorpusManifest,
     tokenizer: CorpusTokenizer,
     skipped: Mapping[str, int],
+    input_files: Mapping[str, int],
     workers: int,
     quiet: bool,
 ) -> None:
     """Write all of a corpus from its parts and print what it holds; then remove its own parts.
 
     The parts may lie anywhere, and nothing but their content and order matters.
+
+    Args:
+        input_files: number of files of each input.
 
     Raises:
         UserError: if the parts hold too few documents, or too many labels.
@@ -251,6 +265,7 @@ def write_corpus(
         repeats=repeats,
         deduplicated=manifest.deduplicate,
         skipped=skipped,
+        input_files=input_files,
         vocab_size=tokenizer.vocab_size,
         dtype=tokenizer.dtype,
         workers=workers,
@@ -271,7 +286,7 @@ def write_corpus(
     ).write(corpus)
     for folder in (PARTS_FOLDER, WORK_FOLDER):
         shutil.rmtree(corpus / folder, ignore_errors=True)
-    print(format_report(report))
+    print_text(format_report(report))
 
 
 def _begin_again(corpus: Path) -> None:

@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.compression import SUFFIXES
+from data_prep.corpus_manifest import begun_with
+from data_prep.formats import FORMATS
 from data_prep.hub_datasets import SYNTAX
+from data_prep.input_options import ATTRIBUTES, Input, delimiter, parse_input, read_inputs_file
+from data_prep.printing import print_text
 from data_prep.rows import MAX_CHARACTERS, Fields
-from data_prep.sources import FORMATS, Inputs, default_part_bytes, find_inputs
-from data_prep.values import num_cores, positive, share, size, task, whole_number
+from data_prep.sources import Inputs, default_part_bytes, find_inputs
+from data_prep.template import template_fields
+from data_prep.values import num_cores, positive, share, size, task, unescaped, whole_number
 from flexbert.errors import OneLineParser, UserError, run_command
 
 
@@ -51,20 +57,35 @@ def command_parser() -> OneLineParser:
     return parser
 
 
-def _input_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
+def _input_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
-        nargs=nargs,
-        type=Path,
+        nargs="*",
         metavar="INPUT",
-        help="file or folder: text (a document a file), JSON lines or CSV (also as .gz or .zst), "
-        f"Parquet or Arrow; or a Hugging Face dataset, {SYNTAX}",
+        help="file or folder: text or HTML (a document a file), JSON lines, CSV or TSV (also as "
+        f"{' '.join(SUFFIXES)}), Parquet or Arrow; or a Hugging Face dataset, {SYNTAX}. Options of "
+        f"its own follow a colon, as INPUT:field=body:label=news ({', '.join(ATTRIBUTES)}, format)",
     )
     parser.add_argument(
+        "--inputs",
+        type=Path,
+        dest="inputs_file",
+        metavar="YAML",
+        help="file that lists inputs, each a path or a mapping of path and its own options",
+    )
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument(
         "--text-field",
         default="text",
         metavar="NAME",
-        help="field or column that holds the text (default: %(default)s)",
+        help="field or column that holds the text, a.b being the field b of a (default: "
+        "%(default)s)",
+    )
+    text.add_argument(
+        "--template",
+        type=unescaped,
+        metavar="TEXT",
+        help=r"text of several fields, as '{title}\n\n{body}'",
     )
     parser.add_argument(
         "--label-field",
@@ -72,7 +93,18 @@ def _input_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
         help="field or column that holds a label of each document, for example its quality",
     )
     parser.add_argument(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="what separates the columns of CSV and TSV files: a character, or tab, comma, "
+        "semicolon or bar (default: as the suffix says)",
+    )
+    parser.add_argument(
         "--format", choices=FORMATS, help="read all files as this, whatever their suffix"
+    )
+    parser.add_argument(
+        "--all-files",
+        action="store_true",
+        help="read the hidden files, licences and dataset cards of folders too",
     )
     parser.add_argument(
         "--max-characters",
@@ -88,14 +120,39 @@ def _input_arguments(parser: argparse.ArgumentParser, *, nargs: str) -> None:
     )
 
 
-def _find_inputs(arguments: argparse.Namespace) -> Inputs:
-    return find_inputs(arguments.inputs, format_override=arguments.format)
+def _given_inputs(arguments: argparse.Namespace) -> list[Input]:
+    given = [parse_input(text) for text in arguments.inputs]
+    if arguments.inputs_file is not None:
+        given += read_inputs_file(arguments.inputs_file)
+    return given
+
+
+def _find_inputs(arguments: argparse.Namespace, *, corpus: Path | None = None) -> Inputs:
+    """The inputs of a command; those of a corpus that was begun are the files that it began with.
+
+    Raises:
+        UserError: if there are none, or one cannot be used.
+    """
+    given = _given_inputs(arguments)
+    if not given:
+        raise UserError("give INPUT, files or folders of text, or --inputs YAML")
+    return find_inputs(
+        given,
+        format_override=arguments.format,
+        fields=_fields(arguments),
+        all_files=arguments.all_files,
+        begun=None if corpus is None else begun_with(corpus),
+    )
 
 
 def _fields(arguments: argparse.Namespace) -> Fields:
+    if arguments.template is not None:
+        template_fields(arguments.template)
     return Fields(
         text=arguments.text_field,
+        template=arguments.template,
         label=arguments.label_field,
+        delimiter=None if arguments.delimiter is None else delimiter(arguments.delimiter),
         max_characters=arguments.max_characters,
         keep_truncated=arguments.keep_truncated,
     )
@@ -146,19 +203,21 @@ def _tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         help="train on about this much of the text, for example 2gb, the same share of each input",
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
-    _input_arguments(parser, nargs="*")
+    _input_arguments(parser)
 
 
 def _run_tokenizer(arguments: argparse.Namespace) -> None:
-    if arguments.adapt and arguments.inputs:
+    given = arguments.inputs or arguments.inputs_file is not None
+    if arguments.adapt and given:
         raise UserError("--adapt takes no INPUT: the tokenizer is not trained")
-    if not arguments.adapt and not arguments.inputs:
+    if not arguments.adapt and not given:
         raise UserError("give INPUT to train on, or --adapt NAME_OR_FOLDER")
     if arguments.adapt:
         for name in ("model", "split_digits", "code", "sample"):
             if getattr(arguments, name):
                 raise UserError(f"--{name.replace('_', '-')} is for a tokenizer that is trained")
     from data_prep import tokenizer_adapting, tokenizer_report, tokenizer_training
+    from data_prep.input_checks import check_inputs
     from data_prep.tokenizer_kinds import TokenizerKind
     from data_prep.training_text import TrainingText
 
@@ -170,12 +229,9 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
         kind = TokenizerKind(
             model=arguments.model or "bpe", split_digits=arguments.split_digits, code=arguments.code
         )
-        text = TrainingText(
-            _find_inputs(arguments),
-            _fields(arguments),
-            sample=arguments.sample,
-            quiet=arguments.quiet,
-        )
+        inputs, fields = _find_inputs(arguments), _fields(arguments)
+        check_inputs(inputs, fields)
+        text = TrainingText(inputs, fields, sample=arguments.sample, quiet=arguments.quiet)
         made = tokenizer_training.train_tokenizer(
             text,
             vocab_size=arguments.vocab_size,
@@ -234,7 +290,7 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
         "where that makes fewer than 256 parts)",
     )
     _work_arguments(parser)
-    _input_arguments(parser, nargs="+")
+    _input_arguments(parser)
 
 
 def _work_arguments(parser: argparse.ArgumentParser) -> None:
@@ -254,10 +310,10 @@ def _run_corpus(arguments: argparse.Namespace) -> None:
 
     if arguments.shard_size > MAX_SHARD_BYTES:
         raise UserError("--shard-size: a shard is smaller than 4gb; 64mb to 256mb serve well")
-    for argument in arguments.inputs:
-        if arguments.out.resolve().is_relative_to(argument.resolve()):
-            raise UserError(f"--out {arguments.out} lies inside the input {argument}")
-    inputs = _find_inputs(arguments)
+    for given in _given_inputs(arguments):
+        if arguments.out.resolve().is_relative_to(Path(given.path).resolve()):
+            raise UserError(f"--out {arguments.out} lies inside the input {given.path}")
+    inputs = _find_inputs(arguments, corpus=arguments.out)
     make_corpus(
         inputs,
         arguments.out,
@@ -308,6 +364,13 @@ def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
         help="documents to show (default: %(default)s)",
     )
     parser.add_argument(
+        "--characters",
+        type=positive,
+        metavar="N",
+        help="characters of a document to show (default: the beginning, a few lines); --json shows "
+        "all",
+    )
+    parser.add_argument(
         "--verify", action="store_true", help="first check every shard's hash, lengths and ids"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -321,7 +384,9 @@ def _run_inspect(arguments: argparse.Namespace) -> None:
     description = inspection.describe_corpus(
         arguments.corpus, split=arguments.split, num_samples=arguments.documents
     )
-    text = inspection.format_description(description)
+    text = inspection.format_description(
+        description, characters=arguments.characters or inspection.SHOWN_CHARACTERS
+    )
     if arguments.verify:
         description = {"verified": True, **description}
         text = f"verified: hashes, lengths, labels, ids and tokenizer are as recorded\n\n{text}"
@@ -361,4 +426,4 @@ def _run_demo(arguments: argparse.Namespace) -> None:
 
 
 def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
-    print(json.dumps(result, indent=2) if as_json else text)
+    print_text(json.dumps(result, indent=2) if as_json else text)

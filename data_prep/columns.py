@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from data_prep.field_paths import check_fields, column_at, schema_fields
 from data_prep.rows import Fields, Row, make_row
-from flexbert.errors import UserError, did_you_mean
+from flexbert.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,14 +20,15 @@ BATCH_BYTES = 1 << 24
 ARROW_FILE_MAGIC = b"ARROW1"
 
 
-def check_columns(place: str, fields: Fields, names: list[str]) -> None:
-    """Raises UserError if a field is not among the names of the columns."""
-    for name, option in ((fields.text, "--text-field"), (fields.label, "--label-field")):
-        if name is not None and name not in names:
-            raise UserError(
-                f"{place}: no column {name!r}; {did_you_mean(name, names)}; "
-                f"name the column with {option}"
-            )
+def check_schema(place: str, fields: Fields, schema: pa.Schema) -> None:
+    """Raises UserError if a column that is asked for is missing, or cannot hold text."""
+    import pyarrow as pa
+
+    check_fields(place, fields, schema_fields(schema))
+    empty = schema.empty_table()
+    with arrow_errors(place, fields):
+        for name in fields.text_fields:
+            column_at(empty, name).cast(pa.large_binary())
 
 
 def open_parquet(path: str) -> pq.ParquetFile:
@@ -47,8 +49,8 @@ def open_parquet(path: str) -> pq.ParquetFile:
 def parquet_rows(path: str, start: int, stop: int, fields: Fields) -> Iterator[Row]:
     """The rows of some row groups, in order; raises UserError where they cannot be read."""
     file = open_parquet(path)
-    check_columns(path, fields, file.schema_arrow.names)
-    columns = [name for name in (fields.text, fields.label) if name is not None]
+    check_schema(path, fields, file.schema_arrow)
+    columns = list(fields.all_fields)
     groups = [file.metadata.row_group(group) for group in range(start, stop)]
     size = sum(group.total_byte_size for group in groups)
     rows = _batch_rows(size, sum(group.num_rows for group in groups))
@@ -83,7 +85,7 @@ def arrow_rows(path: str, start: int, stop: int, fields: Fields) -> Iterator[Row
     for number, batch in enumerate(arrow_batches(path)):
         if number >= stop:
             break
-        check_columns(path, fields, batch.schema.names)
+        check_schema(path, fields, batch.schema)
         if number >= start:
             with arrow_errors(path, fields):
                 step = _batch_rows(batch.nbytes, batch.num_rows)
@@ -96,10 +98,14 @@ def batch_rows(batch: pa.RecordBatch | pa.Table, fields: Fields) -> Iterator[Row
     import pyarrow as pa
 
     # As bytes: pyarrow does not check UTF-8, and raises for a whole batch if asked to.
-    texts = batch.column(fields.text).cast(pa.large_binary()).to_pylist()
-    labels = [None] * len(texts) if fields.label is None else _labels(batch.column(fields.label))
-    for text, label in zip(texts, labels, strict=True):
-        yield make_row(text, label, fields)
+    columns = [
+        column_at(batch, name).cast(pa.large_binary()).to_pylist() for name in fields.text_fields
+    ]
+    labels = [None] * batch.num_rows
+    if fields.label is not None:
+        labels = _labels(column_at(batch, fields.label))
+    for *values, label in zip(*columns, labels, strict=True):
+        yield make_row(values, label, fields)
 
 
 def _labels(column: pa.Array | pa.ChunkedArray) -> list[Any]:
@@ -128,6 +134,5 @@ def arrow_errors(place: str, fields: Fields) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise UserError(
-            f"{place}: column {fields.text!r} cannot be read as text ({error})"
-        ) from error
+        named = " or ".join(repr(name) for name in fields.text_fields)
+        raise UserError(f"{place}: column {named} cannot be read as text ({error})") from error

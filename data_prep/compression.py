@@ -1,28 +1,41 @@
-"""Compressed input files, unpacked as a stream: gzip (``.gz``) and Zstandard (``.zst``).
+"""Compressed input files, unpacked as a stream: ``.gz``, ``.zst``, ``.bz2`` and ``.xz``.
 
-Files of several gzip members or Zstandard frames are read whole: many tools write such.
+Files of several gzip members, Zstandard frames or streams of the others are read whole: many tools
+write such.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import zstandard
 
 from flexbert.errors import UserError
 from flexbert.files.regular import open_regular
 
-SUFFIXES = (".gz", ".zst")
 BUFFER_BYTES = 1 << 20
 # A four-byte block of Zstandard may unpack to 128 KiB, so this much to at most 64 MiB.
 ZSTD_FEED_BYTES = 1 << 11
 # Archives made with --long or --ultra need more than the 128 MiB that are allowed otherwise.
 ZSTD_MAX_WINDOW = 1 << 31
+# What unpacking an .xz file may take; xz itself makes none that needs more than 65 MiB.
+XZ_MAX_MEMORY = 1 << 30
+
+
+class _CorruptStreamError(Exception):
+    """Bytes of a ``.bz2`` or ``.xz`` file that are none of its format."""
+
+
+# What the formats raise of bytes that are none of theirs.
+CORRUPT = (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, _CorruptStreamError)
 
 
 class DamagedFileError(UserError):
@@ -54,6 +67,15 @@ def _open(path: str) -> BinaryIO:
     return open_regular(path, buffering=BUFFER_BYTES)
 
 
+class _Unpacker(Protocol):
+    """Where unpacked bytes come from."""
+
+    def read1(self, size: int, /) -> bytes:
+        """At most so many bytes of at most one read; EOFError where the file is cut off."""
+
+    def close(self) -> None: ...
+
+
 class _Unpacked(io.RawIOBase):
     """The unpacked bytes of a file; errors of the formats become one that names the place."""
 
@@ -61,10 +83,7 @@ class _Unpacked(io.RawIOBase):
         self.path = path
         self.good = 0
         self.file = _open(path)
-        zstd = PurePath(path).suffix.lower() == ".zst"
-        self.unpacked: _ZstdFrames | gzip.GzipFile = (
-            _ZstdFrames(self.file) if zstd else gzip.GzipFile(fileobj=self.file)
-        )
+        self.unpacked = UNPACKERS[PurePath(path).suffix.lower()](self.file)
         self.empty = os.stat(path).st_size == 0
 
     def readable(self) -> bool:
@@ -82,7 +101,7 @@ class _Unpacked(io.RawIOBase):
                 f"{self.path}: cut off after {self.good:,} unpacked bytes; fetch it again, "
                 "or keep what there is with --keep-truncated"
             ) from error
-        except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+        except CORRUPT as error:
             raise DamagedFileError(
                 f"{self.path}: corrupt at or before {self.good:,} unpacked bytes ({error}); "
                 "fetch it again"
@@ -125,3 +144,96 @@ class _ZstdFrames:
 
     def close(self) -> None:
         self.frame = None
+
+
+class _Decompressor(Protocol):
+    """What ``bz2`` and ``lzma`` have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+
+
+class _Streams:
+    """Stream after stream; unlike the standard library's own files it takes no garbage after the
+    first one for the end.
+    """
+
+    def __init__(
+        self, file: BinaryIO, new: Callable[[], _Decompressor], *, padding: bytes = b""
+    ) -> None:
+        self.file = file
+        self.new = new
+        self.padding = padding
+        self.stream: _Decompressor | None = None
+        self.packed = b""
+
+    def read1(self, size: int) -> bytes:
+        data = b""
+        while not data and self._feed():
+            data = self._decompress(size)
+        return data
+
+    def _feed(self) -> bool:
+        """See to it that a stream is open and has what it needs; False at the end of the file."""
+        while self.stream is None:
+            self.packed = self.packed.lstrip(self.padding)
+            if self.packed:
+                self.stream = self.new()
+            elif not self._read():
+                return False
+        if self.stream.needs_input and not self.packed and not self._read():
+            raise EOFError("the file ends within a stream")
+        return True
+
+    def _read(self) -> bool:
+        self.packed = self.file.read(BUFFER_BYTES)
+        return bool(self.packed)
+
+    def _decompress(self, size: int) -> bytes:
+        assert self.stream is not None
+        try:
+            # At most so much: a few bytes may stand for gigabytes.
+            data = self.stream.decompress(self.packed, size)
+        except (OSError, lzma.LZMAError) as error:  # bz2 raises the former
+            raise _CorruptStreamError(str(error)) from error
+        self.packed = b""
+        if self.stream.eof:
+            self.packed = self.stream.unused_data
+            self.stream = None
+        return data
+
+    def close(self) -> None:
+        self.stream = None
+
+
+def _unpack_gzip(file: BinaryIO) -> _Unpacker:
+    return gzip.GzipFile(fileobj=file)
+
+
+def _unpack_bzip2(file: BinaryIO) -> _Unpacker:
+    return _Streams(file, bz2.BZ2Decompressor)
+
+
+def _unpack_xz(file: BinaryIO) -> _Unpacker:
+    def new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MAX_MEMORY)
+
+    # Zeros may stand between and after its streams.
+    return _Streams(file, new, padding=b"\0")
+
+
+UNPACKERS: dict[str, Callable[[BinaryIO], _Unpacker]] = {
+    ".gz": _unpack_gzip,
+    ".zst": _ZstdFrames,
+    ".bz2": _unpack_bzip2,
+    ".xz": _unpack_xz,
+}
+SUFFIXES = tuple(UNPACKERS)

@@ -74,6 +74,18 @@ class CorpusManifest:
         write_text(file, json.dumps(asdict(self), indent=1) + "\n")
 
 
+def begun_with(corpus: Path) -> dict[str, str] | None:
+    """The format by name of the files that a corpus was begun with; None where none was begun.
+
+    Raises:
+        UserError: if its manifest cannot be read.
+    """
+    file = corpus / MANIFEST_FILE
+    if not file.is_file():
+        return None
+    return {entry["name"]: str(entry.get("format")) for entry in _recorded(file)["files"]}
+
+
 def _recorded(file: Path) -> dict[str, Any]:
     """What a manifest's file holds; raises UserError if it is none."""
     try:
@@ -95,9 +107,10 @@ def describe_difference(
     Args:
         ignored: what of an input file may differ.
     """
-    for key, value in _flat(now).items():
-        if (recorded := _flat(before).get(key)) != value:
-            return f"{key} was {recorded!r}, now {value!r}"
+    was, is_now = _flat(before), _flat(now)
+    for key in {**is_now, **was}:
+        if was.get(key) != is_now.get(key):
+            return f"{key} was {was.get(key)!r}, now {is_now.get(key)!r}"
     # Two inputs may bear one name (a/x.txt and b/x.txt), so names are counted and not looked up.
     names_before = [file["name"] for file in before["files"]]
     names_now = [file["name"] for file in now["files"]]
@@ -108,11 +121,11 @@ def describe_difference(
     if names_before != names_now:
         return "the inputs come in another order"
     for file_before, file_now in zip(before["files"], now["files"], strict=True):
-        for key, value in file_now.items():
-            if key not in ignored and file_before.get(key) != value:
+        for key in {**file_now, **file_before}:
+            if key not in ignored and file_before.get(key) != file_now.get(key):
                 return (
                     f"input {file_now['name']} has changed "
-                    f"({key} was {file_before.get(key)}, now {value})"
+                    f"({key} was {file_before.get(key)}, now {file_now.get(key)})"
                 )
     return ""
 

@@ -5,73 +5,73 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from flexbert.pictures import (
+    BLUE,
+    GREY,
+    RED,
+    as_count,
+    number_labels,
+    percent_labels,
+    picture,
+    tick_formatter,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PICTURE_FILE = "report.png"
-DOCUMENTS = "#4878a8"
-TOKENS = "#c8553d"
-QUIET = "#8a8f98"
+DOCUMENTS, TOKENS, QUIET = BLUE, RED, GREY
 MAX_BARS = 10
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#b0b4ba",
-    "axes.grid": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "grid.color": "#e8e8e8",
-}
 
 
 def draw_report(report: dict[str, Any], corpus: Path) -> None:
     """Draw ``report.png`` in the corpus's folder: lengths, long documents, splits, labels, rows."""
-    # Without a screen, and without pyplot's state: nothing has to be closed.
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=(11, 8.5), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplot_mosaic("DD TT;DD TT;LL SS;LL RR".replace(" ", ""))
+    with picture(corpus / PICTURE_FILE, width=12, height=9.5) as figure:
+        axes = figure.subplot_mosaic("DDTT;DDTT;LLSS;LLRR")
         _draw_lengths(axes["D"], report, "documents", DOCUMENTS)
         _draw_lengths(axes["T"], report, "tokens", TOKENS)
         _draw_long(axes["L"], report)
         _draw_groups(axes["S"], report)
         _draw_rows(axes["R"], report)
         figure.suptitle(
-            f"{report['documents']:,} documents, {_short(report['tokens'])} tokens, "
+            f"{report['documents']:,} documents, {as_count(report['tokens'])} tokens, "
             f"{report['characters_per_token']:.2f} characters a token",
             x=0.01,
             ha="left",
             fontsize=13,
         )
-        # Without the version of matplotlib, which is in the file's metadata otherwise.
-        figure.savefig(corpus / PICTURE_FILE, dpi=110, metadata={"Software": None})
 
 
 def _draw_lengths(axes: Axes, report: dict[str, Any], what: str, colour: str) -> None:
-    histogram = report["length_histogram"]
-    bins, counts = histogram["bins"], histogram[what]
-    total = sum(counts)
-    axes.stairs([count / total for count in counts], bins, fill=True, color=colour)
+    bins, density = length_density(report["length_histogram"], what)
+    axes.stairs(density, bins, fill=True, color=colour)
     axes.set_xscale("log", base=2)
     powers = range(bins[0].bit_length() - 1, bins[-1].bit_length() + 1)
     ticks = [1 << power for power in powers][:: 1 + len(powers) // 9]
-    axes.set_xticks(ticks, [_short(tick) for tick in ticks])
+    axes.set_xticks(ticks, [_length(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(bins[0], bins[-1])
-    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
-    axes.grid(axis="y")
+    axes.yaxis.set_major_formatter(tick_formatter(number_labels))
+    axes.grid(axis="x", visible=False)
     axes.set_axisbelow(True)
     axes.set_xlabel("tokens in a document")
+    axes.set_ylabel("density, for each doubling of the length")
     axes.set_title(
-        f"Share of all {what}, by length of their document"
-        if what == "tokens"
-        else "Share of all documents, by length"
+        "Documents, by length" if what == "documents" else "Tokens, by length of their document"
     )
+
+
+def length_density(histogram: dict[str, list[int]], what: str) -> tuple[list[int], np.ndarray]:
+    """A histogram's bins, and the density of ``documents`` or ``tokens`` in each.
+
+    Bins are of unequal width, also on a logarithmic axis (from 2 to 3, from 3 to 4), so that shares
+    would rise and fall with the width. A density is the share divided by the bin's width in
+    doublings; its area over the logarithmic axis is 1.
+    """
+    bins, counts = histogram["bins"], np.array(histogram[what], np.float64)
+    return bins, counts / counts.sum() / np.diff(np.log2(bins))
 
 
 def _draw_long(axes: Axes, report: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def _draw_groups(axes: Axes, report: dict[str, Any]) -> None:
         axes,
         {name: group["tokens"] / total for name, group in groups.items()},
         {
-            name: f"{_short(group['tokens'])} tokens, {group['documents']:,} documents"
+            name: f"{as_count(group['tokens'])} tokens, {group['documents']:,} documents"
             for name, group in groups.items()
         },
         DOCUMENTS,
@@ -125,7 +125,7 @@ def _draw_rows(axes: Axes, report: dict[str, Any]) -> None:
 
 
 def _draw_bars(axes: Axes, values: dict[str, float], notes: dict[str, str], colour: str) -> None:
-    """Horizontal bars, the first on top, each with its note behind it."""
+    """Horizontal bars of shares, the first on top, each with its note behind it."""
     names = list(values)
     axes.barh(range(len(names)), list(values.values()), color=colour, height=0.7)
     axes.set_yticks(range(len(names)), [_clipped(name) for name in names])
@@ -133,8 +133,9 @@ def _draw_bars(axes: Axes, values: dict[str, float], notes: dict[str, str], colo
     axes.tick_params(axis="y", length=0)
     largest = max(values.values()) or 1.0
     axes.set_xlim(0, largest * 2.1)  # room for the notes
-    axes.set_xticks([])
-    axes.spines["bottom"].set_visible(False)
+    _mark_shares(axes, largest)
+    axes.grid(axis="y", visible=False)
+    axes.set_axisbelow(True)
     for row, name in enumerate(names):
         axes.annotate(
             notes[name],
@@ -146,16 +147,23 @@ def _draw_bars(axes: Axes, values: dict[str, float], notes: dict[str, str], colo
         )
 
 
+def _mark_shares(axes: Axes, largest: float) -> None:
+    """Ticks as far as the longest bar: behind it notes have their room, and no share is."""
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(4).tick_values(0, largest)
+    axes.set_xticks([float(tick) for tick in ticks if tick <= largest * 1.001])
+    axes.xaxis.set_major_formatter(tick_formatter(percent_labels))
+    axes.spines["bottom"].set_bounds(0, largest)
+
+
 def _clipped(name: str) -> str:
-    # A dollar sign would begin a formula.
-    return (name if len(name) <= 28 else f"{name[:27]}…").replace("$", r"\$")
+    return name if len(name) <= 28 else f"{name[:27]}…"
 
 
-def _short(count: int) -> str:
-    """A count as on an axis: 512, 4k, 1.7M."""
-    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6)):
+def _length(count: int) -> str:
+    """A power of two as on an axis: 512, 4k, 2M."""
+    for unit, size in (("G", 1 << 30), ("M", 1 << 20), ("k", 1 << 10)):
         if count >= size:
-            return f"{count / size:.3g}{unit}"
-    if count >= 1024 and count % 1024 == 0:
-        return f"{count // 1024}k"
-    return f"{count:,}"
+            return f"{count // size}{unit}"
+    return str(count)

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.duplicates import Repeats
+from data_prep.input_report import format_inputs, input_records, listed
 from data_prep.parts import Part
 from data_prep.selection import Selection
 from data_prep.spans import span_overlap
-from data_prep.survey import Survey, label_record
+from data_prep.survey import NamedCounts, Survey, label_record
 from data_prep.unigram import unigram_counts, unigram_entropy
 from flexbert.files.durable import write_text
 
@@ -36,6 +37,7 @@ def make_report(
     repeats: Repeats,
     deduplicated: bool,
     skipped: Mapping[str, int],
+    input_files: Mapping[str, int],
     vocab_size: int,
     dtype: np.dtype,
     workers: int,
@@ -43,10 +45,11 @@ def make_report(
     """Describe a corpus; every value is plain JSON.
 
     Every row of the input is accounted for: ``rows`` is the sum of ``documents``, all ``rejects``
-    and, where they were removed, the duplicates.
+    and, where they were removed, the duplicates; and so it is of each input.
 
     Args:
         repeats: the documents whose text occurred before, removed if ``deduplicated``.
+        input_files: number of files of each input.
     """
     rejects: Counter[str] = Counter()
     for part in parts:
@@ -77,6 +80,7 @@ def make_report(
             for name, survey in surveys.items()
         },
         "rejects": dict(sorted(rejects.items())),
+        "inputs": input_records(parts, surveys, input_files),
         "skipped_files": dict(sorted(skipped.items())),
         "duplicates": {
             "documents": repeats.documents,
@@ -109,8 +113,9 @@ def format_report(report: dict[str, Any]) -> str:
         f"dropped characters   {report['dropped_share']:.2%} of a sample's visible ones",
         *format_counts(report["splits"], width=20),
         *format_counts(report.get("labels", {}), width=20, prefix="label "),
-        f"rejected rows        {format_listed(report['rejects'])}",
-        f"skipped files        {format_listed(report['skipped_files'])}",
+        *format_inputs(report["inputs"]),
+        f"rejected rows        {listed(report['rejects'])}",
+        f"skipped files        {listed(report['skipped_files'])}",
         f"duplicates           {duplicates['documents']:,} documents, "
         f"{duplicates['tokens']:,} tokens" + (f" ({what})" if duplicates["documents"] else ""),
         f"unigram entropy      {report['validation_unigram_entropy']:.3f} nats a validation token",
@@ -151,13 +156,10 @@ def _warnings(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _merged_labels(surveys: Mapping[str, Survey]) -> dict[str, tuple[int, int]]:
-    documents: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
+    merged = NamedCounts()
     for survey in surveys.values():
-        for name, (some, of_tokens) in (survey.labels or {}).items():
-            documents[name] += some
-            tokens[name] += of_tokens
-    return {name: (documents[name], tokens[name]) for name in sorted(documents)}
+        merged.add(survey.labels or {})
+    return merged.sorted()
 
 
 def _blocks(
@@ -170,8 +172,3 @@ def _blocks(
 def _all_blocks(selection: Selection, dtype: np.dtype) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for chosen in selection.all_blocks():
         yield chosen.tokens(dtype), chosen.lengths
-
-
-def format_listed(counts: Mapping[str, int]) -> str:
-    """Counts by reason or suffix, as a clause."""
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items()) or "none"

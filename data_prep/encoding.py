@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xxhash
@@ -30,6 +31,17 @@ SAMPLED_CHARACTERS = 2_000
 UNUSED_TOKEN = re.compile(r"\[unused\d+\]|<unused\d+>")
 
 
+class Rejected(NamedTuple):
+    """A row that is no document.
+
+    Attributes:
+        input: number of the input that it came from.
+    """
+
+    input: int
+    reason: Reject
+
+
 class Encoded:
     """A batch of encoded documents.
 
@@ -38,15 +50,17 @@ class Encoded:
         lengths: number of tokens of each document, uint32.
         hashes: hash of each document's text, uint64.
         labels: label of each document, or None.
-        characters: number of characters of all documents.
-        unknown: number of tokens that stand for text that the tokenizer does not know.
+        inputs: number of the input that each document came from, int64.
+        characters: number of characters of each document, int64.
+        unknown: number of each document's tokens that stand for text that the tokenizer does not
+            know, int64.
         sampled, dropped: number of visible characters of a sample of the documents, and of those
             that no token covers.
     """
 
     def __init__(
         self,
-        documents: list[Document],
+        documents: list[tuple[int, Document]],
         tokens: list[np.ndarray],
         *,
         unknown_id: int | None,
@@ -55,11 +69,14 @@ class Encoded:
     ) -> None:
         self.tokens = np.concatenate(tokens)
         self.lengths = np.array([len(ids) for ids in tokens], "<u4")
-        self.hashes = np.array([text_hash(document.text) for document in documents], "<u8")
-        self.labels = [document.label for document in documents]
-        self.characters = sum(len(document.text) for document in documents)
-        unknown = 0 if unknown_id is None else np.count_nonzero(self.tokens == unknown_id)
-        self.unknown = int(unknown)
+        self.hashes = np.array([text_hash(document.text) for _, document in documents], "<u8")
+        self.labels = [document.label for _, document in documents]
+        self.inputs = np.array([number for number, _ in documents], np.int64)
+        self.characters = np.array([len(document.text) for _, document in documents], np.int64)
+        begins = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        # No id is -1: where there is no unknown token, there are none of it.
+        is_unknown = self.tokens == (-1 if unknown_id is None else unknown_id)
+        self.unknown = np.add.reduceat(is_unknown, begins, dtype=np.int64)
         self.sampled, self.dropped = sampled, dropped
 
 
@@ -140,37 +157,41 @@ class CorpusTokenizer:
                     f"{self._named} --out FOLDER"
                 )
 
-    def encode(self, rows: Iterable[Row]) -> Iterator[Encoded | Reject]:
-        """Encode rows in batches; bad rows pass through."""
-        documents: list[Document] = []
+    def encode(self, rows: Iterable[tuple[int, Row]]) -> Iterator[Encoded | Rejected]:
+        """Encode rows in batches; bad rows pass through.
+
+        Args:
+            rows: each with the number of the input that it came from.
+        """
+        documents: list[tuple[int, Document]] = []
         characters = 0
-        for row in rows:
+        for number, row in rows:
             if isinstance(row, Reject):
-                yield row
+                yield Rejected(number, row)
                 continue
-            documents.append(row)
+            documents.append((number, row))
             characters += len(row.text)
             if characters >= BATCH_CHARACTERS:
                 yield from self._encode_batch(documents)
                 documents, characters = [], 0
         yield from self._encode_batch(documents)
 
-    def _encode_batch(self, documents: list[Document]) -> Iterator[Encoded | Reject]:
+    def _encode_batch(self, documents: list[tuple[int, Document]]) -> Iterator[Encoded | Rejected]:
         encodings = self.backend.encode_batch_fast(
-            [document.text for document in documents], add_special_tokens=False
+            [document.text for _, document in documents], add_special_tokens=False
         )
-        kept: list[Document] = []
+        kept: list[tuple[int, Document]] = []
         tokens: list[np.ndarray] = []
-        for document, encoding in zip(documents, encodings, strict=True):
+        for (number, document), encoding in zip(documents, encodings, strict=True):
             # Asked for once: each time makes a list, which takes as long as reading the text.
             ids = np.array(encoding.ids, self.dtype)
             if len(ids):
-                kept.append(document)
+                kept.append((number, document))
                 tokens.append(ids)
             else:
-                yield Reject.NO_TOKENS
+                yield Rejected(number, Reject.NO_TOKENS)
         if kept:
-            sampled, dropped = self._dropped(kept[0].text[:SAMPLED_CHARACTERS])
+            sampled, dropped = self._dropped(kept[0][1].text[:SAMPLED_CHARACTERS])
             yield Encoded(
                 kept,
                 tokens,

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.columns import BATCH_ROWS, arrow_errors, batch_rows, check_columns
+from data_prep.columns import BATCH_ROWS, arrow_errors, batch_rows, check_schema
+from data_prep.field_paths import check_fields, schema_fields
 from data_prep.rows import Fields, Reject, Row
 from flexbert.errors import UserError, first_line
 
@@ -49,6 +50,8 @@ class DatasetReference:
     @classmethod
     def parse(cls, argument: str) -> DatasetReference:
         """Raises UserError if the argument does not follow ``SYNTAX``."""
+        if argument.startswith(f"{PREFIX}//"):
+            raise UserError(f"{argument}: write {SYNTAX}, without slashes before the name")
         match = REFERENCE.fullmatch(argument)
         if match is None:
             raise UserError(
@@ -130,10 +133,9 @@ def cut_dataset(reference: str) -> tuple[int, int]:
 def dataset_rows(reference: str, start: int, stop: int, fields: Fields) -> Iterator[Row]:
     """The rows of some shards of a dataset, in order; raises UserError if that is not possible."""
     dataset = _load(reference)
-    columns = [name for name in (fields.text, fields.label) if name is not None]
+    check_dataset(reference, fields)
     if dataset.column_names is not None:
-        check_columns(reference, fields, dataset.column_names)
-        dataset = dataset.select_columns(columns)
+        dataset = dataset.select_columns(_outermost(fields, dataset.column_names))
     for index in range(start, stop):
         shard = dataset.shard(num_shards=dataset.num_shards, index=index).with_format("arrow")
         tables = iter(shard.iter(BATCH_ROWS))
@@ -147,11 +149,26 @@ def dataset_rows(reference: str, start: int, stop: int, fields: Fields) -> Itera
                 ) from error
             if table is None:
                 break
-            if set(columns) <= set(table.column_names):
+            if set(fields.all_fields) <= set(schema_fields(table.schema)):
                 with arrow_errors(reference, fields):
                     yield from batch_rows(table, fields)
             else:
                 yield from [Reject.MISSING] * table.num_rows
+
+
+def check_dataset(reference: str, fields: Fields) -> None:
+    """Raises UserError if a dataset lacks a column that is asked for, as far as it tells."""
+    dataset = _load(reference)
+    if dataset.features is not None:
+        check_schema(reference, fields, dataset.features.arrow_schema)
+    elif dataset.column_names is not None:
+        check_fields(reference, fields, dataset.column_names)
+
+
+def _outermost(fields: Fields, names: list[str]) -> list[str]:
+    """The columns to load: those asked for, or those that hold them."""
+    outer = (name if name in names else name.split(".")[0] for name in fields.all_fields)
+    return list(dict.fromkeys(outer))
 
 
 @functools.lru_cache(maxsize=4)

@@ -71,6 +71,7 @@ def merge_tasks(folders: Sequence[Path], corpus: Path, *, workers: int, quiet: b
             manifest=manifest,
             tokenizer=tokenizer,
             skipped=record.skipped,
+            input_files=record.inputs,
             workers=workers,
             quiet=quiet,
         )

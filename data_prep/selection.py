@@ -37,6 +37,11 @@ class Chosen:
         """Numbers of the labels among those of the block's part."""
         return None if self.block.labels is None else self.block.labels[self.mask]
 
+    @property
+    def inputs(self) -> np.ndarray:
+        """Numbers of the inputs among those of the block's part."""
+        return self.block.inputs[self.mask]
+
     def tokens(self, dtype: np.dtype) -> np.ndarray:
         return self.block.tokens(dtype, self.mask)
 

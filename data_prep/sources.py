@@ -4,72 +4,35 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from data_prep.columns import arrow_batches, open_parquet
 from data_prep.compression import SUFFIXES as COMPRESSED_SUFFIXES
 from data_prep.compression import is_compressed_text
-from data_prep.hub_datasets import (
-    PREFIX,
-    SAVED_DICT,
-    SAVED_FILES,
-    cut_dataset,
-    resolve_dataset,
+from data_prep.folders import Found, walk
+from data_prep.formats import (
+    ARROW,
+    DATASET,
+    FORMAT_OF_SUFFIX,
+    FORMATS,
+    LINE_FORMATS,
+    OPTION_FORMATS,
+    PARQUET,
+    format_of,
+    is_recent,
+    suffix_of,
 )
+from data_prep.hub_datasets import PREFIX, cut_dataset, resolve_dataset
+from data_prep.input_options import FORMAT, Input, fields_of
+from data_prep.rows import Fields
 from flexbert.errors import UserError
 
-TEXT, JSONL, PARQUET, CSV, ARROW = "text", "jsonl", "parquet", "csv", "arrow"
-FORMATS = (TEXT, JSONL, PARQUET, CSV, ARROW)
-DATASET = "dataset"
 IRREGULAR = "(no regular file)"  # a pipe, a socket, a device: reading one may have no end
 MIN_PART_BYTES, MAX_PART_BYTES = 1 << 18, 1 << 23
 ENOUGH_PARTS = 256
-# One document a file. fmt: off
-TEXT_SUFFIXES = (
-    ".txt",
-    ".text",
-    ".md",
-    ".rst",
-    ".org",
-    ".tex",
-    ".html",
-    ".xml",
-    ".yaml",
-    ".yml",
-    ".toml",
-    ".py",
-    ".pyi",
-    ".c",
-    ".h",
-    ".cc",
-    ".cpp",
-    ".hpp",
-    ".cu",
-    ".go",
-    ".java",
-    ".js",
-    ".ts",
-    ".rs",
-    ".rb",
-    ".jl",
-    ".r",
-    ".sql",
-    ".sh",
-    ".css",
-)
-# fmt: on
-FORMAT_OF_SUFFIX = {
-    ".jsonl": JSONL,
-    ".ndjson": JSONL,
-    ".json": JSONL,
-    ".parquet": PARQUET,
-    ".csv": CSV,
-    ".arrow": ARROW,
-    **dict.fromkeys(TEXT_SUFFIXES, TEXT),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +45,8 @@ class InputFile:
         size: in bytes, packed if it is compressed; 0 of a dataset.
         modified: modification time in nanoseconds; with ``size``, what tells a changed file.
         revision: what tells a changed dataset.
+        input: what the report counts it under: the input argument, and of a folder the suffix.
+        fields: what to take of its rows, where its input says it itself.
     """
 
     path: str
@@ -90,20 +55,31 @@ class InputFile:
     size: int
     modified: int
     revision: str | None = None
+    input: str = ""
+    fields: Fields | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         """What must stay the same for a corpus to be continued."""
-        left_out = {"path"} if self.revision else {"path", "revision"}
-        return {key: value for key, value in asdict(self).items() if key not in left_out}
+        known: dict[str, Any] = {
+            "name": self.name,
+            "format": self.format,
+            "size": self.size,
+            "modified": self.modified,
+        }
+        if self.revision:
+            known["revision"] = self.revision
+        if self.fields is not None:
+            known["fields"] = self.fields.fingerprint()
+        return known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """What is read at one go: a whole file, or a range of it.
 
-    ``start`` and ``stop`` count bytes of a JSON-lines file (the lines that begin there), row groups
-    of a Parquet file, record batches of an Arrow file and shards of a dataset. Text, CSV and
-    compressed files are whole, from 0 to their size.
+    ``start`` and ``stop`` count bytes of a file of lines (those that begin there), row groups of a
+    Parquet file, record batches of an Arrow file and shards of a dataset. All others, and what is
+    compressed, are whole, from 0 to their size.
 
     Attributes:
         size: how much there is to do, in bytes, as far as it is known.
@@ -117,56 +93,160 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The files to read, in order, and how many others lay next to them, by suffix."""
+    """The files to read, in order, and how many others lay next to them, by suffix or reason."""
 
     files: list[InputFile]
     skipped: Counter[str]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of files of each input, in order."""
+        return dict(Counter(file.input for file in self.files))
 
-def find_inputs(arguments: Iterable[Path], *, format_override: str | None = None) -> Inputs:
+
+def find_inputs(
+    arguments: Iterable[Path | Input],
+    *,
+    format_override: str | None = None,
+    fields: Fields | None = None,
+    all_files: bool = False,
+    begun: Mapping[str, str] | None = None,
+) -> Inputs:
     """All input files: arguments in the given order, each folder in sorted order.
+
+    A file that is given itself, with options of its own, is left out of the folders around it.
+
+    Args:
+        format_override: of every file whose input does not say its own.
+        fields: what to take of a row where an input does not say it itself.
+        all_files: whether a folder's hidden files, licences and dataset cards are read too.
+        begun: format by name of the files of a corpus that was begun. They are read as they were
+            then, whatever would be done with them now.
 
     Raises:
         UserError: for a missing or repeated file, a named file of unknown format, a dataset that
-            cannot be had, or no file.
+            cannot be had, an option that nothing is done with, or no file.
     """
-    files: dict[str, InputFile] = {}
-    skipped: Counter[str] = Counter()
-    for argument in arguments:
-        if str(argument).startswith(PREFIX) and not argument.exists():
-            dataset = find_dataset(str(argument))
-            if dataset.path in files:
-                raise UserError(f"{argument} is among the inputs twice; name each dataset once")
-            files[dataset.path] = dataset
-            continue
-        for path, name in _walk(argument):
-            if not path.is_file():
-                skipped[IRREGULAR] += 1
-                continue
-            format_ = format_override or _format(path)
-            suffix = "".join(path.suffixes[-2:]) if is_compressed_text(path) else path.suffix
-            if format_ is None and path == argument:
-                raise UserError(
-                    f"{path}: unknown file type {suffix or '(no suffix)'}; "
-                    f"say what it is with --format {{{','.join(FORMATS)}}}"
-                )
-            if format_ is None:
-                skipped[suffix or "(no suffix)"] += 1
-                continue
-            key = os.path.abspath(path)
-            if key in files:
-                raise UserError(f"{path} is among the inputs twice; name each file once")
-            stat = path.stat()
-            files[key] = InputFile(
-                path=key, name=name, format=format_, size=stat.st_size, modified=stat.st_mtime_ns
-            )
-    if not files:
+    search = _Search(fields or Fields(), format_override, all_files, begun)
+    inputs = [item if isinstance(item, Input) else Input(path=str(item)) for item in arguments]
+    search.own = {os.path.abspath(given.path) for given in inputs if given.options}
+    for given in inputs:
+        search.add(given)
+    if not search.files:
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in search.skipped.items())
         raise UserError(
             "the inputs hold no file that can be read "
-            f"(known suffixes: {' '.join(FORMAT_OF_SUFFIX)}, also with "
-            f"{' or '.join(COMPRESSED_SUFFIXES)}; any other with --format)"
+            + (f"(left out: {left_out}) " if left_out else "")
+            + f"(known suffixes: {' '.join(FORMAT_OF_SUFFIX)}, also with "
+            f"{' '.join(COMPRESSED_SUFFIXES)}; any other with --format)"
         )
-    return Inputs(files=list(files.values()), skipped=skipped)
+    files = list(search.files.values())
+    own = {option for given in inputs for option in given.options}
+    for option in ("delimiter", "template"):
+        if option not in own and getattr(search.fields, option) is not None:
+            _check_used(f"--{option}", (option,), files)
+    return Inputs(files=files, skipped=search.skipped)
+
+
+class _Search:
+    """Goes through the inputs and collects their files."""
+
+    def __init__(
+        self,
+        fields: Fields,
+        format_override: str | None,
+        all_files: bool,
+        begun: Mapping[str, str] | None,
+    ) -> None:
+        self.fields = fields
+        self.format_override = format_override
+        self.all_files = all_files
+        self.begun = begun
+        # An older version passed over these files: they are none of what it began.
+        self.without_recent = begun is not None and not any(map(is_recent, map(Path, begun)))
+        self.files: dict[str, InputFile] = {}
+        self.skipped: Counter[str] = Counter()
+        self.titles: Counter[str] = Counter()
+        self.own: set[str] = set()  # paths of files with options of their own
+
+    def add(self, given: Input) -> None:
+        """Collect the files of one input."""
+        fields = fields_of(given, self.fields)
+        own_fields = None if fields == self.fields else fields
+        if given.path.startswith(PREFIX) and not os.path.exists(given.path):
+            dataset = find_dataset(given.path)
+            if FORMAT in given.options:
+                raise UserError(f"{given}: a dataset has no {FORMAT}")
+            dataset = replace(dataset, input=self._title(dataset.name), fields=own_fields)
+            self._take(dataset, given)
+            _check_used(str(given), given.options, [dataset])
+            return
+        root, found = walk(given.path)
+        title = self._title(root)
+        before = len(self.files)
+        for one in found:
+            self._add_file(one, given, title, own_fields)
+        if given.options and before == len(self.files):
+            raise UserError(f"{given}: holds no file that can be read")
+        _check_used(str(given), given.options, list(self.files.values())[before:])
+
+    def _title(self, name: str) -> str:
+        """What the report calls an input; a second one of the same name gets a number."""
+        self.titles[name] += 1
+        return name if self.titles[name] == 1 else f"{name} ({self.titles[name]})"
+
+    def _add_file(self, one: Found, given: Input, title: str, fields: Fields | None) -> None:
+        if one.in_folder and os.path.abspath(one.path) in self.own:
+            return
+        was = None if self.begun is None else self.begun.get(one.name)
+        reason = None if self.all_files or was else one.left_out
+        if not one.path.is_file():
+            reason = IRREGULAR
+        suffix = suffix_of(one.path)
+        asked = given.options.get(FORMAT) or self.format_override
+        format_ = asked or was or format_of(one.path)
+        if format_ is None and not one.in_folder:
+            raise UserError(
+                f"{one.path}: unknown file type {suffix or '(no suffix)'}; "
+                f"say what it is with --format {{{','.join(FORMATS)}}}"
+            )
+        if format_ is None or (self.without_recent and one.in_folder and is_recent(one.path)):
+            reason = reason or suffix or "(no suffix)"
+        if reason is not None:
+            self.skipped[reason] += 1
+            return
+        assert format_ is not None
+        stat = one.path.stat()
+        key = os.path.abspath(one.path)
+        file = InputFile(
+            path=key,
+            name=one.name,
+            format=format_,
+            size=stat.st_size,
+            modified=stat.st_mtime_ns,
+            input=f"{title}/*{suffix.lower()}" if one.in_folder else title,
+            fields=fields,
+        )
+        self._take(file, given)
+
+    def _take(self, file: InputFile, given: Input) -> None:
+        if file.path in self.files:
+            what = "dataset" if file.format == DATASET else "file"
+            shown = given.path if what == "dataset" else file.path
+            raise UserError(f"{shown} is among the inputs twice; name each {what} once")
+        self.files[file.path] = file
+
+
+def _check_used(place: str, options: Iterable[str], files: Sequence[InputFile]) -> None:
+    """Raises UserError for an option that none of the files has a use for."""
+    found = {file.format for file in files}
+    for option in options:
+        formats = OPTION_FORMATS.get(option, found)
+        if not found & formats:
+            raise UserError(
+                f"{place}: {option} does nothing for {', '.join(sorted(found))}; it is for "
+                f"{', '.join(sorted(formats))}"
+            )
 
 
 def find_dataset(argument: str) -> InputFile:
@@ -186,48 +266,13 @@ def find_dataset(argument: str) -> InputFile:
     )
 
 
-def _format(path: Path) -> str | None:
-    if not is_compressed_text(path):
-        return FORMAT_OF_SUFFIX.get(path.suffix.lower())
-    format_ = FORMAT_OF_SUFFIX.get(path.with_suffix("").suffix.lower())
-    return None if format_ in (PARQUET, ARROW) else format_
-
-
-def _walk(argument: Path) -> Iterator[tuple[Path, str]]:
-    """(path, name) of the files that an input argument stands for, pipes and the like included."""
-    if argument.is_file():
-        yield argument, argument.name
-    elif argument.is_dir():
-        root = Path(os.path.abspath(argument)).name
-        inside = [path for path in argument.rglob("*") if path.exists() and not path.is_dir()]
-        saved = {path.parent for path in inside if path.suffix == ".arrow"}
-        for path in sorted(inside, key=lambda path: path.relative_to(argument).as_posix()):
-            if path.name == SAVED_DICT:
-                _check_one_split(path.parent)
-            elif not (path.name in SAVED_FILES and path.parent in saved):
-                yield path, f"{root}/{path.relative_to(argument).as_posix()}"
-    else:
-        what = "neither a file nor a folder" if argument.exists() else "no such file or folder"
-        raise UserError(f"{argument}: {what}")
-
-
-def _check_one_split(folder: Path) -> None:
-    """Raises UserError if the saved dataset has several splits: all would become one corpus."""
-    splits = [path.name for path in sorted(folder.iterdir()) if (path / "state.json").is_file()]
-    if len(splits) > 1:
-        raise UserError(
-            f"{folder} is a saved dataset of the splits {', '.join(splits)}; name those to read, "
-            f"for example {folder / splits[0]}"
-        )
-
-
 def cut_pieces(file: InputFile, piece_bytes: int) -> Iterator[Piece]:
     """Cut one file into pieces of about ``piece_bytes``, where its format allows.
 
     Raises:
         UserError: if a file whose format must be looked into cannot be opened.
     """
-    if file.format == JSONL and not is_compressed_text(file.path):
+    if file.format in LINE_FORMATS and not is_compressed_text(file.path):
         for start in range(0, file.size, piece_bytes):
             stop = min(start + piece_bytes, file.size)
             yield Piece(file=file, start=start, stop=stop, size=stop - start)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from data_prep.phase_progress import PhaseProgress
 from data_prep.selection import Selection
 from data_prep.shards import ShardFormat, ShardLayout, write_index
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE
@@ -38,11 +38,11 @@ def write_split(
         leftover.unlink()
     writer = _SplitWriter(split, selection, form)
     layouts = list(form.layouts(writer.write_columns(labels)))
-    progress = tqdm(
-        desc=f"write {split.name}",
+    progress = PhaseProgress(
+        f"write {split.name}",
         total=sum(layout.documents for layout in layouts),
         unit=" documents",
-        disable=True if quiet else None,
+        quiet=quiet,
     )
     entries = []
     with progress, ThreadPoolExecutor(workers) as pool:

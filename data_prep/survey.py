@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -78,6 +78,7 @@ class Survey:
     Attributes:
         longest: number of tokens of its longest document.
         labels: (documents, tokens) by label; None where documents are not labelled.
+        inputs: (documents, tokens) by input.
     """
 
     documents: int = 0
@@ -85,13 +86,13 @@ class Survey:
     longest: int = 0
     lengths: LengthCounts = field(default_factory=LengthCounts)
     labels: dict[str, tuple[int, int]] | None = None
+    inputs: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def survey(blocks: Iterable[Chosen]) -> Survey:
     """Count the documents of a split."""
     found = Survey()
-    documents: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
+    labels, inputs = NamedCounts(), NamedCounts()
     labelled = False
     for chosen in blocks:
         lengths = chosen.lengths
@@ -99,30 +100,47 @@ def survey(blocks: Iterable[Chosen]) -> Survey:
         found.tokens += int(lengths.sum(dtype=np.int64))
         found.longest = max(found.longest, int(lengths.max()))
         found.lengths.add(lengths)
-        labels, names = chosen.labels, chosen.block.part.labels
-        if labels is not None and names is not None:
+        part = chosen.block.part
+        inputs.add(count_by_name(chosen.inputs, lengths, part.inputs))
+        if chosen.labels is not None and part.labels is not None:
             labelled = True
-            for name, (some, of_tokens) in count_labels(labels, lengths, names).items():
-                documents[name] += some
-                tokens[name] += of_tokens
+            labels.add(count_by_name(chosen.labels, lengths, part.labels))
     if labelled:
-        found.labels = {name: (documents[name], tokens[name]) for name in sorted(documents)}
+        found.labels = labels.sorted()
+    found.inputs = inputs.sorted()
     return found
 
 
-def count_labels(
-    labels: np.ndarray, lengths: np.ndarray, names: Iterable[str]
+class NamedCounts:
+    """(documents, tokens) by label or input, added up."""
+
+    def __init__(self) -> None:
+        self.documents: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+
+    def add(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        for name, (documents, tokens) in counts.items():
+            self.documents[name] += documents
+            self.tokens[name] += tokens
+
+    def sorted(self) -> dict[str, tuple[int, int]]:
+        return {name: (self.documents[name], self.tokens[name]) for name in sorted(self.documents)}
+
+
+def count_by_name(
+    numbers: np.ndarray, lengths: np.ndarray, names: Iterable[str]
 ) -> dict[str, tuple[int, int]]:
     """(documents, tokens) of each of ``names`` that occurs.
 
     Args:
-        labels: the number of each document's label in ``names``.
+        numbers: of each document's label, or input, among ``names``.
+        lengths: number of tokens of each document.
     """
     names = list(names)
     if not names:
         return {}
-    documents = np.bincount(labels, minlength=len(names))
-    tokens = np.bincount(labels, lengths, minlength=len(names))
+    documents = np.bincount(numbers, minlength=len(names))
+    tokens = np.bincount(numbers, lengths, minlength=len(names))
     return {
         name: (int(documents[number]), int(tokens[number]))
         for number, name in enumerate(names)

@@ -11,23 +11,24 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import replace
 from io import BufferedWriter
+from itertools import pairwise
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-from data_prep.encoding import CorpusTokenizer
-from data_prep.parts import HASHES_FILE, TOKENS_FILE, Part
+from data_prep.encoding import CorpusTokenizer, Encoded, Rejected
+from data_prep.parts import HASHES_FILE, TOKENS_FILE, InputRows, Part
+from data_prep.phase_progress import PhaseProgress
 from data_prep.readers import read_piece
-from data_prep.rows import Fields, Reject
+from data_prep.rows import Fields
 from data_prep.sources import Piece
 from flexbert.data.format.corpus_format import LABELS_FILE, LENGTHS_FILE, MAX_LABELS
 from flexbert.errors import UserError
@@ -48,6 +49,7 @@ def tokenize_parts(
     *,
     tokenizer: CorpusTokenizer,
     fields: Fields,
+    labelled: bool,
     workers: int,
     quiet: bool,
 ) -> list[Part]:
@@ -55,6 +57,8 @@ def tokenize_parts(
 
     Args:
         parts: what to read for each part, by its number.
+        fields: what to take of a row where its input does not say it itself.
+        labelled: whether documents have labels; one that has none gets the empty one.
 
     Raises:
         UserError: if an input cannot be read, there are too many labels, or a worker was killed.
@@ -74,18 +78,18 @@ def tokenize_parts(
             initializer=_start_worker,
             initargs=(folder / WORKERS_LOCK, tokenizer.folder, workers // processes),
         )
-        progress = tqdm(
-            desc="tokenize",
+        progress = PhaseProgress(
+            "tokenize",
             total=sum(sizes.values()),
-            initial=sum(sizes[number] for number in finished),
+            done=sum(sizes[number] for number in finished),
             unit="B",
-            unit_scale=True,
-            disable=True if quiet else None,
+            there=f"{len(finished):,} of {len(parts):,} parts" if finished else "",
+            quiet=quiet,
         )
         with pool, progress:
             futures = {
                 pool.submit(
-                    tokenize_part, parts[number], part_folder(folder, number), fields
+                    tokenize_part, parts[number], part_folder(folder, number), fields, labelled
                 ): number
                 for number in todo
             }
@@ -94,7 +98,7 @@ def tokenize_parts(
                     number = futures.pop(future)
                     finished[number] = part = future.result()
                     labels.update(part.labels or ())
-                    _check_labels(labels, fields)
+                    _check_labels(labels, fields.label)
                     progress.update(sizes[number])
             except BrokenProcessPool as error:
                 raise UserError(
@@ -151,22 +155,23 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields) -> Part:
+def tokenize_part(pieces: Sequence[Piece], finished: Path, fields: Fields, labelled: bool) -> Part:
     """Read and tokenize one part into the folder ``finished``.
 
     Raises:
         UserError: if an input cannot be read, or there are too many labels.
     """
     with new_folder(finished) as folder:
-        part = _write_part(pieces, folder, fields)
+        part = _write_part(pieces, folder, fields, labelled)
     return replace(part, folder=finished)
 
 
-def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields) -> Part:
-    documents = tokens = characters = unknown = sampled = dropped = 0
+def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields, labelled: bool) -> Part:
+    sampled = dropped = 0
     smallest: int | None = None
-    rejects: Counter[str] = Counter()
     labels: dict[str, int] = {}  # numbered as they come
+    names = list(dict.fromkeys(piece.file.input for piece in pieces))
+    counts = _PartCounts(names)
     with ExitStack() as stack:
 
         def create(name: str) -> BufferedWriter:
@@ -174,46 +179,92 @@ def _write_part(pieces: Sequence[Piece], folder: Path, fields: Fields) -> Part:
 
         tokens_file, lengths_file = create(TOKENS_FILE), create(LENGTHS_FILE)
         hashes_file = create(HASHES_FILE)
-        labels_file = create(LABELS_FILE) if fields.label is not None else None
-        rows = (row for piece in pieces for row in read_piece(piece, fields))
+        labels_file = create(LABELS_FILE) if labelled else None
+        rows = (
+            (names.index(piece.file.input), row)
+            for piece in pieces
+            for row in read_piece(piece, fields)
+        )
         for encoded in _tokenizer.encode(rows):
-            if isinstance(encoded, Reject):
-                rejects[encoded.value] += 1
+            if isinstance(encoded, Rejected):
+                counts.reject(encoded)
                 continue
             encoded.tokens.tofile(tokens_file)
             encoded.lengths.tofile(lengths_file)
             encoded.hashes.tofile(hashes_file)
             if labels_file is not None:
                 numbers = [labels.setdefault(name or "", len(labels)) for name in encoded.labels]
-                _check_labels(labels, fields)
+                _check_labels(labels, fields.label)
                 labels_file.write(bytes(numbers))
-            documents += len(encoded.lengths)
-            tokens += len(encoded.tokens)
-            characters += encoded.characters
-            unknown += encoded.unknown
+            counts.add(encoded)
             sampled += encoded.sampled
             dropped += encoded.dropped
             lowest = int(encoded.hashes.min())
             smallest = lowest if smallest is None else min(smallest, lowest)
+    inputs = counts.by_input()
+    total = sum(inputs.values(), InputRows())
     part = Part(
         folder=folder,
-        documents=documents,
-        tokens=tokens,
-        characters=characters,
-        unknown=unknown,
+        **vars(total),
         sampled=sampled,
         dropped=dropped,
         smallest_hash=smallest,
-        rejects=dict(sorted(rejects.items())),
-        labels=tuple(labels) if fields.label is not None else None,
+        labels=tuple(labels) if labelled else None,
+        inputs=inputs,
+        runs=tuple(counts.runs),
     )
     part.write_counts()
     return part
 
 
-def _check_labels(labels: Mapping[str, int] | set[str], fields: Fields) -> None:
+class _PartCounts:
+    """What a part holds of each input, by the input's number.
+
+    Attributes:
+        runs: (input, number of consecutive documents of it), as of a ``Part``.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        # Documents, tokens, characters, unknown tokens.
+        self.sums = np.zeros((4, len(names)), np.int64)
+        self.rejects: dict[int, Counter[str]] = defaultdict(Counter)
+        self.runs: list[tuple[int, int]] = []
+
+    def add(self, encoded: Encoded) -> None:
+        some = (encoded.inputs, encoded.lengths, encoded.characters, encoded.unknown)
+        for sums, values in zip(self.sums, (np.ones_like(some[0]), *some[1:]), strict=True):
+            np.add.at(sums, encoded.inputs, values.astype(np.int64))
+        begins = np.flatnonzero(np.diff(encoded.inputs, prepend=-1))
+        for begin, end in pairwise([*begins.tolist(), len(encoded.inputs)]):
+            number, before = int(encoded.inputs[begin]), 0
+            if self.runs and self.runs[-1][0] == number:
+                before = self.runs.pop()[1]
+            self.runs.append((number, before + end - begin))
+
+    def reject(self, rejected: Rejected) -> None:
+        self.rejects[rejected.input][rejected.reason.value] += 1
+
+    def by_input(self) -> dict[str, InputRows]:
+        """What was read of each input that had a row."""
+        return {
+            name: InputRows(
+                documents=documents,
+                tokens=tokens,
+                characters=characters,
+                unknown=unknown,
+                rejects=dict(sorted(self.rejects[number].items())),
+            )
+            for number, (name, (documents, tokens, characters, unknown)) in enumerate(
+                zip(self.names, self.sums.T.tolist(), strict=True)
+            )
+        }
+
+
+def _check_labels(labels: Mapping[str, int] | set[str], field: str | None = None) -> None:
     if len(labels) > MAX_LABELS:
         raise UserError(
-            f"--label-field {fields.label}: more than {MAX_LABELS} different labels; "
+            f"{'--label-field ' + field if field else 'labels'}: more than {MAX_LABELS} different "
+            "labels; "
             "name a field with few values, such as a quality or a source"
         )

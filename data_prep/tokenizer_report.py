@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from data_prep.corpus_report import MANY_UNKNOWN, format_listed
+from data_prep.corpus_report import MANY_UNKNOWN
+from data_prep.input_report import listed
 from data_prep.tokenizer_kinds import TokenizerKind
 from data_prep.training_text import InputText, TrainingText
 
@@ -103,8 +104,8 @@ def _training(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"trained on     {of}"
     yield f"documents      {report['documents']:,}"
     yield f"characters     {report['characters']:,}"
-    yield f"rejected rows  {format_listed(report['rejects'])}"
-    yield f"skipped files  {format_listed(report['skipped_files'])}"
+    yield f"rejected rows  {listed(report['rejects'])}"
+    yield f"skipped files  {listed(report['skipped_files'])}"
 
 
 def _table(report: Mapping[str, Any]) -> Iterator[str]:

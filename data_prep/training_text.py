@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from data_prep.phase_progress import LINE_SECONDS, PhaseProgress
 from data_prep.readers import Document, Fields, Reject, read_piece
-from data_prep.sources import DATASET, InputFile, Inputs, Piece, cut_pieces
+from data_prep.sources import Inputs, Piece, cut_pieces
 
 READ = "read"  # the last pass
 READ_BYTES = 1 << 26
@@ -105,7 +105,7 @@ class TrainingText:
         total = sum(piece.size for piece in self._pieces)
         with PhaseProgress(title, total=total, unit="B", quiet=self._quiet) as progress:
             for piece in self._pieces:
-                counts = self.inputs.setdefault(input_of(piece.file), InputText())
+                counts = self.inputs.setdefault(piece.file.input, InputText())
                 share.enter(piece.size)
                 kept.enter(piece.size)
                 yield from self._read(piece, counts, share, kept)
@@ -159,11 +159,6 @@ class TrainingText:
     def texts(self, title: str = READ) -> Iterator[str]:
         """The documents, cut inside the longest runs: see :func:`cut_long_runs`."""
         return itertools.chain.from_iterable(map(cut_long_runs, self.documents(title)))
-
-
-def input_of(file: InputFile) -> str:
-    """What a file is counted under: its input argument's name."""
-    return file.name if file.format == DATASET else file.name.split("/")[0]
 
 
 def cut_long_runs(text: str) -> Iterator[str]:

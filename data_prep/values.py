@@ -38,6 +38,11 @@ def share(text: str) -> float:
     return value
 
 
+def unescaped(text: str) -> str:
+    r"""A text in which ``\n`` and ``\t`` stand for a new line and a tab, as no shell makes them."""
+    return text.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")

@@ -32,6 +32,7 @@ ALLOWED = {
     "data/packing/loader.py": "Composer's batch",
     "train/composer_model.py": "Composer's batch",
     "data/packing/microbatches.py MicrobatchBuilder.build": "Composer's batch",
+    "train/loggers/": "metrics and hyperparameters, as Composer's loggers take them",
     "train/recipe_callbacks.py": "what a Composer callback keeps of itself in a checkpoint",
     # A dataclass as the plain containers of a file or of printed JSON, and back.
     "data/packing/position.py": "a file format: plain and read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import shutil
 import signal
@@ -14,9 +15,9 @@ from typing import Any
 import pytest
 
 from flexbert.commands import main
-from flexbert.manifest_file import Manifest
 from flexbert.train.processes.stop_request import SIGNALS
 from tests.conftest import REPOSITORY, TINY_RECIPE, VOCAB_SIZE, Overrides
+from tests.report.situations import Situation
 
 Output = pytest.CaptureFixture[str]
 RECORD = '{"event": "train", "stage": "one", "step": 1, "tokens": 9, "stage_tokens": 9, "loss": 5}'
@@ -121,20 +122,17 @@ def test_doctor_names_the_backend_and_why_others_cannot_serve(capsys: Output) ->
         assert problem is None or problem in text
 
 
-def test_plot_draws_a_run_from_its_records(tmp_path: Path, capsys: Output) -> None:
-    train = {"event": "train", "loss": 3.0, "lr": 1e-3, "batch_size": 4, "tokens_per_second": 9.0}
-    evaluation = {"event": "eval", "eval_loss": 2.5, "eval_accuracy": 0.25}
-    ends = (("pretrain", 100, 100), ("extend", 150, 50))
-    records = [
-        {**record, "stage": stage, "step": 7, "tokens": tokens, "stage_tokens": stage_tokens}
-        for stage, tokens, stage_tokens in ends
-        for record in (train, evaluation)
-    ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    Manifest(run_name="x", parameters=1_200_000, stages={}, unigram_entropy=6.5).write(tmp_path)
-    assert main(["plot", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "report.png")
-    assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")
+def test_plot_and_report_show_a_run_from_its_records(tmp_path: Path, capsys: Output) -> None:
+    stages = {"pretrain": 40, "extend": 20}
+    one, two = (Situation(stages=stages).write(tmp_path / name) for name in ("one", "two"))
+    for command, suffix, begin in (("plot", "png", b"\x89PNG"), ("report", "html", b"<!DOCTYPE")):
+        assert main([command, str(one)]) == 0
+        assert capsys.readouterr().out.strip() == str(one / f"report.{suffix}")
+        assert (one / f"report.{suffix}").read_bytes().startswith(begin)
+        both = tmp_path / "new" / f"both.{suffix}"
+        assert main([command, str(one), str(two), "--axis", "time", "--out", str(both)]) == 0
+        assert capsys.readouterr().out.strip() == str(both)
+        assert both.read_bytes().startswith(begin)
 
 
 @pytest.mark.parametrize(
@@ -146,13 +144,14 @@ def test_plot_draws_a_run_from_its_records(tmp_path: Path, capsys: Output) -> No
         (RECORD, "no manifest.json"),
     ],
 )
-def test_plot_refuses_what_is_no_run(
+def test_plot_and_report_refuse_what_is_no_run(
     tmp_path: Path, capsys: Output, content: str | None, words: str
 ) -> None:
     if content is not None:
         (tmp_path / "metrics.jsonl").write_text(content)
-    assert main(["plot", str(tmp_path)]) == 2
-    assert words in one_line_error(capsys)
+    for command in ("plot", "report"):
+        assert main([command, str(tmp_path)]) == 2
+        assert words in one_line_error(capsys)
 
 
 def one_line_error(capsys: Output) -> str:
@@ -280,3 +279,22 @@ def test_a_wrong_command_line_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert problem in line
+
+
+@pytest.mark.parametrize("asked", [None, "active"])
+def test_threads_sleep_while_they_wait_unless_asked_otherwise(asked: str | None) -> None:
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "true"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    if asked:
+        environment["OMP_WAIT_POLICY"] = asked
+    # What OpenMP says of itself when it is loaded.
+    told = subprocess.run(
+        [sys.executable, "-c", "import main, torch"],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    policy = (asked or "passive").upper()
+    assert f"OMP_WAIT_POLICY = '{policy}'" in told.stderr

@@ -15,7 +15,7 @@ from flexbert.errors import UserError
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.metrics_file import Record, read_metrics
 from flexbert.provenance.order_log import OrderLog, RunSegment
-from flexbert.report import plot
+from flexbert.report.reports import draw_runs, write_page
 
 LAUNCH = Launch(
     command=("main.py", "recipe.yaml"),
@@ -111,7 +111,8 @@ def test_a_picture_is_drawn_of_numbers_that_are_none(tmp_path: Path) -> None:
         for event, name in (("train", "loss"), ("eval", "eval_loss"), ("train", "mfu"))
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert plot(tmp_path).read_bytes().startswith(b"\x89PNG")
+    assert draw_runs([tmp_path]).read_bytes().startswith(b"\x89PNG")
+    assert write_page([tmp_path]).read_text().startswith("<!DOCTYPE html>")
 
 
 def test_a_segment_that_is_lost_is_missed_and_not_made_up_for(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
 ``evaluate_model``      ``flexbert evaluate-lm``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
-``plot_run``            ``flexbert plot``
+``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
 ``launch_processes``    ``flexbert launch``
 ``command_reference``   writes ``docs/reference/commands.md``
 
@@ -28,10 +28,12 @@ from flexbert.commands import (
     import_model,
     launch_processes,
     plan_recipe,
-    plot_run,
+    plot_runs,
+    report_runs,
     rows_of_update,
     seen_document,
 )
+from flexbert.commands.command import add_version
 from flexbert.components import register_all
 from flexbert.config.plugins import import_plugins
 from flexbert.errors import OneLineParser, run_command
@@ -46,7 +48,8 @@ COMMANDS = (
     average_models.COMMAND,
     seen_document.COMMAND,
     rows_of_update.COMMAND,
-    plot_run.COMMAND,
+    plot_runs.COMMAND,
+    report_runs.COMMAND,
     launch_processes.COMMAND,
 )
 
@@ -68,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command_parser() -> OneLineParser:
     """Every command with its arguments."""
     parser = OneLineParser(prog="flexbert", allow_abbrev=False)
+    add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         own = commands.add_parser(command.name, allow_abbrev=False, help=command.help)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from flexbert import __version__
 from flexbert.config.encode import encode
 
 T = TypeVar("T")
@@ -48,12 +49,36 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """The option to print which version this is."""
+    parser.add_argument("--version", action="version", version=f"FlexBERT {__version__}")
+
+
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """A recipe and the keys to change in it."""
     parser.add_argument("recipe", type=Path, help="a YAML recipe, for instance yamls/base.yaml")
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key=value", help="recipe keys to change"
     )
+
+
+def add_runs(parser: argparse.ArgumentParser, default: str) -> None:
+    """Runs to show, what over, and where to.
+
+    Args:
+        default: where to if nothing is said.
+    """
+    # Not from the room of reports, which no command waits for that draws nothing.
+    axes = ("tokens", "updates", "time")
+    parser.add_argument(
+        "run_folders",
+        nargs="+",
+        type=Path,
+        metavar="run_folder",
+        help="for instance runs/quickstart; several are compared",
+    )
+    parser.add_argument("--axis", choices=axes, default="tokens", help="what to draw over")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"where to; {default}")
 
 
 def print_found(arguments: argparse.Namespace, found: T, as_text: Callable[[T], str]) -> int:

@@ -8,11 +8,21 @@ import contextlib
 import gc
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flexbert.commands.command import Command, add_json, add_recipe, print_found
-from flexbert.errors import UserError
+from flexbert.devices.gpus import DEFAULT, GPUS
+from flexbert.errors import UserError, did_you_mean
 from flexbert.recipes import load_recipe
+
+if TYPE_CHECKING:
+    from flexbert.config.recipe import Precision
+    from flexbert.plan.stage_cost import Hardware
+
+_OF_HARDWARE = ("mfu", "peak_tflops", "gpu_memory", "tokens_per_second")
+_LIMITS = {"processes": math.inf, **dict.fromkeys(_OF_HARDWARE, math.inf), "mfu": 1}
 
 
 @contextlib.contextmanager
@@ -33,24 +43,38 @@ def without_collecting() -> Iterator[None]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
     parser.add_argument(
-        "--processes", type=int, default=1, help="processes to plan for (default 1)"
+        "--processes",
+        "--gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes to plan for, each with a GPU (default 1)",
     )
     parser.add_argument(
+        "--device",
+        default=DEFAULT,
+        metavar="NAME",
+        help=f"whose peak and memory count: {', '.join(GPUS)}, or cpu, which is measured here "
+        f"(default {DEFAULT})",
+    )
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument(
         "--mfu", type=float, default=0.4, help="model FLOPs utilisation to expect (default 0.4)"
     )
-    parser.add_argument(
-        "--peak-tflops",
+    rate.add_argument(
+        "--tokens-per-second",
         type=float,
-        default=989.0,
         metavar="N",
-        help="of one GPU (default 989, an H100's in bfloat16)",
+        help="that one GPU was measured to train on, in place of an MFU",
+    )
+    parser.add_argument(
+        "--peak-tflops", type=float, metavar="N", help="of one GPU, in place of the device's"
     )
     parser.add_argument(
         "--gpu-memory",
         type=float,
-        default=80.0,
         metavar="GIB",
-        help="of one GPU, for micro-batches that the recipe leaves open (default 80, an H100's)",
+        help="of one GPU, for micro-batches that the recipe leaves open, in place of the device's",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the recipe's curves")
     add_json(parser, "the plan")
@@ -61,24 +85,34 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.plan.make_plan import make_plan
     from flexbert.plan.plan_picture import draw_plan
     from flexbert.plan.plan_text import plan_text
-    from flexbert.plan.stage_cost import Hardware
 
-    limits = {"processes": math.inf, "mfu": 1, "peak_tflops": math.inf, "gpu_memory": math.inf}
-    for option, most in limits.items():
+    for option, most in _LIMITS.items():
         given = getattr(arguments, option)
-        if not (0 < given <= most and math.isfinite(given)):
+        if given is not None and not (0 < given <= most and math.isfinite(given)):
             wanted = "positive and finite" if most == math.inf else f"above 0 and at most {most}"
             raise UserError(f"--{option.replace('_', '-')}: must be {wanted}, got {given:g}")
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
-    hardware = Hardware(
-        mfu=arguments.mfu,
-        peak_tflops=arguments.peak_tflops,
-        gpu_memory=arguments.gpu_memory,
-    )
+    hardware = _hardware(arguments, loaded.first.precision)
     planned = make_plan(loaded, arguments.processes, hardware)
     if arguments.picture is not None:
         draw_plan(loaded, arguments.picture)
     return print_found(arguments, planned, plan_text)
+
+
+def _hardware(arguments: argparse.Namespace, precision: Precision) -> Hardware:
+    from flexbert.plan.stage_cost import CPU, Hardware, cpu_hardware
+
+    device = arguments.device
+    if device == CPU:
+        hardware = cpu_hardware(precision)
+    elif device in GPUS:
+        hardware = Hardware(
+            device=device, peak_tflops=GPUS[device].peak_tflops, gpu_memory=GPUS[device].memory
+        )
+    else:
+        raise UserError(f"--device {device!r}: {did_you_mean(device, (*GPUS, CPU))}")
+    given = {option: getattr(arguments, option) for option in _OF_HARDWARE}
+    return replace(hardware, **{key: value for key, value in given.items() if value is not None})
 
 
 COMMAND = Command(

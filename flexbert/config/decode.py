@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from flexbert.config.environment import by_reference as keep_reference
 from flexbert.config.fields import Key, declared, is_node, type_hints
+from flexbert.config.keys import places
 from flexbert.config.registry import Component, is_family, members
-from flexbert.errors import ConfigError, UserError, config_errors_under, did_you_mean, shown
+from flexbert.config.synonyms import key_hint, name_hint
+from flexbert.errors import ConfigError, UserError, config_errors_under, shown
 
 T = TypeVar("T")
 
@@ -32,11 +34,12 @@ def decode(cls: type[T], node: Any, missing: list[str] | None = None) -> T:
     Raises:
         ConfigError: with the dotted path of the first unknown, missing or ill-typed value.
     """
-    return _Decoder(missing).value(cls, node, ())
+    return _Decoder(cls, missing).value(cls, node, ())
 
 
 class _Decoder:
-    def __init__(self, missing: list[str] | None) -> None:
+    def __init__(self, root: type, missing: list[str] | None) -> None:
+        self.root = root
         self.missing = missing
 
     def value(
@@ -116,7 +119,7 @@ class _Decoder:
             )
         name = node["name"]
         if not isinstance(name, str) or name not in known:
-            near = did_you_mean(name if isinstance(name, str) else "", known)
+            near = name_hint(name if isinstance(name, str) else "", known)
             raise ConfigError(
                 _dotted((*path, "name")), f"unknown {family.family} {_show(name)}; {near}"
             )
@@ -129,9 +132,8 @@ class _Decoder:
         fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
         for key in node:
             if key not in fields:
-                raise ConfigError(
-                    _dotted((*path, str(key))), f"unknown key; {did_you_mean(str(key), fields)}"
-                )
+                hint = key_hint(path, str(key), fields, self._keys())
+                raise ConfigError(_dotted((*path, str(key))), f"unknown key; {hint}")
         hints, keys = type_hints(cls), declared(cls)
         values: dict[str, Any] = {}
         for name, field in fields.items():
@@ -153,6 +155,12 @@ class _Decoder:
                 values[name] = self.value(hints[name], node[name], here, by_reference=by_reference)
         with config_errors_under(_dotted(path)):
             return cls(**values)
+
+    def _keys(self) -> Iterator[str]:
+        """Dotted path of every key of the whole config."""
+        for path, cls in places(self.root):
+            for name in declared(cls):
+                yield f"{path}.{name}" if path else name
 
 
 # bool is an int to Python, and never one to the writer of a recipe.
@@ -209,7 +217,7 @@ def _literal(tp: Any, node: Any, path: tuple[str, ...]) -> Any:
     for option in options:
         if node == option:
             return option  # and not the node: that may know where it is from
-    near = did_you_mean(node if isinstance(node, str) else "", map(str, options))
+    near = name_hint(node if isinstance(node, str) else "", map(str, options))
     raise ConfigError(_dotted(path), f"unknown value {_show(node)}; {near}")
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, overload
 
-from flexbert.errors import ConfigError, did_you_mean
+from flexbert.config.synonyms import name_hint
+from flexbert.errors import ConfigError
 
 T = TypeVar("T")
 _METADATA = "flexbert.key"
@@ -130,7 +131,7 @@ class Key:
         """Raises: ConfigError if ``value`` is none that the key may have."""
         for place, part in _parts(name, value):
             if self.one_of and part not in self.one_of:
-                raise ConfigError(place, f"no {name} {part!r}; {did_you_mean(part, self.one_of)}")
+                raise ConfigError(place, f"no {name} {part!r}; {name_hint(part, self.one_of)}")
             # Durations and amounts of bytes are compared by their numbers.
             if self.bounds != Bounds() and not self.bounds.hold(getattr(part, "value", part)):
                 null = " or null" if or_null else ""

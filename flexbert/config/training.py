@@ -182,6 +182,8 @@ class EvaluationConfig(Node):
         rows: packed rows to evaluate on, from the start of the split; null means all of it.
         microbatch_rows: packed rows in one forward pass of one process; null means as many as in
             training.
+        examples: masked texts of each source to record with the model's predictions at every
+            evaluation, in ``mask_examples.jsonl``; 0 records none.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
@@ -190,6 +192,7 @@ class EvaluationConfig(Node):
     masking: Literal["token", "training"] = key(OPERATIONAL, default="token")
     rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
+    examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
 
     def masking_of(self, data: DataConfig) -> MaskingConfig:
         """Which tokens evaluation selects together."""
@@ -211,19 +214,23 @@ class CheckpointConfig(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class WandbConfig(Node):
-    """Weights & Biases.
+    """Weights & Biases. What is null its own environment says: ``WANDB_MODE``, ``WANDB_PROJECT``,
+    ``WANDB_ENTITY``, ``WANDB_RUN_GROUP``.
 
     Attributes:
-        project: that the run is listed in.
-        entity: user or team that the project belongs to; null is your default one.
+        project: that the run is listed in; ``flexbert`` where the environment is silent too.
+        entity: user or team that the project belongs to; your default one where the environment is
+            silent too.
         group: runs of one group are shown together.
-        mode: ``offline`` writes to the run folder for a later ``wandb sync``.
+        mode: ``offline`` writes to the run folder for a later ``wandb sync``. ``online`` does not
+            begin without a key or a network, ``online_or_offline`` then writes offline. ``online``
+            where the environment is silent too.
     """
 
-    project: str = key(OPERATIONAL)
+    project: str | None = key(OPERATIONAL, default=None)
     entity: str | None = key(OPERATIONAL, default=None)
     group: str | None = key(OPERATIONAL, default=None)
-    mode: Literal["online", "offline"] = key(OPERATIONAL, default="online")
+    mode: Literal["online", "offline", "online_or_offline"] | None = key(OPERATIONAL, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

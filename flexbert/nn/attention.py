@@ -13,7 +13,7 @@ from flexbert.config.fields import COMPUTATION, FUNCTION, key
 from flexbert.config.model import AttentionConfig, LayerPlan, NormConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
-from flexbert.nn.attention_backends import attend, check_backend
+from flexbert.nn.attention_backends import Request, attend, check_backend, resolve_backend
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.projection import OutputProjection
 from flexbert.nn.rope import Rotation, rotate
@@ -121,6 +121,25 @@ class MultiHeadAttention(nn.Module):
             backend=self.backend,
         )
         return self.dropout(self.out(mixed.flatten(1)))
+
+    def backend_for(self, device: torch.device, dtype: torch.dtype) -> str:
+        """The name of the backend that trains it, on queries of this ``dtype``.
+
+        Raises:
+            ConfigError: if the one asked for cannot.
+        """
+        num_heads, num_kv_heads, _ = self.heads
+        request = Request(
+            device=device,
+            dtype=dtype,
+            head_dim=self.head_dim,
+            windowed=self.window is not None,
+            grouped=num_kv_heads != num_heads,
+            alibi=self.alibi,
+            dropout=self.probability_dropout > 0,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+        )
+        return resolve_backend(self.backend, request).name
 
     def dimension_units(self) -> DimensionUnits:
         """Whole heads; those of queries in groups that share a key."""

@@ -6,6 +6,7 @@
 ``memory``              weights, gradients, optimizer, activations and logits of a micro-batch
 ``checkpoint_sizes``    what the checkpoints take on the disk
 ``microbatch``          how many rows fit a device
+``remarks``             what looks wrong in a recipe that can be run
 ``packing_efficiency``  how full the rows of a stage are, with its corpus
 ``plan_picture``        the recipe's curves
 """

@@ -28,6 +28,7 @@ from flexbert.plan.plan import (
     StagePlan,
     WarmupBatch,
 )
+from flexbert.plan.remarks import plan_remarks, recipe_remarks
 from flexbert.plan.stage_cost import Hardware, token_cost
 from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages, changes
@@ -74,6 +75,7 @@ def make_plan(loaded: LoadedRecipe, processes: int = 1, hardware: Hardware | Non
         checkpoints=checkpoint_room(
             (stage.checkpoints for stage in planned), recipe.run_folder / "checkpoints"
         ),
+        remarks=(*recipe_remarks(stages, corpora), *plan_remarks(planned, hardware)),
         recipe=loaded.resolved,
     )
 
@@ -147,7 +149,7 @@ def _plan_stage(
         ),
         corpora=_summarize(corpora) if corpora else None,
         packing=packing,
-        gpu_hours=hardware.hours(length.tokens * cost.flops),
+        gpu_hours=hardware.hours(length.tokens, cost.flops),
         checkpoints=stage_checkpoints(stage, length, model, corpora),
     )
 

@@ -117,7 +117,7 @@ class StagePlan:
         changes: by dotted key, the value of the stage before and the stage's own.
         corpora: by source; None where the recipe does not name them all.
         packing: None without corpora.
-        gpu_hours: of all GPUs together.
+        gpu_hours: of all GPUs together, if none had rows that are padding.
         checkpoints: that the stage writes.
     """
 
@@ -136,6 +136,11 @@ class StagePlan:
     packing: PackingEfficiency | None
     gpu_hours: float
     checkpoints: StageCheckpoints
+
+    @property
+    def hours(self) -> float:
+        """By the clock, with one GPU a process, idle rows included."""
+        return self.gpu_hours / self.batch.processes / (1 - self.batch.idle_rows)
 
     def plain(self) -> dict[str, Any]:
         """One level of keys, as ``flexbert plan --json`` prints a stage."""
@@ -167,6 +172,7 @@ class StagePlan:
             "packing_efficiency": packing and packing.efficiency,
             "sources": packing and encode(packing.sources),
             "gpu_hours": self.gpu_hours,
+            "hours": self.hours,
             "checkpoints": encode(self.checkpoints),
         }
 
@@ -184,6 +190,7 @@ class Plan:
         hardware: what hours and micro-batches are for.
         stages: in order, at least one.
         checkpoints: what those of all stages take together.
+        remarks: what looks wrong and is no error.
         recipe: the resolved recipe, plain containers.
     """
 
@@ -198,6 +205,7 @@ class Plan:
     hardware: Hardware
     stages: tuple[StagePlan, ...]
     checkpoints: CheckpointRoom
+    remarks: tuple[str, ...]
     recipe: Mapping[str, Any]
 
     @property
@@ -214,6 +222,11 @@ class Plan:
     def gpu_hours(self) -> float:
         """Of all stages, all GPUs together."""
         return sum(stage.gpu_hours for stage in self.stages)
+
+    @property
+    def hours(self) -> float:
+        """Of all stages by the clock, with one GPU a process."""
+        return sum(stage.hours for stage in self.stages)
 
     def plain(self) -> dict[str, Any]:
         """The JSON of ``flexbert plan --json``; layers and FLOPs are those of the first stage."""
@@ -233,7 +246,9 @@ class Plan:
             "tokens": self.tokens,
             "steps": self.steps,
             "gpu_hours": self.gpu_hours,
+            "hours": self.hours,
             "checkpoints": encode(self.checkpoints),
+            "remarks": list(self.remarks),
             "stages": stages,
             "recipe": self.recipe,
         }

@@ -14,6 +14,7 @@ from flexbert.plan.plan import (
     StagePlan,
     WarmupBatch,
 )
+from flexbert.plan.remarks import clock_text
 from flexbert.plan.stage_cost import Hardware
 
 
@@ -34,15 +35,19 @@ def plan_text(plan: Plan) -> str:
     sections += plan.notes
     if plan.to_be_given:
         sections.append("still to be given before a run: " + ", ".join(plan.to_be_given))
+    if plan.remarks:
+        sections.append("\n".join(f"remark: {remark}" for remark in plan.remarks))
     return "\n\n".join(sections)
 
 
 def _sum(plan: Plan) -> str:
     checkpoints = plan.checkpoints.text(plan.run_folder).replace("\n", "\n            ")
+    unit, processes = plan.hardware.unit, plan.stages[0].batch.processes
+    idle = ", if they share the rows at full speed" if processes > 1 else ""
     return (
         f"in all      {plan.tokens:,} tokens in {plan.steps:,} updates\n"
-        f"            {_hours(plan.gpu_hours)} GPU-hours at an MFU of {plan.hardware.mfu:.0%} of "
-        f"{plan.hardware.peak_tflops:g} TFLOP/s\n"
+        f"            {_hours(plan.gpu_hours)} {unit}-hours at {plan.hardware.rate_text}\n"
+        f"            {clock_text(plan.hours)} on {_count(processes, unit)}{idle}\n"
         f"            {checkpoints}"
     )
 
@@ -103,7 +108,7 @@ def _stage(stage: StagePlan, hardware: Hardware) -> str:
         *_warmup(batch.warmup),
         _processes(batch),
         *_memory(stage.microbatch, hardware),
-        f"  hours     {_hours(stage.gpu_hours)} on GPUs, together",
+        f"  hours     {_hours(stage.gpu_hours)} on {hardware.unit}s, together",
         f"  lr        {stage.lr:g} at most",
         f"  masked    {stage.mask_rate:.0%}",
     ]
@@ -136,13 +141,15 @@ def _memory(microbatch: MicrobatchPlan, hardware: Hardware) -> list[str]:
         if size
     )
     lines = [
-        f"  memory    about {memory.total / 2**30:.1f} GiB a GPU for micro-batches of "
+        f"  memory    about {memory.total / 2**30:.1f} GiB a {hardware.unit} for micro-batches of "
         f"{_count(microbatch.rows, 'row')} ({microbatch.rows_are}), uncompiled: {listed}"
     ]
     if memory.total > hardware.gpu_memory * 2**30:
         fitting = microbatch.fitting
         smaller = f"; {fitting} would" if fitting < microbatch.rows else ""
-        lines.append(f"            more than a GPU of {hardware.gpu_memory:g} GiB has{smaller}")
+        lines.append(
+            f"            more than a {hardware.unit} of {hardware.gpu_memory:g} GiB has{smaller}"
+        )
     return lines
 
 

@@ -75,7 +75,7 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
     """Compile what the recipe asks for, in place.
 
     Returns:
-        What is compiled and what is not, and why: to be announced.
+        What torch.compile does and does not, and why.
 
     Raises:
         ConfigError: if ``compile: always`` cannot be done, or the model cannot run here at all.
@@ -83,7 +83,7 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
     check_it_runs(model, model.autocast_enabled)
     device = next(model.parameters()).device
     if recipe.compile == "never" or (recipe.compile == "auto" and device.type != "cuda"):
-        return f"torch.compile: off (compile: {recipe.compile}, device: {device.type})"
+        return f"off (compile: {recipe.compile}, device: {device.type})"
     try:
         left_out = compile_model(model, model.autocast_enabled)
     except CompileError as error:
@@ -99,11 +99,11 @@ def compile_as_asked(model: ComposerMaskedLM, recipe: Recipe) -> str:
         else:
             left_out["loss"] = reason
     if not left_out:
-        return "torch.compile: on"
+        return "on"
     reasons = "; ".join(f"{name} runs uncompiled: {why}" for name, why in left_out.items())
     if recipe.compile == "always":
         raise ConfigError("compile", f"always cannot be done here: {reasons}")
-    return f"torch.compile: {reasons}"
+    return reasons
 
 
 def make_model(

@@ -14,18 +14,25 @@ from composer.utils import dist
 from composer.utils.reproducibility import configure_deterministic_mode
 from torch.distributed import DistError
 
+from flexbert import __version__
+from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.checkpoint.file_hash import file_digest
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.packing.loader_workers import worker_ended
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
+from flexbert.files.progress_bar import ProgressBar
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
-from flexbert.report import plot
+from flexbert.plan.remarks import cpu_remarks, recipe_remarks
+from flexbert.report.reports import draw_runs, write_page
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
+from flexbert.train.console.console import Console
+from flexbert.train.console.same_command import same_command
 from flexbert.train.device_checks import memory_advice, training_device
+from flexbert.train.loggers.run_loggers import RunLoggers
 from flexbert.train.manifest import write_manifest
 from flexbert.train.plugin_agreement import check_same_plugins
 from flexbert.train.processes.launch_agreement import recipe_values, require_same, version_values
@@ -43,12 +50,19 @@ from flexbert.train.trainer import collective_seconds
 _LOOK_SECONDS = 0.2
 
 
-def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback] = ()) -> int:
+def train(
+    loaded: LoadedRecipe,
+    command: Sequence[str],
+    callbacks: Sequence[Callback] = (),
+    *,
+    quiet: bool = False,
+) -> int:
     """Train, or continue training, what the recipe describes.
 
     Args:
         command: the command line, for the manifest.
         callbacks: Composer callbacks that run after FlexBERT's own.
+        quiet: print errors, warnings and the end alone.
 
     Returns:
         The process's exit code: 0 when the run is finished, 75 when it was told to stop and has
@@ -63,21 +77,27 @@ def train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Call
         WorkerError: if a process that prepares batches ended.
     """
     try:
-        return _train(loaded, command, callbacks)
+        return _train(loaded, command, callbacks, quiet)
     except Exception as error:
         if (ended := worker_ended(error)) is not None:
             raise ended from None
         raise
 
 
-def _train(loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback]) -> int:
+def _train(
+    loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback], quiet: bool
+) -> int:
     timeouts = loaded.first.timeouts
+    ProgressBar.is_silent = quiet
+    # Composer sets a launcher's variables where there is none.
+    go_on = same_command()
     with StopRequest() as request:
         WHEREABOUTS.reach("joining the other processes", slow=True)
         peers = _join(timeouts.peer)
         with Watch(peers, timeouts, request) as watch:
             for one in loaded.runs():
-                code = _Run(one, command, callbacks, peers, request, watch).train()
+                console = Console(is_first=peers.rank.is_first, quiet=quiet)
+                code = _Run(one, command, callbacks, peers, request, watch, console, go_on).train()
                 if code != DONE:
                     break
             watch.fall_silent()
@@ -96,6 +116,8 @@ class _Run:
         peers: Peers,
         request: StopRequest,
         watch: Watch,
+        console: Console,
+        go_on: str,
     ) -> None:
         self.loaded = loaded
         self.resolved = loaded.resolved
@@ -107,6 +129,8 @@ class _Run:
         self.peers = peers
         self.request = request
         self.watch = watch
+        self.console = console
+        self.go_on = go_on
 
     def train(self) -> int:
         """See :func:`train`."""
@@ -125,55 +149,92 @@ class _Run:
             return self._train_stages(corpora, lock)
 
     def _train_stages(self, corpora: Sequence[Corpora], lock: RunLock | None) -> int:
-        context = RunContext(
-            resolved=self.resolved,
-            recipe=self.recipe,
-            stages=self.stages,
-            folder=self.folder,
-            peers=self.peers,
-            request=self.request,
-            lock=lock,
-            callbacks=self.callbacks,
-        )
-        start = self._find_start(corpora, context)
-        if start.summary is not None:
-            context.say(start.summary)
+        start = self._find_start(corpora)
         if start.stage == len(self.stages):
+            self.console.end(start.summary or "")
             return DONE
-        if self.peers.rank.is_first:
-            self.folder.begin(self.resolved, after_step=start.clock.updates)
-            write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
-            room = room_of(self.stages, corpora, self.folder.checkpoints)
-            context.say(room.text(self.folder.path))
+        if start.summary is not None:
+            self.console.say(start.summary)
+        with self._open_loggers(start, corpora) as loggers:
+            context = RunContext(
+                resolved=self.resolved,
+                recipe=self.recipe,
+                stages=self.stages,
+                corpora=corpora,
+                folder=self.folder,
+                console=self.console,
+                peers=self.peers,
+                request=self.request,
+                lock=lock,
+                callbacks=self.callbacks,
+                loggers=loggers.destinations,
+            )
+            loggers.exit_code = self._train_from(start, context)
+            return loggers.exit_code
+
+    def _open_loggers(self, start: Start, corpora: Sequence[Corpora]) -> RunLoggers:
+        """Make the folder ready and open what is recorded to, on the first process."""
+        if not self.peers.rank.is_first:
+            return RunLoggers()
+        self.folder.begin(self.resolved, after_step=start.clock.updates)
+        write_manifest(self.folder, self.stages, corpora, start.clock.updates, self.command)
+        size, *warnings = (
+            room_of(self.stages, corpora, self.folder.checkpoints)
+            .text(self.folder.path)
+            .splitlines()
+        )
+        with WHEREABOUTS.doing("opening loggers", slow=True):
+            loggers = RunLoggers.open(self.recipe, self.folder, self.resolved, start.clock.updates)
+        self.console.header(
+            f"FlexBERT {__version__}: {self.recipe.run_name}",
+            {"run folder": f"{self.folder.path}, {size}", **loggers.entries},
+        )
+        for line in (*warnings, *loggers.warnings):
+            self.console.say(line)
+        for remark in self._remarks(corpora):
+            self.console.say_after_header(f"remark: {remark}")
+        return loggers
+
+    def _train_from(self, start: Start, context: RunContext) -> int:
+        """Train stage after stage; the process's exit code."""
         while start.stage < len(self.stages):
             if self._stop_is_requested():
-                context.say(
-                    f"stopped on request ({self.request.reason or 'of another process'}) with "
-                    f"nothing new to save; the same command goes on with {self.folder.path}"
-                )
-                return PREEMPTED
+                return self._stopped(saved_any=False)
             with memory_advice():
-                ending = StageTraining(context, start, corpora[start.stage]).train()
-            corpora[start.stage].close()
+                ending = StageTraining(context, start).train()
+            context.corpora[start.stage].close()
             gc.collect()  # Composer's objects refer to each other
             if ending is Ending.STOPPED:
-                context.say(
-                    f"stopped on request ({self.request.reason or 'of another process'}) and "
-                    f"saved; the same command continues {self.folder.path}"
-                )
-                return PREEMPTED
+                return self._stopped(saved_any=True)
             # The next stage begins as it would after a kill: from what is on the disk.
-            start = self._find_start(corpora, context)
+            start = self._find_start(context.corpora)
             assert start.checkpoint is not None, "a stage ends with a checkpoint"
         if self.peers.rank.is_first:
-            print(f"finished {self.folder.path}; picture: {_picture(self.folder)}", flush=True)
+            self.console.end(f"finished {self.folder.path}; {_reports(self.folder)}")
         return DONE
+
+    def _stopped(self, *, saved_any: bool) -> int:
+        """Say that the run is stopped, what of it is saved, and how it goes on."""
+        if self.peers.rank.is_first:
+            by = self.request.reason or "of another process"
+            saved = "nothing new to save"
+            if saved_any:
+                saved = f"saved {list_checkpoints(self.folder.checkpoints)[-1]}"
+            self.console.end(f"stopped on request ({by}): {saved}; go on with: {self.go_on}")
+        return PREEMPTED
+
+    def _remarks(self, corpora: Sequence[Corpora]) -> list[str]:
+        """What ``flexbert plan`` would say of the recipe, as far as it needs no packing."""
+        found = recipe_remarks(self.stages, corpora)
+        if training_device().name == "cpu":
+            found += cpu_remarks(self.stages, self.peers.rank.world_size)
+        return found
 
     def _stop_is_requested(self) -> bool:
         """Whether any process was told to stop."""
         return any(self.peers.gather("beginning a stage", self.request.is_requested))
 
-    def _find_start(self, corpora: Sequence[Corpora], context: RunContext) -> Start:
+    def _find_start(self, corpora: Sequence[Corpora]) -> Start:
         """Where to go on: the first process looks, the others take what it has found.
 
         A stage's end that is found gets the stage's name; what is damaged is set aside.
@@ -184,9 +245,9 @@ class _Run:
             start = find_start(self.loaded, self.folder, corpora)
             own.append(start)
             for note in start.notes:
-                context.say(note)
+                self.console.say(note)
             for path in start.damaged:
-                context.say(f"{path} is kept as {set_aside(path).name}")
+                self.console.say(f"warning: {path} is kept as {set_aside(path).name}")
             if start.ended is not None:
                 name_stage_end(self.folder.checkpoints, start.ended, start.clock.updates)
             if start.checkpoint is None:
@@ -247,9 +308,9 @@ def _set_determinism(recipe: Recipe) -> None:
         torch.use_deterministic_algorithms(False)
 
 
-def _picture(folder: RunFolder) -> str:
+def _reports(folder: RunFolder) -> str:
     """Draw the run; what is wrong with its records, or the disk, does not undo the training."""
     try:
-        return str(plot(folder.path))
+        return f"picture: {draw_runs([folder.path])}; page: {write_page([folder.path])}"
     except UserError as error:
-        return f"none ({error})"
+        return f"no picture and page of it ({error})"

@@ -30,7 +30,9 @@ from flexbert.files.durable import (
 )
 from flexbert.files.set_aside import make_way, set_aside
 from flexbert.manifest_file import MANIFEST
+from flexbert.mask_examples_file import MASK_EXAMPLES
 from flexbert.metrics_file import METRICS, MetricsWriter, lines_of
+from flexbert.report.reports import PAGE, PICTURE
 
 
 class RunFolder:
@@ -42,11 +44,14 @@ class RunFolder:
         self.manifest = path / MANIFEST
         self.metrics = path / METRICS
         self.checkpoints = path / "checkpoints"
-        self.report = path / "report.png"
+        self.mask_examples = path / MASK_EXAMPLES
+        self.report = path / PICTURE
+        self.page = path / PAGE
         self.tensorboard = path / "tensorboard"
         self.traces = path / "traces"
         self.orders = path / "orders"
         self._metrics_writer = MetricsWriter(self.metrics)
+        self._examples_writer = MetricsWriter(self.mask_examples)
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
         """Make the folder ready for a launch that continues after update ``after_step``.
@@ -57,10 +62,12 @@ class RunFolder:
             WriteError: if the folder cannot be written.
         """
         make_folder(self.path)
-        for file in (self.config, self.manifest, self.metrics, self.report):
+        recorded = (self.metrics, self.mask_examples)
+        for file in (self.config, self.manifest, *recorded, self.report, self.page):
             _tell(file, make_way(file))
         write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
-        self._drop_metrics_after(after_step)
+        for file in recorded:
+            _drop_lines_after(file, after_step)
         if self.checkpoints.is_dir():
             # Of a launch that was killed while it saved: as large as a checkpoint.
             with write_errors(self.checkpoints / checkpoint_name(after_step)):
@@ -71,9 +78,14 @@ class RunFolder:
         """Add a record to ``metrics.jsonl``; a disk that does not take it ends nothing."""
         self._metrics_writer.append(record)
 
+    def append_mask_examples(self, evaluation: Mapping[str, Any]) -> None:
+        """Add an evaluation to ``mask_examples.jsonl``, as :meth:`append_metrics` does."""
+        self._examples_writer.append(evaluation)
+
     def flush_metrics(self) -> None:
         """Wait until the records are on the disk: a checkpoint must not outlive what led to it."""
         self._metrics_writer.flush()
+        self._examples_writer.flush()
 
     def wandb_id(self) -> str:
         """What Weights & Biases knows the run by, in all its launches and stages."""
@@ -86,24 +98,24 @@ class RunFolder:
         write_text(file, new)
         return new
 
-    def _drop_metrics_after(self, step: int) -> None:
-        """Forget lines of updates that a resume will run again, and a half-written last line."""
-        if not self.metrics.exists():
-            return
-        try:
-            lines, num_bad = lines_of(self.metrics)
-        except OSError as error:
-            raise UserError(f"{self.metrics}: cannot be read ({error.strerror or error})") from None
-        if step == 0 and lines:
-            # Of a run whose checkpoints somebody took away, perhaps; or of one killed before its
-            # first.
-            last = max(line.step for line in lines)
-            problem = f"no checkpoint holds what it records, up to step {last}"
-            _tell(self.metrics, set_aside(self.metrics), problem)
-            return
-        if num_bad:
-            _tell(self.metrics, set_aside(self.metrics), f"{num_bad} lines of it are no records")
-        write_text(self.metrics, "".join(line.text + "\n" for line in lines if line.step <= step))
+
+def _drop_lines_after(file: Path, step: int) -> None:
+    """Forget lines of updates that a resume will run again, and a half-written last line."""
+    if not file.exists():
+        return
+    try:
+        lines, num_bad = lines_of(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    if step == 0 and lines:
+        # Of a run whose checkpoints somebody took away, perhaps; or of one killed before its first.
+        last = max(line.step for line in lines)
+        problem = f"no checkpoint holds what it records, up to step {last}"
+        _tell(file, set_aside(file), problem)
+        return
+    if num_bad:
+        _tell(file, set_aside(file), f"{num_bad} lines of it are no records")
+    write_text(file, "".join(line.text + "\n" for line in lines if line.step <= step))
 
 
 def _wandb_id(file: Path) -> str | None:
@@ -177,12 +189,14 @@ def refuse_changed_recipe(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     *,
+    newest: Path | None,
     accept_changed_order: bool = False,
 ) -> None:
     """A run resumes with the recipe it began with.
 
     Args:
         old, new: resolved recipes, of all stages.
+        newest: the file of the run's last checkpoint, which another run may start from.
         accept_changed_order: whether keys that decide the data's order may change too.
 
     Raises:
@@ -203,7 +217,8 @@ def refuse_changed_recipe(
             accept = "; to go on with a new order of the data: data.accept_changed_order=true"
         raise UserError(
             f"{run_folder} was begun with another recipe; changed: {listed}. "
-            f"Give the old values, or another run_name{accept}"
+            f"Give the old values, or another run_name; start_from={newest} goes on from here with "
+            f"the new ones{accept}"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -13,6 +15,8 @@ from torch import Tensor
 from flexbert.config.tree import flatten
 from flexbert.data.sampling.mixture import Mixture
 from flexbert.train.callbacks import Gradients
+from flexbert.train.console.lines import Interval, Score
+from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.health.update_guard import UpdateGuard
 from flexbert.train.masked_metrics import MaskedMean
 from flexbert.train.run_folder import RunFolder
@@ -31,7 +35,8 @@ class RunLog(Callback):
     ``skipped_updates`` counts them over the run. ``lr`` and ``weight_decay`` are those of the
     optimizer's group with most parameters in the last update; ``groups`` has every group's.
     ``grad_norm`` (before clipping) and ``update_rms``, the root mean square of what was added to
-    the weights, are the last update's.
+    the weights, are the last update's. ``time`` is when a record was made, in UTC; ``seconds`` is
+    how long the run had trained by then, earlier launches included and evaluations left out.
     What training cost comes from :class:`SpeedMonitor`.
     """
 
@@ -43,6 +48,7 @@ class RunLog(Callback):
         gradients: Gradients,
         speed_monitor: SpeedMonitor,
         guard: UpdateGuard,
+        display: StageDisplay,
     ) -> None:
         self.run = run
         self.folder = folder
@@ -50,6 +56,7 @@ class RunLog(Callback):
         self.gradients = gradients
         self.speed_monitor = speed_monitor
         self.guard = guard
+        self.display = display
         self._losses: list[float] = []
         self._told_of_peak = False
 
@@ -64,32 +71,31 @@ class RunLog(Callback):
             source: {name: _summed(cast(MaskedMean, m)) for name, m in metrics.items()}
             for source, metrics in state.eval_metrics.items()
         }
-        means = {
-            name: sum(s[name][0] for s in sums.values()) / sum(s[name][1] for s in sums.values())
-            for name in ("loss", "accuracy")
-        }
+        whole, scores = _score(*sums.values()), {name: _score(s) for name, s in sums.items()}
         record = {
             **self._header("eval", state),
-            "eval_loss": means["loss"],
-            "eval_accuracy": means["accuracy"],
+            "eval_loss": whole.loss,
+            "eval_accuracy": whole.accuracy,
         }
-        if len(sums) > 1:
-            record["eval_losses"] = {
-                source: s["loss"][0] / s["loss"][1] for source, s in sums.items()
-            }
+        if len(scores) > 1:
+            record["eval_losses"] = {source: score.loss for source, score in scores.items()}
+            record["eval_accuracies"] = {source: score.accuracy for source, score in scores.items()}
         self._write(logger, record)
+        self.display.show_evaluation(state, whole, scores)
 
     def _record_training(self, state: State, logger: Logger) -> None:
         before, now = self.run.clock_before(state), self.run.clock(state.timestamp)
         stage = self.run.stage
         cost = self.speed_monitor.take(state)
+        loss = sum(self._losses) / len(self._losses) if self._losses else None
+        hyperparameters = self._hyperparameters(state)
         self._write(
             logger,
             {
                 **self._header("train", state),
-                "loss": sum(self._losses) / len(self._losses) if self._losses else None,
+                "loss": loss,
                 "skipped_updates": self.guard.skipped,
-                **self._hyperparameters(state),
+                **hyperparameters,
                 "mask_rate": stage.mask_rate(before.tokens, before.updates),
                 "batch_size": stage.batches.size(before.updates),
                 **_numbers(self.gradients.measured),
@@ -97,6 +103,13 @@ class RunLog(Callback):
                 "epochs": self._epochs(now.tokens),
             },
         )
+        interval = Interval(
+            loss=loss,
+            lr=hyperparameters["lr"],
+            tokens_per_second=cost.tokens_per_second,
+            mfu=cost.mfu,
+        )
+        self.display.show_training(state, interval)
         self._warn(cost)
         self._losses.clear()
 
@@ -122,7 +135,7 @@ class RunLog(Callback):
     def _warn(self, cost: TrainingCost) -> None:
         if dist.get_global_rank() != 0:
             return
-        if (waited := cost.time["data"]) > TOO_LONG_WAITING:
+        if (waited := cost.time_shares["data"]) > TOO_LONG_WAITING:
             print(
                 f"warning: {waited:.0%} of the time went by waiting for data; it may need more "
                 f"data.num_workers than {self.run.recipe.data.num_workers}, or a faster disk",
@@ -148,43 +161,43 @@ class RunLog(Callback):
             "step": int(state.timestamp.batch.value),
             "tokens": int(state.timestamp.token.value),
             "stage_tokens": self.run.clock(state.timestamp).tokens,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
+            "seconds": round(state.timestamp.total_wct.total_seconds(), 3),
         }
 
     def _write(self, logger: Logger, record: dict[str, Any]) -> None:
-        numbers = {
-            key: value
-            for key, value in flatten(record, separator="/").items()
-            if isinstance(value, int | float)
-        }
-        logger.log_metrics(numbers)
+        logger.log_metrics(_curves(record))
         if dist.get_global_rank() == 0:
             self.folder.append_metrics(record)
-            print(self._console_line(record), flush=True)
-
-    def _console_line(self, record: dict[str, Any]) -> str:
-        last = self.run.first_step + self.run.stage.nominal_updates
-        done = f"{record['stage']} {record['step']:>6}/~{last}"
-        tokens = f"{record['tokens']:>12,} tok"
-        if record["event"] == "eval":
-            result = f"eval loss {record['eval_loss']:.4f}  accuracy {record['eval_accuracy']:.1%}"
-            return f"{done} {tokens}  {result}"
-        times = [f"{part} {share:.0%}" for part, share in record["time"].items() if share >= 0.005]
-        return (
-            f"{done} {tokens}  loss {_shown(record['loss'])}  lr {record['lr']:.2e}  "
-            f"{record['tokens_per_second']:,.0f} tok/s  mfu {record['mfu']:.1%}  "
-            f"{' '.join(times)}  padding {record['padding']:.1%}  "
-            f"memory {record['peak_memory'] / 2**30:.1f} GiB"
-        )
 
 
-def _shown(loss: float | None) -> str:
-    return "none: all skipped" if loss is None else f"{loss:.4f}"
+def _curves(record: Mapping[str, Any]) -> dict[str, float]:
+    """What loggers draw: every number once; of a group what is not as in the largest one."""
+    groups = {
+        name: {key: v for key, v in group.items() if key in record and v != record[key]}
+        for name, group in record.get("groups", {}).items()
+    }
+    return {
+        key: value
+        for key, value in flatten({**record, "groups": groups}, separator="/").items()
+        if isinstance(value, int | float)
+    }
 
 
 def _numbers(measured: dict[str, Tensor]) -> dict[str, float]:
     """Read off the device at once."""
     values = torch.stack(list(measured.values())).tolist() if measured else []
     return dict(zip(measured, values, strict=True))
+
+
+def _score(*sums: Mapping[str, tuple[float, int]]) -> Score:
+    """Of sums and counts, of one source or of several together."""
+
+    def mean(name: str) -> float | None:
+        count = sum(s[name][1] for s in sums)
+        return sum(s[name][0] for s in sums) / count if count else None
+
+    return Score(loss=mean("loss"), accuracy=mean("accuracy"))
 
 
 def _summed(metric: MaskedMean) -> tuple[float, int]:

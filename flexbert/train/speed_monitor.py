@@ -11,21 +11,21 @@ from composer import Callback, Logger, State
 from composer.utils import dist
 
 from flexbert.config.recipe import Recipe
-from flexbert.nn.flops import FORMULA, ModelCost
-from flexbert.train.peak_flops import measured_peak_flops
+from flexbert.devices.peak_flops import measured_peak_flops
+from flexbert.nn.flops import ModelCost
 from flexbert.train.stage_run import StageRun
 from flexbert.train.step_times import StepTimes
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost:
-    """What updates cost; ``time`` and ``peak_memory`` are this process's.
+    """What updates cost; ``time_shares`` and ``peak_memory`` are this process's.
 
     Attributes:
         tokens_per_second: real ones of all processes.
         tflops: 10^12 floating-point operations a second of one process.
         mfu: those over its device's peak (model FLOPs utilisation).
-        time: the share of each of :data:`~flexbert.train.step_times.PARTS`.
+        time_shares: of each of :data:`~flexbert.train.step_times.PARTS`.
         padding: the share of row space without tokens.
         peak_memory: bytes: on a GPU the most that tensors took since the last record, else the
             most the process ever held.
@@ -34,7 +34,7 @@ class TrainingCost:
     tokens_per_second: float
     tflops: float
     mfu: float
-    time: Mapping[str, float]
+    time_shares: Mapping[str, float]
     padding: float
     peak_memory: int
 
@@ -74,7 +74,7 @@ class SpeedMonitor(Callback):
             tokens_per_second=round(new_tokens / seconds, 1),
             tflops=float(f"{flops / 1e12:.4g}"),
             mfu=round(flops / self.peak_flops, 4),
-            time={part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
+            time_shares={part: round(s / seconds, 4) for part, s in self.times.seconds.items()},
             padding=round(1 - new_tokens / (new_rows * self.run.recipe.data.row_length), 4),
             peak_memory=self._peak_memory(),
         )
@@ -96,19 +96,6 @@ def peak_flops(recipe: Recipe, device: torch.device) -> float:
     if recipe.logging.peak_tflops is not None:
         return recipe.logging.peak_tflops * 1e12
     return measured_peak_flops(device, recipe_dtype(recipe))
-
-
-def mfu_text(recipe: Recipe, peak: float) -> str:
-    """What a printed MFU means."""
-    source = (
-        "stated as logging.peak_tflops"
-        if recipe.logging.peak_tflops is not None
-        else f"measured in products of {str(recipe_dtype(recipe)).removeprefix('torch.')} matrices"
-    )
-    return (
-        f"mfu: real tokens a second x operations a token ({FORMULA}) "
-        f"over {peak / 1e12:.4g} TFLOP/s a process, {source}"
-    )
 
 
 def recipe_dtype(recipe: Recipe) -> torch.dtype:

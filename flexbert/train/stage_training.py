@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from composer import Callback
+from composer.loggers import LoggerDestination
 
 from flexbert.config.encode import encode
 from flexbert.config.recipe import Recipe
@@ -19,6 +20,11 @@ from flexbert.schedule.stages import Stage, transition_text
 from flexbert.train.callbacks import DataPosition, MovingAverage
 from flexbert.train.checkpointing import Checkpointer, restore
 from flexbert.train.composer_model import ComposerMaskedLM, compile_as_asked, make_model
+from flexbert.train.console import header
+from flexbert.train.console.console import Console
+from flexbert.train.console.stage_costs import stage_costs
+from flexbert.train.console.stage_display import StageDisplay
+from flexbert.train.console.time_left import TimeLeft
 from flexbert.train.device_checks import device_notes, training_device
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.health.roll_back import roll_back
@@ -31,7 +37,7 @@ from flexbert.train.processes.stop_request import StopRequest
 from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder
-from flexbert.train.speed_monitor import SpeedMonitor, mfu_text
+from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_data import StageData, open_stage_data
 from flexbert.train.stage_run import StageRun, stage_is_over
 from flexbert.train.start import Start
@@ -53,33 +59,33 @@ class RunContext:
     Attributes:
         resolved: the resolved recipe of the whole run.
         recipe: the first stage's; what belongs to the run is the same in all.
+        corpora: of each stage.
         lock: on the run folder, which the first process holds.
         callbacks: Composer's, which run last.
+        loggers: Composer's, of the first process.
     """
 
     resolved: Mapping[str, Any]
     recipe: Recipe
     stages: Sequence[Stage]
+    corpora: Sequence[Corpora]
     folder: RunFolder
+    console: Console
     peers: Peers
     request: StopRequest
     lock: RunLock | None
     callbacks: Sequence[Callback]
-
-    def say(self, text: str) -> None:
-        """Print it, once."""
-        if self.peers.rank.is_first:
-            print(text, flush=True)
+    loggers: Sequence[LoggerDestination] = ()
 
 
 class StageTraining:
     """One stage in one launch."""
 
-    def __init__(self, context: RunContext, start: Start, corpora: Corpora) -> None:
+    def __init__(self, context: RunContext, start: Start) -> None:
         self.context = context
         self.start = start
-        self.corpora = corpora
         self.stage = context.stages[start.stage]
+        self.corpora = context.corpora[start.stage]
 
     def train(self) -> Ending:
         """Train until the stage ends, the run is told to stop, or training is to go back.
@@ -93,18 +99,17 @@ class StageTraining:
         trainer, checkpointer = self._trainer(run, data, stop)
         ending = Ending.FINISHED
         try:
-            if self.start.evaluation_due:
-                trainer.evaluate_now()
-                checkpointer.save_evaluated(trainer.state)
-            elif self.stage.recipe.evaluation.at_start and self._begins_the_run():
-                trainer.evaluate_now()
-            if not stage_is_over(trainer.state):
-                trainer.fit()
+            with self.context.console.live_bar():
+                self._fit(trainer, checkpointer)
         except Stopped:
             if stop.roll_back_asked:
                 # What the last update left is not to be gone on from.
                 self._roll_back(run, int(trainer.state.timestamp.batch.value), checkpointer)
             else:
+                reason = self.context.request.reason or "another process"
+                self.context.console.say(
+                    f"{reason}: saving; another signal would end the run at once, without"
+                )
                 checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
             self.context.request.is_final = True
             ending = Ending.STOPPED
@@ -115,6 +120,15 @@ class StageTraining:
             WHEREABOUTS.reach("ending a stage", slow=True)
         close(trainer)
         return ending
+
+    def _fit(self, trainer: StageTrainer, checkpointer: Checkpointer) -> None:
+        if self.start.evaluation_due:
+            trainer.evaluate_now()
+            checkpointer.save_evaluated(trainer.state)
+        elif self.stage.recipe.evaluation.at_start and self._begins_the_run():
+            trainer.evaluate_now()
+        if not stage_is_over(trainer.state):
+            trainer.fit()
 
     def _begins_the_run(self) -> bool:
         checkpoint = self.start.checkpoint
@@ -138,11 +152,9 @@ class StageTraining:
             first_tokens=start.clock.tokens - data.start.tokens,
             microbatch_rows=suit_device(stage, training_device()),
         )
-        if start.data is None:
+        if start.data is None and start.clock.updates:
             before = context.stages[start.stage - 1] if start.stage else None
-            context.say(transition_text(stage, before, run.first_step, run.first_tokens))
-        if stage.recipe.batch.microbatch_rows is None:
-            context.say(f"micro-batches of at most {run.microbatch_rows} rows, to suit the device")
+            context.console.say(transition_text(stage, before, run.first_step, run.first_tokens))
         return run
 
     def _trainer(
@@ -155,16 +167,15 @@ class StageTraining:
         speed_monitor = SpeedMonitor(
             run, model_cost(model, recipe.model), next(model.parameters()).device
         )
-        context.say(mfu_text(recipe, speed_monitor.peak_flops))
         tracing = recipe.logging.profiler
         if tracing and self.stage.nominal_updates <= tracing.before:
-            context.say(
+            context.console.say(
                 f"warning: logging.profiler records nothing: {tracing.before} updates come before "
                 f"the first that it records, and the stage has about {self.stage.nominal_updates}"
             )
         with WHEREABOUTS.doing("compiling", slow=True):
             compiled = compile_as_asked(model, recipe)
-        context.say(compiled)
+        self._print_header(run, model, speed_monitor.peak_flops, compiled)
         kept = recipe.moving_average
         moving_average = None if kept is None else MovingAverage(kept, model)
         callbacks = build_callbacks(recipe, context.folder.path)
@@ -178,6 +189,7 @@ class StageTraining:
             data,
             context.folder,
             speed_monitor=speed_monitor,
+            display=StageDisplay(run, context.console, self._time_left()),
             position=position,
             moving_average=moving_average,
             resolved=context.resolved,
@@ -188,6 +200,7 @@ class StageTraining:
             is_overdue=start.is_overdue,
             saved_step=None if self._begins_the_run() else start.clock.updates,
             health=start.health,
+            loggers=context.loggers,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,
         )
@@ -205,11 +218,43 @@ class StageTraining:
             self.stage.recipe, self.corpora.tokenizer, fresh=self.start.checkpoint is None
         )
         for note in notes:
-            self.context.say(note)
+            self.context.console.say(note)
         model: ComposerMaskedLM = training_device().module_to_device(made)
-        for note in device_notes(self.stage.recipe, next(model.parameters()).device):
-            self.context.say(note)
         return model
+
+    def _print_header(
+        self, run: StageRun, model: ComposerMaskedLM, peak_flops: float, compiled: str
+    ) -> None:
+        context, start, recipe = self.context, self.start, self.stage.recipe
+        device = next(model.parameters()).device
+        precision, *notes = device_notes(recipe, device)
+        clock = start.clock
+        context.console.header(
+            recipe.run_name,
+            {
+                "model": header.model_text(model, recipe),
+                "devices": header.devices_text(recipe, device, peak_flops),
+                "precision": precision.removeprefix("precision: "),
+                "attention": header.attention_text(model, recipe, device),
+                "torch.compile": compiled,
+                "batch": header.batch_text(self.stage, run.microbatch_rows),
+                "corpus": header.corpora_text(self.corpora),
+                "to do": header.to_do_text(
+                    context.stages, start.stage, clock.tokens, clock.updates
+                ),
+            },
+        )
+        for note in notes:
+            context.console.say(note)
+        context.console.complete_header()
+
+    def _time_left(self) -> TimeLeft:
+        """An estimate that knows what the later stages cost, where somebody reads it."""
+        context, index = self.context, self.start.stage
+        costs = dict.fromkeys((stage.name for stage in context.stages), 1.0)
+        if context.console.speaks and index + 1 < len(context.stages):
+            costs = stage_costs(context.stages[index:], context.corpora[index:])
+        return TimeLeft(context.stages, index, costs)
 
     def _log_order(self, run: StageRun, data: StageData) -> DataPosition:
         """Note which order the stage's rows come in, for looking back."""

@@ -89,13 +89,17 @@ def find_start(
             folder.path,
             training.run,
             loaded.resolved,
+            newest=own.path,
             accept_changed_order=recipe.data.accept_changed_order,
         )
         notes += refuse_changed_plugins(folder.path, training.run, loaded.resolved)
         stage, data, ended = _place(stages, training)
         summary = f"continuing {folder.path} after update {training.clock.updates}"
         if stage == len(stages):
-            summary = f"{folder.path} is finished; to train another give another run_name"
+            summary = (
+                f"{folder.path} is finished; to train longer give another run_name, a longer "
+                "duration and start_from=a checkpoint from before the decay"
+            )
         return Start(
             stage=stage,
             checkpoint=own.path,

@@ -10,7 +10,7 @@ from typing import Any
 
 from composer import Callback, DataSpec, Evaluator, Trainer
 from composer.core import Event, State
-from composer.loggers import LoggerDestination, TensorboardLogger, WandBLogger
+from composer.loggers import LoggerDestination
 from composer.profiler import JSONTraceHandler, Profiler, cyclic_schedule
 from composer.utils import dist
 
@@ -30,9 +30,11 @@ from flexbert.train.callbacks import (
 )
 from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
+from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.device_checks import training_device
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.mask_examples import MaskExamples
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.progress import Progress
 from flexbert.train.processes.run_lock import RunLock
@@ -52,6 +54,7 @@ def stage_trainer(
     folder: RunFolder,
     *,
     speed_monitor: SpeedMonitor,
+    display: StageDisplay,
     position: DataPosition,
     moving_average: MovingAverage | None,
     resolved: Mapping[str, Any],
@@ -62,6 +65,7 @@ def stage_trainer(
     is_overdue: bool,
     saved_step: int | None,
     health: HealthState,
+    loggers: Sequence[LoggerDestination],
     recipe_callbacks: Mapping[str, Callback],
     more_callbacks: Sequence[Callback],
 ) -> tuple[StageTrainer, Checkpointer]:
@@ -69,7 +73,7 @@ def stage_trainer(
 
     Args:
         model: on the device that it is trained on.
-        speed_monitor: of this stage.
+        speed_monitor, display: of this stage.
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
         lock: on the run folder, which the first process holds.
@@ -77,6 +81,7 @@ def stage_trainer(
         is_overdue: whether another is due.
         saved_step: of the run's own checkpoint that the launch goes on from, if it does.
         health: what a checkpoint remembers of the run's numbers.
+        loggers: of the launch.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
         more_callbacks: run last.
     """
@@ -117,7 +122,10 @@ def stage_trainer(
         # Last of what belongs to an update, so that its end is the update's.
         speed_monitor.times,
         speed_monitor,
-        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard),
+        # Before the log: it knows the pace of the update that a record ends with.
+        display,
+        RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard, display),
+        MaskExamples(run, folder, model, corpora.tokenizer),
         checkpointer,
         *recipe_callbacks.values(),
         *more_callbacks,
@@ -136,7 +144,7 @@ def stage_trainer(
         # Given, because the one that Composer would make turns TF32 on.
         device=training_device(),
         callbacks=callbacks,
-        loggers=_loggers(recipe, folder),
+        loggers=list(loggers),
         profiler=_profiler(tracing, folder.traces / run.stage.name) if tracing else None,
         seed=recipe.seed,
         run_name=recipe.run_name,
@@ -238,27 +246,6 @@ def _num_tokens(batch: dict[str, Any]) -> dict[str, int]:
 def _microbatches(batch: dict[str, Any]) -> list[dict[str, Any]]:
     microbatches: list[dict[str, Any]] = batch.get("microbatches", [batch])
     return microbatches
-
-
-def _loggers(recipe: Recipe, folder: RunFolder) -> list[LoggerDestination]:
-    loggers: list[LoggerDestination] = []
-    wandb = recipe.logging.wandb
-    if wandb is not None:
-        # Only the first process's logger speaks to it.
-        is_first = dist.get_global_rank() == 0
-        identity = {"id": folder.wandb_id(), "resume": "allow"} if is_first else {}
-        loggers.append(
-            WandBLogger(
-                project=wandb.project,
-                entity=wandb.entity,
-                group=wandb.group,
-                name=recipe.run_name,
-                init_kwargs={"mode": wandb.mode, "dir": str(folder.path), **identity},
-            )
-        )
-    if recipe.logging.tensorboard:
-        loggers.append(TensorboardLogger(log_dir=str(folder.tensorboard)))
-    return loggers
 
 
 def _profiler(config: ProfilerConfig, folder: Path) -> Profiler:

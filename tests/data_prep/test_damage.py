@@ -187,7 +187,10 @@ def test_verify_compares_the_tokenizer_ids_and_counts(
         (["--workers", "0"], "not a positive whole number"),
         (["--shard-size", "0mb"], "'0mb' is not a size"),
         (["--shard-size", "8gb"], "--shard-size: a shard is smaller than 4gb"),
-        (["--text-field", "body"], "no usable document; rejected rows: 9 text field missing"),
+        (
+            ["--text-field", "body"],
+            "its 9 rows has the field 'body' (--text-field, or INPUT:field=...); known: text",
+        ),
         (["--format", "csv"], "--text-field"),
         (["--out", "{tmp}/a.jsonl"], "lies inside the input"),
         (["--out", "{tmp}/a.jsonl/c"], "lies inside the input"),
@@ -259,6 +262,18 @@ def test_the_command_itself_exits_with_2_and_no_traceback(tmp_path: Path) -> Non
     assert done.stderr.count("\n") == 1
 
 
+def test_what_is_no_document_at_all_is_listed_and_begun_again(
+    tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n' * 9)
+    command = ["corpus", "--tokenizer", tokenizer, "--out", tmp_path / "c", "--validation", 0.2]
+    command = [str(word) for word in (*command, "--quiet", tmp_path / "a.jsonl")]
+    assert main(command) == 2
+    assert "rejected rows: 9 text field null" in one_line(capsys)
+    write_jsonl(tmp_path / "a.jsonl", [f"document {n}" for n in range(40)])
+    assert main(command) == 0
+
+
 def test_a_command_that_made_nothing_does_not_stand_in_the_way(
     tmp_path: Path, tokenizer: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,7 +282,9 @@ def test_a_command_that_made_nothing_does_not_stand_in_the_way(
     command = ["corpus", "--tokenizer", tokenizer, "--out", tmp_path / "c", "--validation", 0.2]
     command = [str(word) for word in (*command, "--quiet", tmp_path / "a.jsonl")]
     assert main(command) == 2
-    assert "rejected rows: 40 text field missing" in capsys.readouterr().err
+    assert "of its 40 rows has the field 'text' (--text-field, or INPUT:field=...)" in one_line(
+        capsys
+    )
     assert main([*command, "--text-field", "body"]) == 0
     assert Corpus.open(tmp_path / "c").meta.splits["train"].documents > 20
 

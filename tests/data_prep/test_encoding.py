@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_prep import encoding
-from data_prep.encoding import CorpusTokenizer, Encoded
+from data_prep.encoding import CorpusTokenizer, Encoded, Rejected
 from data_prep.readers import Document, Reject
 from data_prep.tokenizer_adapting import adapt_tokenizer
 from data_prep.tokenizer_training import save_tokenizer
@@ -127,13 +127,14 @@ def test_text_without_tokens_is_a_counted_row(tokenizer: Path) -> None:
     own = CorpusTokenizer(tokenizer)
     own.backend.normalizer = normalizers.BertNormalizer()  # drops control characters
     rows = [Document("ab"), Document("\x01", "bad"), Reject.NULL, Document("abc", "good")]
-    *rejects, encoded = own.encode(rows)
-    assert rejects == [Reject.NULL, Reject.NO_TOKENS]
+    *rejects, encoded = own.encode(enumerate(rows))
+    assert rejects == [Rejected(2, Reject.NULL), Rejected(1, Reject.NO_TOKENS)]
     assert isinstance(encoded, Encoded)
     assert len(encoded.lengths) == len(encoded.hashes) == 2
     assert encoded.lengths.sum() == len(encoded.tokens)
     assert encoded.labels == [None, "good"]
-    assert encoded.characters == len("ab") + len("abc")
+    assert encoded.characters.tolist() == [len("ab"), len("abc")]
+    assert encoded.inputs.tolist() == [0, 3]
 
 
 def test_documents_have_the_same_tokens_in_a_batch_as_alone(
@@ -143,7 +144,9 @@ def test_documents_have_the_same_tokens_in_a_batch_as_alone(
     own = CorpusTokenizer(tokenizer)
     texts = [f"def f{n}(x): return {n}" * (n % 3 + 1) for n in range(20)]
     alone = [own.backend.encode(text, add_special_tokens=False).ids for text in texts]
-    batches = [batch for batch in own.encode(map(Document, texts)) if isinstance(batch, Encoded)]
+    batches = [
+        batch for batch in own.encode(enumerate(map(Document, texts))) if isinstance(batch, Encoded)
+    ]
     assert 1 < len(batches) < len(texts)
     assert [id_ for batch in batches for id_ in batch.tokens.tolist()] == list(chain(*alone))
     assert [n for batch in batches for n in batch.lengths.tolist()] == list(map(len, alone))

@@ -189,8 +189,8 @@ def test_files_come_in_sorted_order_and_others_are_counted(tmp_path: Path) -> No
     found = find_inputs([tmp_path])
     inside = [file.name.removeprefix(f"{tmp_path.name}/") for file in found.files]
     assert inside == ["a/z.py", "b/10.md", "b/2.txt", "c.JSONL"]
-    assert found.skipped == {".png": 1, "(no suffix)": 1, ".bin": 1}
-    everything = find_inputs([tmp_path], format_override="text")
+    assert found.skipped == {".png": 1, "(licence)": 1, ".bin": 1}
+    everything = find_inputs([tmp_path], format_override="text", all_files=True)
     assert {file.format for file in everything.files} == {"text"}
     assert len(everything.files) == len(names)
 

@@ -23,7 +23,7 @@ from flexbert.metrics_file import read_metrics
 from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.provenance.seen import seen
 from flexbert.provenance.step_rows import step_rows
-from flexbert.report import plot
+from flexbert.report.reports import draw_runs, write_page
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import open_corpora
 from flexbert.train.manifest import write_manifest
@@ -44,6 +44,7 @@ SETTINGS = (
 SEGMENT = "orders/00000-pretrain.json"
 FILES = (
     *("manifest.json", "metrics.jsonl", "config.yaml", "wandb_id", "report.png"),
+    *("mask_examples.jsonl", "health.jsonl", "report.html"),
     *(SEGMENT, "orders/00000-pretrain.windows"),
 )
 FOLDERS = ("orders", "checkpoints")
@@ -92,7 +93,8 @@ READERS: dict[str, Callable[[Bench], object]] = {
     "manifest": lambda bench: Manifest.read(bench.run),
     "metrics": lambda bench: read_metrics(bench.run),
     "best": lambda bench: best_and_last(bench.run, 1, "eval_loss", None),
-    "plot": lambda bench: plot(bench.run),
+    "plot": lambda bench: draw_runs([bench.run]),
+    "report": lambda bench: write_page([bench.run]),
     "seen": lambda bench: seen(bench.run, bench.corpus, 3),
     "rows": lambda bench: step_rows(bench.run, 2),
 }

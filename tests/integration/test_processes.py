@@ -12,6 +12,7 @@ import torch
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
+from flexbert.mask_examples_file import read_mask_examples
 from tests.conftest import REPOSITORY, Overrides, read_records
 
 pytestmark = pytest.mark.slow
@@ -91,12 +92,24 @@ def test_two_processes_compute_the_losses_and_counts_of_one(recorded: Path, name
             if key in alone:
                 # float32 sums in another order
                 assert together[key] == pytest.approx(alone[key], abs=2e-4)
+    one_shown, two_shown = (
+        read_mask_examples(recorded / f"runs-{world}" / name) for world in (1, 2)
+    )
+    assert len(one_shown) == len(two_shown) > 0
+    for by_one, by_two in zip(one_shown, two_shown, strict=True):
+        for alone_shown, shown in zip(by_one.examples, by_two.examples, strict=True):
+            assert shown.text == alone_shown.text
+            for place, other in zip(shown.masked, alone_shown.masked, strict=True):
+                assert place.token_probability == pytest.approx(other.token_probability, abs=3e-4)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_waiting_for_the_gradients_of_others_is_told(recorded: Path, name: str) -> None:
     alone, together = (
-        [record["time"] for record in read_records(recorded / f"runs-{world}" / name, "train")]
+        [
+            record["time_shares"]
+            for record in read_records(recorded / f"runs-{world}" / name, "train")
+        ]
         for world in (1, 2)
     )
     assert {shares["communication"] for shares in alone} == {0}

@@ -141,7 +141,7 @@ def test_records_tell_the_loss_and_the_epochs_of_each_source(
     last = read_records(mixture.folder, "train")[-1]
     assert last["epochs"]["first"] == pytest.approx(last["tokens"] * 2 / 3 / sizes["first"], 1e-5)
     assert set(last["epochs"]) == {"first", "second/0-29", "second/30-"}
-    assert 0 <= last["time"]["data"] < 1
+    assert 0 <= last["time_shares"]["data"] < 1
     evaluated = read_records(mixture.folder, "eval")[-1]
     losses = evaluated["eval_losses"]
     assert set(losses) == {"first", "second"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 from pathlib import Path
@@ -18,6 +19,7 @@ from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
+from flexbert.mask_examples_file import read_mask_examples
 from flexbert.nn import cross_entropy
 from flexbert.recipes import load_recipe
 from flexbert.train import step_times
@@ -27,7 +29,15 @@ from tests.conftest import TINY_RECIPE, Overrides, read_records
 pytestmark = pytest.mark.slow
 
 # How fast a machine is does not belong to what a run computes.
-TIMINGS = ("tokens_per_second", "tflops", "mfu", "time", "peak_memory")
+TIMINGS = (
+    "time",
+    "seconds",
+    "tokens_per_second",
+    "tflops",
+    "mfu",
+    "time_shares",
+    "peak_memory",
+)
 
 
 def run(overrides: list[str]) -> Path:
@@ -56,6 +66,9 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
         "step-00000012.pt",
     ]
     assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text()
+    assert all(f"<h2>{title}</h2>" in page for title in ("Health", "Launches", "Data", "Recipe"))
+    assert [found.step for found in read_mask_examples(folder)] == [6, 12]
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["final_norm"] == config["model"]["head"]["norm"]
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -80,6 +93,14 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
     evaluations = read_records(folder, "eval")
     assert [record["step"] for record in evaluations] == [6, 12]
     assert all(0 <= record["eval_accuracy"] <= 1 for record in evaluations)
+    # The clock on the wall, and the training alone.
+    records = read_records(folder)
+    times = [datetime.datetime.fromisoformat(record["time"]) for record in records]
+    assert times == sorted(times)
+    assert {time.utcoffset() for time in times} == {datetime.timedelta(0)}
+    seconds = [record["seconds"] for record in records]
+    assert seconds == sorted(seconds)
+    assert 0 < seconds[-1] <= (times[-1] - times[0]).total_seconds() + seconds[0]
     assert evaluations[-1]["eval_loss"] < training[0]["loss"]
 
 
@@ -116,6 +137,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
 ) -> None:
     folder = run(tiny())
     weights, records = final_weights(folder), computed(folder)
+    examples = (folder / "mask_examples.jsonl").read_bytes()
     *_, middle, last = list_checkpoints(folder / "checkpoints")
     last.unlink()
     expected_step = 8
@@ -133,6 +155,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
     resumed = final_weights(folder)
     assert all(torch.equal(resumed[name], weights[name]) for name in weights)
     assert computed(folder) == records
+    assert (folder / "mask_examples.jsonl").read_bytes() == examples
     launches = json.loads((folder / "manifest.json").read_text())["launches"]
     assert [launch["after_step"] for launch in launches] == [0, expected_step]
 
@@ -164,29 +187,35 @@ def test_load_model_needs_the_checkpoint_alone_and_gives_the_evaluated_model(
 
     model = load_model(checkpoint)
     assert not model.training
+    # What is recorded of the first text is what the model says of it, padded, in dense logits.
+    shown, example = read_mask_examples(folder)[-1].examples[0], chosen[0]
+    ids = torch.from_numpy(example.input_ids)[None]
+    probabilities = model(ids, torch.ones_like(ids))[0].softmax(-1)[example.positions]
+    own = zip(probabilities.tolist(), example.labels.tolist(), shown.masked, strict=False)
+    for of_place, label, place in own:
+        assert place.token_probability == pytest.approx(of_place[label], abs=1e-4)
+        assert place.predictions[0].probability == pytest.approx(max(of_place), abs=1e-4)
+    assert shown.masked
+
     ids = torch.randint(20, 500, (2, 7))
     assert model(ids, torch.ones_like(ids)).shape == (2, 7, 512)
+
+
+def test_recording_examples_changes_nothing_of_the_training(tiny: Overrides) -> None:
+    """Dropout is on, so a single random number drawn between updates would show."""
+    more = ("evaluation.interval=3ba",)
+    with_examples = run(tiny("run_name=with", *more))
+    without = run(tiny("run_name=without", "evaluation.examples=0", *more))
+    assert not (without / "mask_examples.jsonl").exists()
+    assert computed(with_examples) == computed(without)
+    weights = final_weights(without)
+    assert all(torch.equal(w, weights[name]) for name, w in final_weights(with_examples).items())
 
 
 def test_only_the_newest_checkpoints_are_kept_when_asked(tiny: Overrides) -> None:
     folder = run(tiny("checkpoints.keep=2", "checkpoints.interval=3ba"))
     kept = [path.name for path in list_checkpoints(folder / "checkpoints")]
     assert kept == ["step-00000009.pt", "step-00000012.pt"]
-
-
-def test_wandb_offline_and_tensorboard_receive_the_records(tiny: Overrides) -> None:
-    folder = run(
-        tiny(
-            "stages={one: {duration: 2ba}, two: {duration: 1ba}}",
-            "schedule={name: constant}",
-            "logging.tensorboard=true",
-            "logging.wandb={project: test, mode: offline}",
-        )
-    )
-    # Both stages, and later launches, are one run there.
-    files = list(folder.glob("wandb/offline-run-*/*.wandb"))
-    assert {file.stem for file in files} == {f"run-{(folder / 'wandb_id').read_text()}"}
-    assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))
 
 
 def test_bfloat16_trains_on_a_cpu_in_float32_weights(tiny: Overrides) -> None:
@@ -209,7 +238,7 @@ def test_a_compiled_run_says_so_and_continues_bit_for_bit(
         lambda: lambda *given: calls.append(1) or compiled(*given),
     )
     folder = run(tiny(*settings, "duration=8ba"))
-    assert "torch.compile: on" in capsys.readouterr().out
+    assert "torch.compile  on\n" in capsys.readouterr().out
     assert len(calls) == 1 + 16  # on trial, and for each micro-batch
     weights = final_weights(folder)
     list_checkpoints(folder / "checkpoints")[-1].unlink()
@@ -227,7 +256,7 @@ def test_what_cannot_be_compiled_is_refused_or_announced(
     with pytest.raises(UserError, match=r"compile: always cannot be done here: .*C\+\+ compiler"):
         run(tiny("compile=always"))
     run(tiny("duration=1ba", "schedule={name: constant}"))
-    assert "torch.compile: off (compile: auto, device: cpu)" in capsys.readouterr().out
+    assert "torch.compile  off (compile: auto, device: cpu)\n" in capsys.readouterr().out
 
 
 def test_a_deterministic_run_asks_torch_for_it(tiny: Overrides) -> None:
@@ -286,7 +315,9 @@ def test_waiting_for_data_is_told_and_warned_of(
     settings = ("duration=3ba", "schedule={name: constant}")
     loaded = load_recipe(TINY_RECIPE, tiny(*settings))
     assert train(loaded, command=["test"], callbacks=[SlowLoader()]) == DONE
-    waits = [record["time"]["data"] for record in read_records(loaded.first.run_folder, "train")]
+    waits = [
+        record["time_shares"]["data"] for record in read_records(loaded.first.run_folder, "train")
+    ]
     assert waits[0] < 0.5  # a loader's start is no waiting
     assert min(waits[1:]) > 0.9
     warning = "of the time went by waiting for data; it may need more data.num_workers than 0"

@@ -61,7 +61,7 @@ STAGE_KEYS = {
     *("microbatches", "rows_per_microbatch", "idle_rows", "microbatch_rows"),
     *("microbatch_rows_are", "fitting_rows", "memory", "gpu_hours", "changes", "layers"),
     *("flops_per_token", "flops_lengths", "corpora", "packing_efficiency", "sources"),
-    "checkpoints",
+    *("checkpoints", "hours"),
 }
 
 
@@ -74,12 +74,14 @@ def test_json_has_the_keys_that_programs_read(
         *("run_name", "run_folder", "plugins", "to_be_given", "notes"),
         *("begins_from", "beginning_checked"),
         *("parameters", "layers", "flops_per_token", "flops_lengths", "flops_formula", "hardware"),
-        *("tokens", "steps", "gpu_hours", "checkpoints", "stages", "recipe"),
+        *("tokens", "steps", "gpu_hours", "hours", "checkpoints", "remarks", "stages", "recipe"),
     }
     assert set(planned["parameters"]) == {
         *("total", "embedding", "encoder", "attention", "mlp", "norms", "head"),
     }
-    assert set(planned["hardware"]) == {"mfu", "peak_tflops", "gpu_memory"}
+    assert set(planned["hardware"]) == {
+        *("device", "mfu", "peak_tflops", "gpu_memory", "tokens_per_second"),
+    }
     (stage,) = planned["stages"]
     assert set(stage) == STAGE_KEYS
     assert planned["layers"] == stage["layers"]
@@ -132,6 +134,34 @@ def test_hours_are_those_of_the_stated_efficiency() -> None:
     assert planned.stages[0].gpu_hours / 8 == pytest.approx(191, rel=0.02)
     flops = sum(stage.length.tokens * stage.cost.flops for stage in planned.stages)
     assert planned.gpu_hours == pytest.approx(flops / (0.26 * 989e12) / 3600)
+
+
+def test_hours_by_the_clock_are_shared_by_gpus_and_count_idle_rows() -> None:
+    alone, eight = plan(BASE), plan(BASE, processes=8)
+    assert alone.hours == alone.gpu_hours == eight.gpu_hours
+    assert eight.hours == pytest.approx(eight.gpu_hours / 8)
+    # 576 rows on 512 GPUs are 2 each, 1024 computed.
+    many = plan(BASE, processes=512)
+    assert many.hours == pytest.approx(many.gpu_hours / 512 * 1024 / 576, rel=1e-6)
+
+
+def test_hours_of_a_measured_rate_are_tokens_over_it(capsys: Output) -> None:
+    planned = plan(BASE, tokens_per_second=1e6, processes=8)
+    assert planned.hours == pytest.approx(2_019_000_000_000 / 8e6 / 3600)
+    assert main(["plan", str(BASE), "--tokens-per-second", "1e6", "--gpus", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "561 GPU-hours at 1,000,000 tokens a second on one GPU, as given" in printed
+    assert "2.9 days on 8 GPUs" in printed
+
+
+def test_a_device_by_name_gives_peak_and_memory(capsys: Output) -> None:
+    h100, a100 = (plan_json(capsys, str(BASE), "--device", name) for name in ("H100", "A100-40GB"))
+    assert a100["gpu_hours"] / h100["gpu_hours"] == pytest.approx(989 / 312)
+    assert a100["hardware"]["gpu_memory"] == 40
+    other = plan_json(capsys, str(BASE), "--device", "A100", "--gpu-memory", "40")
+    assert other["hardware"] == {**a100["hardware"], "device": "A100"}
+    assert main(["plan", str(BASE), "--device", "A10O"]) == 2
+    assert "--device 'A10O': did you mean 'A10'" in capsys.readouterr().err
 
 
 def test_the_papers_micro_batches_are_about_what_its_gpus_hold() -> None:
@@ -192,11 +222,14 @@ def test_a_plan_tells_what_does_not_fit(capsys: Output, rows: str) -> None:
         ("--processes", "0"),
         ("--gpu-memory", "0"),
         ("--gpu-memory", "nan"),
+        ("--tokens-per-second", "0"),
+        ("--gpus", "-1"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(capsys: Output, option: str, value: str) -> None:
     assert main(["plan", str(TINY_RECIPE), option, value]) == 2
     wanted = "above 0 and at most 1" if option == "--mfu" else "positive and finite"
+    option = {"--gpus": "--processes"}.get(option, option)
     assert f"error: {option}: must be {wanted}, got" in capsys.readouterr().err
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from flexbert.config.backend_choice import AUTO
-from flexbert.errors import ConfigError, did_you_mean
+from flexbert.config.synonyms import name_hint
+from flexbert.errors import ConfigError
 from flexbert.nn.attention_backends import (
     flash_attn_2,
     flash_attn_3,
@@ -131,5 +132,5 @@ def backend_report(request: Request) -> dict[str, str | None]:
 def check_backend(key: str, name: str) -> None:
     """Raises: ConfigError for a name that is neither a backend nor ``auto``."""
     if name not in (AUTO, *BACKENDS):
-        hint = did_you_mean(name, (AUTO, *BACKENDS))
+        hint = name_hint(name, (AUTO, *BACKENDS))
         raise ConfigError(key, f"no attention backend {name!r}; {hint}")

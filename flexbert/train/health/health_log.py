@@ -1,7 +1,4 @@
-"""``health.jsonl`` in a run's folder: what went wrong with its numbers, one object a line.
-
-It is added to and never shortened: what was rolled back stays in it.
-"""
+"""Writing ``health.jsonl``: see :mod:`flexbert.health_file`."""
 
 from __future__ import annotations
 
@@ -11,14 +8,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-FILE = "health.jsonl"
+from flexbert.health_file import HEALTH
 
 
 class HealthLog:
     """Writes what happened, on the first process alone."""
 
     def __init__(self, run_folder: Path, *, is_writer: bool) -> None:
-        self.file = run_folder / FILE
+        self.file = run_folder / HEALTH
         self.is_writer = is_writer
 
     def note(self, event: str, message: str, **values: Any) -> None:
