@@ -128,7 +128,7 @@ def test_fertility_is_what_the_tokenizer_gives(made: dict[str, Path], text: Path
         assert measured["tokens"] == tokens
         assert measured["words_per_token"] == sum(len(d.split()) for d in shown) / tokens
         assert measured["characters_per_token"] == sum(map(len, shown)) / tokens
-        assert report["inputs"][text.name]["fertility"] == measured
+        assert report["inputs"][f"{text.name}/*.jsonl"]["fertility"] == measured
 
 
 def test_rejects_are_counted_by_input_and_printed(
