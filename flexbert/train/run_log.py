@@ -192,11 +192,12 @@ def _numbers(measured: dict[str, Tensor]) -> dict[str, float]:
 
 def _score(*sums: Mapping[str, tuple[float, int]]) -> Score:
     """Of sums and counts, of one source or of several together."""
-    loss, accuracy = (
-        sum(s[name][0] for s in sums) / sum(s[name][1] for s in sums)
-        for name in ("loss", "accuracy")
-    )
-    return Score(loss=loss, accuracy=accuracy)
+
+    def mean(name: str) -> float | None:
+        count = sum(s[name][1] for s in sums)
+        return sum(s[name][0] for s in sums) / count if count else None
+
+    return Score(loss=mean("loss"), accuracy=mean("accuracy"))
 
 
 def _summed(metric: MaskedMean) -> tuple[float, int]:
