@@ -62,7 +62,9 @@ def folder(
             (run_folder / "checkpoints" / f"{stage}.pt").unlink()
         assert train(loaded, command=["test"], callbacks=[Probe()]) == DONE
     said = capsys.readouterr()
-    assert not re.search("(?i)warning|wandb:", said.out + said.err)
+    # A busy machine may be warned of, by the run itself.
+    lines = [line for line in (said.out + said.err).splitlines() if "waiting for data" not in line]
+    assert not re.search("(?i)warning|wandb:", "\n".join(lines))
     assert said.out.count("W&B ") == said.out.count("TensorBoard ") == 2  # once a launch
     return run_folder
 
