@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Gpu(NamedTuple):
+class GpuModel(NamedTuple):
     """A GPU.
 
     Attributes:
@@ -22,15 +22,15 @@ class Gpu(NamedTuple):
     memory: float
 
 
-GPUS: dict[str, Gpu] = {
-    "A10": Gpu(125, 24),
-    "A100": Gpu(312, 80),
-    "A100-40GB": Gpu(312, 40),
-    "B200": Gpu(2250, 180),
-    "H100": Gpu(989, 80),
-    "H100-PCIe": Gpu(756, 80),
-    "H200": Gpu(989, 141),
-    "L4": Gpu(121, 24),
-    "L40S": Gpu(362, 48),
+GPUS: dict[str, GpuModel] = {
+    "A10": GpuModel(125, 24),
+    "A100": GpuModel(312, 80),
+    "A100-40GB": GpuModel(312, 40),
+    "B200": GpuModel(2250, 180),
+    "H100": GpuModel(989, 80),
+    "H100-PCIe": GpuModel(756, 80),
+    "H200": GpuModel(989, 141),
+    "L4": GpuModel(121, 24),
+    "L40S": GpuModel(362, 48),
 }
 DEFAULT = "H100"

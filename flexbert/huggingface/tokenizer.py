@@ -22,6 +22,8 @@ CONFIG = "tokenizer_config.json"
 FILES = TOKENIZER_FILES
 # What holds for any class; vocab.txt and its like are for the one of a model.
 _NOT_OF_A_CLASS = ("tokenizer.json", CONFIG, "chat_template.jinja")
+# Of a folder with nothing that a model's class is needed for.
+_BARE = frozenset({"tokenizer.json", "special_tokens_map.json"})
 TOKEN_TYPES = "token_type_ids"
 # One of them is always there.
 _ANY_OF = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -67,7 +69,9 @@ def read_tokenizer(folder: Path, model_type: str | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{folder}: its tokenizer is not readable ({first_line(error)})") from None
     config = read_json(folder / CONFIG) if CONFIG in texts else {}
-    if model_type is None and "tokenizer.json" in texts and "tokenizer_class" not in config:
+    is_whole = "tokenizer.json" in texts and "tokenizer_class" not in config
+    if is_whole and (model_type is None or texts.keys() <= _BARE):
+        # The class of a model would add the special tokens of its own first tokenizer.
         texts = {**texts, CONFIG: _dumped({**config, **_plain_class(texts["tokenizer.json"])})}
     elif "tokenizer.json" not in texts or "tokenizer_class" not in config:
         texts = _written_anew(texts, model_type)

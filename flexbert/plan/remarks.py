@@ -99,11 +99,12 @@ def _large_evaluation(stage: Stage, corpora: Corpora) -> Iterator[str]:
 def _large_vocabulary(stage: Stage, corpora: Corpora) -> Iterator[str]:
     """Rows of the embedding that no token will ever use, and logits that are only computed."""
     model, entries = stage.recipe.model, corpora.meta.vocab_size
-    if model.vocab_size > _VOCABULARY * entries:
+    enough = math.ceil(entries / 64) * 64
+    if model.vocab_size > _VOCABULARY * enough:
         yield (
             f"model.vocab_size: {model.vocab_size:,} are far more than the {entries:,} entries of "
             f"the tokenizer of {corpora.first.folder}; the rest is never used and slows training: "
-            f"{math.ceil(entries / 64) * 64} would do"
+            f"{enough:,} would do"
         )
 
 

@@ -80,6 +80,7 @@ class Gradients(Callback):
         self._before: list[Tensor] = []
 
     def batch_start(self, state: State, logger: Logger) -> None:
+        self.measured = {}
         position = state.batch["position"]
         after = self.run.stage.clock(position.tokens, position.update)
         interval = self.run.recipe.logging.interval
@@ -100,8 +101,8 @@ class Gradients(Callback):
 
     @torch.no_grad()
     def batch_end(self, state: State, logger: Logger) -> None:
-        if not self._is_recorded:
-            return
+        if not self._before:
+            return  # not recorded, or an update without gradients: nothing to predict
         # In place, so that there is never a second copy.
         torch._foreach_sub_(self._before, [p.detach() for p in self.parameters])
         count = sum(parameter.numel() for parameter in self.parameters)

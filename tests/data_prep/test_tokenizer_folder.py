@@ -13,8 +13,7 @@ from transformers import AutoTokenizer
 from data_prep.cli import main
 from flexbert.data.format.corpus_format import CorpusMeta
 from flexbert.data.reading.corpus import Corpus
-from tests.conftest import run_data_prep
-from tests.huggingface.forty_tokenizers import FORTY, TEXTS
+from tests.huggingface.forty_tokenizers import FORTY
 
 
 def write_texts(folder: Path, texts: list[str]) -> Path:
@@ -37,32 +36,6 @@ def ids_of(corpus: Path) -> list[tuple[int, ...]]:
         tokens = split.gather(np.arange(count), np.zeros(count, np.int64), lengths)
         found += [tuple(p.tolist()) for p in np.split(tokens, np.cumsum(lengths)[:-1])]
     return found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FORTY)
-def test_a_corpus_has_what_autotokenizer_gives_or_the_command_says_what_mends_it(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = FORTY[name]
-    made.write(tmp_path / "t")
-    texts = [f"{text} {number}" for number in range(6) for text in TEXTS]
-    inputs = write_texts(tmp_path / "inputs", texts)
-    tokenizer = tmp_path / "t"
-    if made.differs:
-        assert make(tmp_path / "corpus", tokenizer, inputs) == 2
-        message = capsys.readouterr().err
-        assert message.count("\n") == 1
-        assert f"--adapt {tokenizer}/tokenizer.json" in message
-        run_data_prep(
-            "tokenizer", "--adapt", tokenizer / "tokenizer.json", "--out", tmp_path / "mended"
-        )
-        tokenizer = tmp_path / "mended"
-    assert make(tmp_path / "corpus", tokenizer, inputs) == 0
-    theirs = AutoTokenizer.from_pretrained(tmp_path / "corpus" / "tokenizer")
-    given = {tuple(theirs(text, split_special_tokens=True)["input_ids"]) for text in texts}
-    special = CorpusMeta.read(tmp_path / "corpus").special_ids
-    assert {(special.cls, *ids, special.sep) for ids in ids_of(tmp_path / "corpus")} == given
 
 
 def test_a_tokenizer_file_alone_is_enough(tmp_path: Path) -> None:

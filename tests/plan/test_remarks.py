@@ -121,7 +121,7 @@ def test_an_average_of_more_updates_than_there_are_is_remarked(whole: Overrides)
 
 
 def test_many_epochs_are_remarked(whole: Overrides) -> None:
-    found = the_remark(TINY_RECIPE, *whole("duration=3000ba"))
+    found = the_remark(TINY_RECIPE, *whole("duration=30000ba"))
     assert "times over" in found
 
 

@@ -50,10 +50,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What an evaluation found."""
+    """What an evaluation found; None where not one token was masked."""
 
-    loss: float
-    accuracy: float
+    loss: float | None
+    accuracy: float | None
 
 
 class LinePart(NamedTuple):
@@ -90,7 +90,9 @@ def eval_lines(
     lines = []
     for name, score in scores.items():
         source = f" {_short(name, name_width):<{name_width}}" if name_width else ""
-        result = f"eval{source}  loss {_loss(score.loss)}  accuracy {score.accuracy:.1%}"
+        result = f"eval{source}  nothing to predict: no token of it was masked"
+        if score.accuracy is not None:
+            result = f"eval{source}  loss {_loss(score.loss)}  accuracy {score.accuracy:.1%}"
         lines.append(fitted([*_place(standing), LinePart(result)], width))
     return lines
 

@@ -43,5 +43,14 @@ class StageTrainer(Trainer):
 
         In place of the loss, which goes into ``total_loss_dict`` all the same.
         """
-        loss = super()._train_microbatches(microbatches, total_loss_dict, ddp_sync)
+        batch = self.state.batch
+        try:
+            loss = super()._train_microbatches(microbatches, total_loss_dict, ddp_sync)
+        except ZeroDivisionError:
+            # Composer divides by the number of tokens that all processes have to predict, after the
+            # first forward pass and before anything is summed: every process comes here, or none.
+            if any(microbatch["num_masked"] for microbatch in microbatches):
+                raise
+            self.state.batch = batch  # as where nothing is raised
+            return self.update_guard.nothing_to_predict()
         return self.update_guard.verdict(loss)

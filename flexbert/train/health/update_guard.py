@@ -28,6 +28,9 @@ from flexbert.train.stage_run import StageRun
 _SHOWN_PARTS = 5
 
 
+_NEVER_MASKED = "special, unknown and reserved tokens are never masked; see data_prep inspect"
+
+
 class UpdateGuard(Callback):
     """Looks at every update's numbers, and lets the optimizer step only where they are finite.
 
@@ -77,6 +80,8 @@ class UpdateGuard(Callback):
         self._batch: Mapping[str, Any] = {}
         self._step = 0
         self.is_skipping = False
+        self._is_empty = False
+        self._empty_in_a_row = 0
         self.can_roll_back: Callable[[], bool] = lambda: False
 
     @property
@@ -96,6 +101,7 @@ class UpdateGuard(Callback):
 
     def batch_start(self, state: State, logger: Logger) -> None:
         self._losses = []
+        self._is_empty = False
         self._batch = state.batch
         self._step = int(state.timestamp.batch.value) + 1
 
@@ -115,6 +121,12 @@ class UpdateGuard(Callback):
         dist.all_reduce(skip, reduce_operation="MAX")
         return skip
 
+    def nothing_to_predict(self) -> Tensor:
+        """The verdict on an update of which no process has a token to predict: it is skipped, and
+        leaves no doubt about the weights."""
+        self._is_empty = True
+        return torch.ones(1)
+
     def guard(self, optimizer: Optimizer) -> None:
         """Let the optimizer step only after a verdict."""
         step: Callable[[], Any] = optimizer.step
@@ -129,6 +141,15 @@ class UpdateGuard(Callback):
         optimizer.step = step_if_finite  # type: ignore[method-assign, assignment]
 
     def batch_end(self, state: State, logger: Logger) -> None:
+        self._empty_in_a_row = self._empty_in_a_row + 1 if self._is_empty else 0
+        if self._is_empty:
+            self.skipped += 1
+            if self._empty_in_a_row > self.run.recipe.health.max_skipped:
+                raise NumbersError(
+                    f"{self._empty_in_a_row} updates in a row had no token to predict (health."
+                    f"max_skipped: {self.run.recipe.health.max_skipped}): {_NEVER_MASKED}"
+                )
+            return
         if self.is_skipping:
             self.skipped += 1
             self.in_a_row += 1
@@ -166,6 +187,20 @@ class UpdateGuard(Callback):
 
     def _tell_skipped(self) -> None:
         """Where the numbers come from; slow, and seldom."""
+        if self._is_empty:
+            first, count = self._rows()
+            self.log.note(
+                "skipped",
+                f"step {self._step} is skipped: none of its {count} rows has a token to predict: "
+                f"{_NEVER_MASKED}",
+                stage=self.run.stage.name,
+                step=self._step,
+                packing_window=self.position.position.packing_window.index,
+                first_row=first,
+                rows=list(range(count)),
+                gradient_norms={},
+            )
+            return
         own = [loss.item() for loss in self._losses]
         size = len(self._batch["microbatches"][0]["input_ids"]) // self.run.recipe.data.row_length
         everyone = self.peers.gather("finding what was not finite", [str(loss) for loss in own])
