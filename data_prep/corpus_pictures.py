@@ -12,8 +12,8 @@ from flexbert.pictures import (
     GREY,
     RED,
     as_count,
-    number_labels,
-    percent_labels,
+    number_ticks,
+    percent_ticks,
     picture,
     tick_formatter,
 )
@@ -53,7 +53,7 @@ def _draw_lengths(axes: Axes, report: dict[str, Any], what: str, colour: str) ->
     axes.set_xticks(ticks, [_length(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(bins[0], bins[-1])
-    axes.yaxis.set_major_formatter(tick_formatter(number_labels))
+    axes.yaxis.set_major_formatter(tick_formatter(number_ticks))
     axes.grid(axis="x", visible=False)
     axes.set_axisbelow(True)
     axes.set_xlabel("tokens in a document")
@@ -153,7 +153,7 @@ def _mark_shares(axes: Axes, largest: float) -> None:
 
     ticks = MaxNLocator(4).tick_values(0, largest)
     axes.set_xticks([float(tick) for tick in ticks if tick <= largest * 1.001])
-    axes.xaxis.set_major_formatter(tick_formatter(percent_labels))
+    axes.xaxis.set_major_formatter(tick_formatter(percent_ticks))
     axes.spines["bottom"].set_bounds(0, largest)
 
 

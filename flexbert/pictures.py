@@ -69,7 +69,7 @@ def as_count(value: float, position: float = 0) -> str:
     return f"{value / size:.3g}{suffix}"
 
 
-def count_labels(values: Sequence[float]) -> list[str]:
+def count_ticks(values: Sequence[float]) -> list[str]:
     """An axis's labels in thousands, millions or more, with as many digits as tell them apart."""
     largest = max(map(abs, values), default=0.0)
     if largest < 1e4 and any(0 < abs(value) < 1e3 for value in values):
@@ -79,22 +79,22 @@ def count_labels(values: Sequence[float]) -> list[str]:
     return [f"{value / size:.{digits}f}{suffix}" if value else "0" for value in values]
 
 
-def percent_labels(values: Sequence[float]) -> list[str]:
+def percent_ticks(values: Sequence[float]) -> list[str]:
     """An axis's labels for shares: 2.5% and 5.0%, never 2% and 5%."""
     digits = _decimals([100 * value for value in values])
     return [f"{100 * value:.{digits}f}%" for value in values]
 
 
-def power_labels(values: Sequence[float]) -> list[str]:
+def power_ticks(values: Sequence[float]) -> list[str]:
     """An axis's labels for small numbers: 8e-4, 2.5e-4."""
     return [_power(value) for value in values]
 
 
-def number_labels(values: Sequence[float]) -> list[str]:
+def number_ticks(values: Sequence[float]) -> list[str]:
     """An axis's labels for numbers near one; far smaller or larger ones as powers of ten."""
     largest = max(map(abs, values), default=0.0)
     if largest and not 1e-2 <= largest < 1e4:
-        return power_labels(values)
+        return power_ticks(values)
     digits = _decimals(values)
     return [f"{value:.{digits}f}" for value in values]
 

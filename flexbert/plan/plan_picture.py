@@ -12,7 +12,7 @@ import numpy as np
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe_files import LoadedRecipe
-from flexbert.pictures import BLUE, GREY, RED, count_labels, picture, tick_formatter
+from flexbert.pictures import BLUE, GREY, RED, count_ticks, picture, tick_formatter
 from flexbert.schedule.stages import Stage, all_stages
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def draw_plan(loaded: LoadedRecipe, path: Path) -> Path:
                     )
         axes.set_xlabel("tokens")
         axes.set_xlim(0, begins[-1])
-        axes.xaxis.set_major_formatter(tick_formatter(count_labels))
+        axes.xaxis.set_major_formatter(tick_formatter(count_ticks))
     return path
 
 

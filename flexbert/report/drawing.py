@@ -11,11 +11,11 @@ from flexbert.pictures import (
     GREY,
     RED,
     Labels,
-    count_labels,
-    number_labels,
-    percent_labels,
+    count_ticks,
+    number_ticks,
+    percent_ticks,
     picture,
-    power_labels,
+    power_ticks,
     tick_formatter,
 )
 from flexbert.report.curves import Curve, Panel, Panels, Unit, grouped
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 COLUMNS = 3
 LABELS: dict[Unit, Labels] = {
-    "number": number_labels,
-    "count": count_labels,
-    "percent": percent_labels,
-    "power": power_labels,
+    "number": number_ticks,
+    "count": count_ticks,
+    "percent": percent_ticks,
+    "power": power_ticks,
 }
 LONGEST_NAME = 40
 # Fewer points are marked, as one alone has no line.
@@ -120,7 +120,7 @@ def _label_log(axes: Axes, panel: Panel) -> None:
     # Powers of ten alone where there are several, else some between them.
     subs = (1.0,) if high > 300 * low else (1.0, 2.0, 5.0)
     axes.yaxis.set_major_locator(LogLocator(10, subs=subs))
-    axes.yaxis.set_major_formatter(tick_formatter(power_labels))
+    axes.yaxis.set_major_formatter(tick_formatter(power_ticks))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 

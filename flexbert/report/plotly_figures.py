@@ -78,7 +78,7 @@ def _figure(panel: Panel, panels: Panels) -> dict[str, Any]:
 
 
 def _trace(curve: Curve) -> dict[str, Any]:
-    label = escaped(curve.label or "").replace("\n", ", ")
+    label = escaped(curve.label or "").replace("\n(", " (").replace("\n", ", ")
     mode = MODES[curve.look]
     if len(curve.x) <= FEW_POINTS:
         mode = "lines+markers"
