@@ -34,6 +34,7 @@ from data_prep.encoding import BATCH_CHARACTERS, CorpusTokenizer
 from data_prep.rows import Fields
 from data_prep.sources import find_inputs
 from data_prep.tokenizer_training import save_tokenizer, train_tokenizer
+from data_prep.training_text import TrainingText
 
 VOCAB_SIZE = 50_368
 PEER_BYTES = 64_000_000
@@ -192,8 +193,8 @@ def measure(folder: Path, size: int, tokenizer: Path, workers: int) -> dict[str,
 def make_tokenizer(folder: Path) -> Path:
     text = folder / "text.jsonl"
     write_text(text, PEER_BYTES // 8)
-    inputs = find_inputs([text])
-    made = train_tokenizer(inputs, vocab_size=VOCAB_SIZE, unused=83, fields=Fields())
+    inputs = TrainingText(find_inputs([text]), Fields(), quiet=True)
+    made = train_tokenizer(inputs, vocab_size=VOCAB_SIZE, unused=83)
     save_tokenizer(made, folder / "tokenizer")
     return folder / "tokenizer"
 

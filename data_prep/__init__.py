@@ -9,6 +9,8 @@ The steps are separate and meet in plain interfaces, so that another engine can 
 ``readers``        piece of a file -> documents and rejects
 ``document_transforms``   what changes or rejects a document before it is tokenized
 ``tokenizer_training``, ``tokenizer_adapting``   a new tokenizer, or an existing one made fit
+``training_text``, ``tokenizer_kinds``, ``tokenizer_report``   what a new one is trained on, how it
+                   learns each kind, and how much text its tokens stand for
 ``tokenizer_folder``        the tokenizer of a corpus: read, checked against AutoTokenizer, written
 ``encoding``       documents -> token ids
 ``tokenization``   part -> one folder of tokens, lengths and hashes; the parts on all cores

@@ -181,6 +181,28 @@ def _tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
         help="reserved ids for later use (default: 83; with --adapt no id is added unless asked "
         "for, so that a published model's embedding fits)",
     )
+    parser.add_argument(
+        "--model",
+        choices=("bpe", "wordpiece", "unigram"),
+        help="what to train: BPE on bytes (the default), BERT's WordPiece (with case), or "
+        "SentencePiece's Unigram",
+    )
+    parser.add_argument(
+        "--split-digits", action="store_true", help="make every digit a token of its own"
+    )
+    parser.add_argument(
+        "--code",
+        action="store_true",
+        help="give runs of 2 to 24 blanks, 2 to 8 tabs and 2 to 4 newlines a token each, for text "
+        "with code; without it, bpe learns those that are frequent",
+    )
+    parser.add_argument(
+        "--sample",
+        type=size,
+        metavar="SIZE",
+        help="train on about this much of the text, for example 2gb, the same share of each input",
+    )
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
     _input_arguments(parser)
 
 
@@ -190,22 +212,35 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
         raise UserError("--adapt takes no INPUT: the tokenizer is not trained")
     if not arguments.adapt and not given:
         raise UserError("give INPUT to train on, or --adapt NAME_OR_FOLDER")
-    from data_prep import tokenizer_adapting, tokenizer_training
+    if arguments.adapt:
+        for name in ("model", "split_digits", "code", "sample"):
+            if getattr(arguments, name):
+                raise UserError(f"--{name.replace('_', '-')} is for a tokenizer that is trained")
+    from data_prep import tokenizer_adapting, tokenizer_report, tokenizer_training
     from data_prep.input_checks import check_inputs
+    from data_prep.tokenizer_kinds import TokenizerKind
+    from data_prep.training_text import TrainingText
 
     tokenizer_training.check_free(arguments.out)
+    report = None
     if arguments.adapt:
         made = tokenizer_adapting.adapt_tokenizer(arguments.adapt, unused=arguments.unused)
     else:
-        inputs = _find_inputs(arguments)
-        check_inputs(inputs, _fields(arguments))
+        kind = TokenizerKind(
+            model=arguments.model or "bpe", split_digits=arguments.split_digits, code=arguments.code
+        )
+        inputs, fields = _find_inputs(arguments), _fields(arguments)
+        check_inputs(inputs, fields)
+        text = TrainingText(inputs, fields, sample=arguments.sample, quiet=arguments.quiet)
         made = tokenizer_training.train_tokenizer(
-            inputs,
+            text,
             vocab_size=arguments.vocab_size,
             unused=83 if arguments.unused is None else arguments.unused,
-            fields=_fields(arguments),
+            kind=kind,
         )
-    tokenizer_training.save_tokenizer(made, arguments.out)
+        report = tokenizer_report.describe_tokenizer(made, kind, text)
+        print(tokenizer_report.format_tokenizer_report(report))
+    tokenizer_training.save_tokenizer(made, arguments.out, report)
     print(f"{arguments.out}: {len(made):,} ids, mask {made.mask_token} {made.mask_token_id}")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ ATTRIBUTES = {
     "quotes": "quotes",
     "html": "html",
 }
-KEYS = ("path", FORMAT, *ATTRIBUTES)
+OPTIONS = (FORMAT, *ATTRIBUTES)
 SHORT = {"field": "text_field"}
 SWITCHES = {"true": True, "false": False}
 EXCLUSIVE = (("text_field", "template"), ("label_field", "label"))
@@ -84,7 +84,7 @@ def parse_input(text: str) -> Input:
             raise UserError(f"{text}: {key} is given twice")
         switch = key in ("quotes", "html")
         options[key] = SWITCHES.get(value, value) if switch else unescaped(value)
-    return Input(path=path, options=_checked(options, text), place=text)
+    return Input(path=path, options=_checked(options, text, (*SHORT, *OPTIONS)), place=text)
 
 
 def read_inputs_file(file: Path) -> list[Input]:
@@ -100,7 +100,9 @@ def read_inputs_file(file: Path) -> list[Input]:
     except (yaml.YAMLError, ValueError, UserError) as error:
         raise UserError(f"{file}: not a list of inputs in YAML ({first_line(error)})") from None
     if not isinstance(listed, list) or not listed:
-        raise UserError(f"{file}: expected a list of inputs, each a path or {{{', '.join(KEYS)}}}")
+        raise UserError(
+            f"{file}: expected a list of inputs, each a path or {{path, {', '.join(OPTIONS)}}}"
+        )
     return [_entry(entry, file, f"{file}: input {n}") for n, entry in enumerate(listed, 1)]
 
 
@@ -120,14 +122,16 @@ def _entry(entry: Any, file: Path, place: str) -> Input:
     )
 
 
-def _checked(options: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _checked(
+    options: Mapping[str, Any], place: str, known: Sequence[str] = OPTIONS
+) -> dict[str, Any]:
     """The options in the form that ``Fields`` has them in; null is as if not given."""
     checked: dict[str, Any] = {}
     for key, value in options.items():
         if key == "weight":
             raise UserError(f"{place}: {NO_WEIGHTS}")
-        if key not in KEYS or key == "path":
-            raise UserError(f"{place}: {key}: no such option; {did_you_mean(str(key), KEYS)}")
+        if key not in known:
+            raise UserError(f"{place}: {key}: no such option; {did_you_mean(str(key), known)}")
         if value is not None:
             checked[key] = _value(key, value, place)
     for one, other in EXCLUSIVE:

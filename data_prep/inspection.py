@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.corpus_report import format_counts
 from data_prep.encoding import load_backend
-from data_prep.survey import LengthCounts, count_labels, label_record
+from data_prep.survey import LengthCounts, count_by_name, label_record
 from flexbert.data.format.corpus_format import LABELS_FILE, TOKENIZER_FOLDER, CorpusError
 from flexbert.data.reading.corpus import Corpus, Split
 from flexbert.data.reading.split_documents import BLOCK_DOCUMENTS, read_blocks
@@ -48,7 +48,7 @@ def describe_corpus(corpus: Path, *, split: str, num_samples: int) -> dict[str, 
         "reserved_ids": len(meta.reserved_ids),
         "splits": {name: asdict(counts) for name, counts in meta.splits.items()},
         "split": split,
-        "labels": label_record(count_labels(chosen.labels, chosen.lengths, meta.labels)),
+        "labels": label_record(count_by_name(chosen.labels, chosen.lengths, meta.labels)),
         "length_quantiles": {
             f"{quantile:.0%}": int(value)
             for quantile, value in zip(

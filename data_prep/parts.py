@@ -108,6 +108,8 @@ class Part:
             known = (field.name for field in fields(InputRows))
             inputs = {NOT_RECORDED: {name: counts[name] for name in known}}
             counts["runs"] = [(0, counts["documents"])]
+        if not isinstance(inputs, dict):
+            raise ValueError("its inputs are no mapping")
         runs = tuple((int(number), int(count)) for number, count in counts.pop("runs"))
         if sum(count for _, count in runs) != counts["documents"]:
             raise ValueError("the inputs' documents are not the part's")

@@ -101,10 +101,10 @@ def survey(blocks: Iterable[Chosen]) -> Survey:
         found.longest = max(found.longest, int(lengths.max()))
         found.lengths.add(lengths)
         part = chosen.block.part
-        inputs.add(count_labels(chosen.inputs, lengths, part.inputs))
+        inputs.add(count_by_name(chosen.inputs, lengths, part.inputs))
         if chosen.labels is not None and part.labels is not None:
             labelled = True
-            labels.add(count_labels(chosen.labels, lengths, part.labels))
+            labels.add(count_by_name(chosen.labels, lengths, part.labels))
     if labelled:
         found.labels = labels.sorted()
     found.inputs = inputs.sorted()
@@ -127,19 +127,20 @@ class NamedCounts:
         return {name: (self.documents[name], self.tokens[name]) for name in sorted(self.documents)}
 
 
-def count_labels(
-    labels: np.ndarray, lengths: np.ndarray, names: Iterable[str]
+def count_by_name(
+    numbers: np.ndarray, lengths: np.ndarray, names: Iterable[str]
 ) -> dict[str, tuple[int, int]]:
     """(documents, tokens) of each of ``names`` that occurs.
 
     Args:
-        labels: the number of each document's label in ``names``.
+        numbers: of each document's label, or input, among ``names``.
+        lengths: number of tokens of each document.
     """
     names = list(names)
     if not names:
         return {}
-    documents = np.bincount(labels, minlength=len(names))
-    tokens = np.bincount(labels, lengths, minlength=len(names))
+    documents = np.bincount(numbers, minlength=len(names))
+    tokens = np.bincount(numbers, lengths, minlength=len(names))
     return {
         name: (int(documents[number]), int(tokens[number]))
         for number, name in enumerate(names)

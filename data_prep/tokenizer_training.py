@@ -1,4 +1,4 @@
-"""``python -m data_prep tokenizer``: train a byte-level BPE.
+"""``python -m data_prep tokenizer``: train a tokenizer.
 
 It gets BERT's special tokens, the template ``[CLS] A [SEP] B [SEP]``, unused ids at the end, a
 vocabulary that is a multiple of 64 (matrix products like that), and is saved so that AutoTokenizer
@@ -7,18 +7,18 @@ loads it.
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from data_prep.readers import Fields, Reject, read_piece
-from data_prep.sources import Inputs, cut_pieces
+from data_prep.corpus_report import write_report
+from data_prep.tokenizer_kinds import TokenizerKind, learn
+from data_prep.training_text import TrainingText
 from flexbert.errors import UserError
 from flexbert.files.durable import new_folder
 
@@ -34,54 +34,35 @@ SPECIAL_TOKENS = {
     "pad_token": "[PAD]",
     "mask_token": "[MASK]",
 }
+DEFAULT_KIND = TokenizerKind()
 UNUSED_NUMBER = re.compile(r"\[unused(\d+)\]")
-READ_BYTES = 1 << 26
-# Far beyond any word, so that a vocabulary hardly depends on it.
-LONGEST_RUN = 512
-LONG_RUN = re.compile(rf"\S{{{LONGEST_RUN}}}(?=\S)|\s{{{LONGEST_RUN}}}(?=\s)")
 
 
 def train_tokenizer(
-    inputs: Inputs, *, vocab_size: int, unused: int, fields: Fields
+    text: TrainingText, *, vocab_size: int, unused: int, kind: TokenizerKind = DEFAULT_KIND
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE: every Unicode text is encoded without loss.
+    """Train a tokenizer.
 
-    There is no normalization, and all 256 bytes are in the vocabulary. Merges come first, then the
-    special tokens, then ``unused`` reserved ones; where the text is too small for that many merges,
-    more unused tokens fill the vocabulary.
+    What it learns comes first, then the special tokens, then ``unused`` reserved ones; where the
+    text gives fewer tokens, more unused ones fill the vocabulary.
 
     Raises:
         UserError: if the sizes do not fit together or the inputs hold no text.
     """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merged = vocab_size - len(SPECIAL_TOKENS) - unused
     if vocab_size % MULTIPLE:
         below = vocab_size // MULTIPLE * MULTIPLE
         nearest = " or ".join(str(size) for size in (below, below + MULTIPLE) if size)
         raise UserError(
             f"--vocab-size {vocab_size} is not a multiple of {MULTIPLE}; nearest: {nearest}"
         )
-    if unused < 0 or merged < len(alphabet):
-        raise UserError(
-            f"--vocab-size {vocab_size} with --unused {unused} leaves {max(merged, 0)} tokens for "
-            f"text; the {len(alphabet)} bytes alone need that many"
-        )
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    texts = _texts(inputs, fields)
-    first = next(texts, None)
-    if first is None:
-        raise UserError("the inputs hold no usable text to train a tokenizer on")
-    backend.train_from_iterator(
-        itertools.chain([first], texts),
-        trainers.BpeTrainer(
-            vocab_size=merged, initial_alphabet=alphabet, special_tokens=[], show_progress=False
-        ),
-    )
+    # The kinds with an unknown token have it among what they learn.
+    special = len(SPECIAL_TOKENS) - (kind.model != "bpe")
+    wanted = vocab_size - special - unused
+    with text.waiting():
+        backend = learn(kind, text.texts, wanted)
     learnt = backend.get_vocab_size()
-    if learnt < merged:
-        print(f"the text gives {learnt} tokens, not {merged}: the rest becomes unused tokens")
+    if learnt < wanted:
+        print(f"the text gives {learnt} tokens, not {wanted}: the rest becomes unused tokens")
     return complete(backend, {}, vocab_size=vocab_size)
 
 
@@ -91,30 +72,18 @@ def check_free(folder: Path) -> None:
         raise UserError(f"{folder} already exists; choose another --out or delete it")
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Save as a Hugging Face folder, complete or not at all; the folder must be free."""
+def save_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, folder: Path, report: Mapping[str, Any] | None = None
+) -> None:
+    """Save as a Hugging Face folder, complete or not at all; the folder must be free.
+
+    Args:
+        report: of :func:`data_prep.tokenizer_report.describe_tokenizer`, saved with it.
+    """
     with new_folder(folder) as written:
         tokenizer.save_pretrained(written)
-
-
-def cut_long_runs(text: str) -> Iterator[str]:
-    """The text in pieces, cut inside runs of ``LONGEST_RUN`` characters without, or of nothing but,
-    white space; nearly always whole.
-
-    A run is one word for the trainer, which goes through all of it for each merge: a training
-    sequence of 100,000 letters took seconds, one of 5 million never ended.
-    """
-    start = 0
-    for run in LONG_RUN.finditer(text):
-        yield text[start : run.end()]
-        start = run.end()
-    yield text[start:]
-
-
-def _texts(inputs: Inputs, fields: Fields) -> Iterator[str]:
-    pieces = (piece for file in inputs.files for piece in cut_pieces(file, READ_BYTES))
-    rows = (row for piece in pieces for row in read_piece(piece, fields))
-    return (text for row in rows if not isinstance(row, Reject) for text in cut_long_runs(row.text))
+        if report is not None:
+            write_report(written, dict(report))
 
 
 def unused_numbers(backend: Tokenizer) -> list[int]:

@@ -130,7 +130,7 @@ def test_plot_and_report_show_a_run_from_its_records(tmp_path: Path, capsys: Out
         assert capsys.readouterr().out.strip() == str(one / f"report.{suffix}")
         assert (one / f"report.{suffix}").read_bytes().startswith(begin)
         both = tmp_path / "new" / f"both.{suffix}"
-        assert main([command, str(one), str(two), "--axis", "hours", "--out", str(both)]) == 0
+        assert main([command, str(one), str(two), "--axis", "time", "--out", str(both)]) == 0
         assert capsys.readouterr().out.strip() == str(both)
         assert both.read_bytes().startswith(begin)
 

@@ -69,7 +69,7 @@ def add_runs(parser: argparse.ArgumentParser, default: str) -> None:
         default: where to if nothing is said.
     """
     # Not from the room of reports, which no command waits for that draws nothing.
-    axes = ("tokens", "updates", "hours")
+    axes = ("tokens", "updates", "time")
     parser.add_argument(
         "run_folders",
         nargs="+",

@@ -1,7 +1,7 @@
 """How runs went, from what they recorded in their folders; nothing here imports torch.
 
 ``recorded_run``   all that a run's folder says, and the run that it goes on from
-``axes``           what runs are drawn over: tokens, updates or hours
+``axes``           what runs are drawn over: tokens, updates or time
 ``curves``         curves, and long ones in few points
 ``run_panels``     what is drawn of one run
 ``compared_panels``   what is drawn of several

@@ -1,4 +1,4 @@
-"""What runs are drawn over: tokens, updates or hours."""
+"""What runs are drawn over: tokens, updates or time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from flexbert.errors import UserError
 from flexbert.metrics_file import Record
 from flexbert.report.recorded_run import RecordedRun
 
-AxisName = Literal["tokens", "updates", "hours"]
+AxisName = Literal["tokens", "updates", "time"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
 SECONDS = "seconds"
+# Of time, the largest that a run has at least twice.
+UNITS = {"hours": 3600.0, "minutes": 60.0, "seconds": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,19 +34,55 @@ class RunAxis:
     parent_at: Callable[[Record], float]
 
 
-def run_axis(run: RecordedRun, name: AxisName) -> RunAxis:
-    """A run's places on an axis.
+@dataclass(frozen=True, kw_only=True)
+class SharedAxis:
+    """The axis of one picture.
+
+    Attributes:
+        title: what it counts.
+        is_time: whether it has a unit of time, and not a count.
+        places: of each run.
+    """
+
+    title: str
+    is_time: bool
+    places: Sequence[RunAxis]
+
+
+def shared_axis(runs: Sequence[RecordedRun], name: AxisName) -> SharedAxis:
+    """The places of several runs on one axis.
 
     Raises:
-        UserError: if it is to be drawn over hours and its records have no time.
+        UserError: if it is to be time, and the records of a run have none.
     """
-    at = _hours(run) if name == "hours" else _PLACES[name]
+    if name != "time":
+        places = [_run_axis(run, _PLACES[name], lambda _: _PLACES[name]) for run in runs]
+        return SharedAxis(title=name, is_time=False, places=places)
+    longest = max(_seconds(run)(run.records[-1]) for run in runs)
+    unit = next((unit for unit, size in UNITS.items() if longest >= 2 * size), "seconds")
+
+    def scaled(at: Callable[[Record], float]) -> Callable[[Record], float]:
+        return lambda record: at(record) / UNITS[unit]
+
+    places = [
+        _run_axis(run, scaled(_seconds(run)), lambda records: scaled(_seconds_of(records)))
+        for run in runs
+    ]
+    return SharedAxis(title=f"{unit} of training", is_time=True, places=places)
+
+
+def _run_axis(
+    run: RecordedRun,
+    at: Callable[[Record], float],
+    of_parent: Callable[[Sequence[Record]], Callable[[Record], float]],
+) -> RunAxis:
     parent = run.parent
     if parent is None:
         return RunAxis(at=at, begin=0.0, parent_at=at)
-    before = _hours_of(parent.records) if name == "hours" else _PLACES[name]
+    before = of_parent(parent.records)
     end = before(parent.records[-1])
-    if parent.key == "start_from" and name != "hours":
+    # Of a run that goes on with the other's clock the first record comes after the other's last.
+    if parent.key == "start_from" and at(run.records[0]) >= end:
         return RunAxis(at=at, begin=end, parent_at=before)
     # Another clock: the parent ends where the run begins.
     return RunAxis(at=at, begin=0.0, parent_at=lambda record: before(record) - end)
@@ -61,17 +99,17 @@ def _updates(record: Record) -> float:
 _PLACES: dict[AxisName, Callable[[Record], float]] = {"tokens": _tokens, "updates": _updates}
 
 
-def _hours(run: RecordedRun) -> Callable[[Record], float]:
+def _seconds(run: RecordedRun) -> Callable[[Record], float]:
     if not any(SECONDS in record.numbers for record in run.records):
         raise UserError(
             f"{run.folder}: its records have no time, as it was trained by an older version; "
             "draw it over tokens or updates"
         )
-    return _hours_of(run.records)
+    return _seconds_of(run.records)
 
 
-def _hours_of(records: Sequence[Record]) -> Callable[[Record], float]:
-    """Hours of training by update; what has no time of its own lies between its neighbours.
+def _seconds_of(records: Sequence[Record]) -> Callable[[Record], float]:
+    """Seconds of training by update; what has no time of its own lies between its neighbours.
 
     A clock that began again with a launch goes on from where it stood.
     """
@@ -79,6 +117,6 @@ def _hours_of(records: Sequence[Record]) -> Callable[[Record], float]:
     seconds = np.array([record.numbers[SECONDS] for record in timed] or [0.0])
     restarts = np.diff(seconds, prepend=0.0)
     lost = np.where(restarts < 0, np.concatenate([[0.0], seconds[:-1]]), 0.0)
-    hours = (seconds + np.cumsum(lost)) / 3600
+    trained = seconds + np.cumsum(lost)
     steps = np.array([record.step for record in timed] or [0])
-    return lambda record: float(np.interp(record.step, steps, hours))
+    return lambda record: float(np.interp(record.step, steps, trained))

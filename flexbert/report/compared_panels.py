@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from flexbert.pictures import COLORS
-from flexbert.report.axes import AxisName, RunAxis, run_axis
+from flexbert.report.axes import AxisName, RunAxis, shared_axis
 from flexbert.report.curves import Curve, Look, Panel, Panels, Unit, number_curves
 from flexbert.report.mask_rates import evaluation_masks
 from flexbert.report.recorded_run import RecordedRun
-from flexbert.report.run_panels import AXIS_TITLES, LOSS_TITLE, NUMBERS
+from flexbert.report.run_panels import LOSS_TITLE, NUMBERS
 
 COMPARED: tuple[tuple[str, str, str, Unit, bool], ...] = (
     (f"validation: {LOSS_TITLE}", "eval", "eval_loss", "number", False),
@@ -26,7 +26,8 @@ def compared_panels(runs: Sequence[RecordedRun], axis: AxisName = "tokens") -> P
     Raises:
         UserError: if the records of one do not have the axis.
     """
-    axes = [run_axis(run, axis) for run in runs]
+    shared = shared_axis(runs, axis)
+    axes = shared.places
     names = run_names(runs)
     masks = [evaluation_masks(run) for run in runs]
     if len(set(masks)) > 1:
@@ -34,8 +35,8 @@ def compared_panels(runs: Sequence[RecordedRun], axis: AxisName = "tokens") -> P
         names = [f"{name}{mask}" for name, mask in zip(names, masks, strict=True)]
     return Panels(
         title="  ·  ".join(run_names(runs)),
-        axis=AXIS_TITLES[axis],
-        x_unit="number" if axis == "hours" else "count",
+        axis=shared.title,
+        x_unit="number" if shared.is_time else "count",
         begin=min(place.begin for place in axes),
         end=max(
             place.at(record)

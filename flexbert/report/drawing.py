@@ -59,6 +59,7 @@ def draw_panels(panels: Panels, path: Path) -> Path:
         for small, panel in zip(grid, others, strict=False):
             _draw(small, panel, panels)
             _mark_stages(small, panels, named=False)
+            small.locator_params(axis="x", nbins=6)
             if panels.needs_legend(panel):
                 small.legend(frameon=False, fontsize=8, loc="best")
         for unused in grid[len(others) :]:
@@ -107,7 +108,9 @@ def _legend_text(curve: Curve) -> str:
 
 def _from_zero(axes: Axes, panel: Panel) -> None:
     largest = float(panel.values.max(initial=0))
-    axes.set_ylim(0, 1.08 * largest if largest > 0 else 1)
+    top = 1.08 * largest if largest > 0 else 1.0
+    # A little below zero, so that marks there are whole.
+    axes.set_ylim(-0.03 * top, top)
 
 
 def _label_log(axes: Axes, panel: Panel) -> None:

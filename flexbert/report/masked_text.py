@@ -68,8 +68,12 @@ def _cell(example: MaskExample, index: int) -> str:
     kind = "right" if first.token == place.token else "wrong"
     return (
         f'<td class="{kind}" title="{escape(_all(place))}">{_shown(first.token)} '
-        f"<small>{first.probability:.0%}</small></td>"
+        f"<small>{_share(first.probability)}</small></td>"
     )
+
+
+def _share(probability: float) -> str:
+    return f"{probability:.1%}" if probability < 0.1 else f"{probability:.0%}"
 
 
 def _all(place: MaskedPlace) -> str:

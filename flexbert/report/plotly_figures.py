@@ -187,7 +187,7 @@ def _y_range(panel: Panel, begin: float) -> dict[str, Any]:
     if shown.is_log:
         low, high = math.log10(low), math.log10(high)
     margin = 0.06 * (high - low) or 0.06 * abs(high) or 1.0
-    return {"range": [low if panel.from_zero else low - margin, high + margin]}
+    return {"range": [low - margin / 2 if panel.from_zero else low - margin, high + margin]}
 
 
 def _plain(values: np.ndarray) -> list[float | None]:

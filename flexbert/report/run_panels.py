@@ -9,7 +9,7 @@ import numpy as np
 
 from flexbert.metrics_file import Record
 from flexbert.pictures import BLUE, COLORS, RED, as_count
-from flexbert.report.axes import AxisName, RunAxis, run_axis
+from flexbert.report.axes import AxisName, RunAxis, shared_axis
 from flexbert.report.curves import (
     Curve,
     Level,
@@ -36,11 +36,6 @@ NUMBERS: tuple[tuple[str, str, Unit, bool], ...] = (
     ("real tokens per second", "tokens_per_second", "count", True),
     ("model FLOPs utilization", "mfu", "percent", True),
 )
-AXIS_TITLES: Mapping[AxisName, str] = {
-    "tokens": "tokens",
-    "updates": "updates",
-    "hours": "hours of training",
-}
 TROUBLES = {"skipped": "skipped update", "spike": "spike", "rolled_back": "rolled back"}
 
 
@@ -50,12 +45,13 @@ def run_panels(run: RecordedRun, axis: AxisName = "tokens") -> Panels:
     Raises:
         UserError: if its records do not have the axis.
     """
-    place = run_axis(run, axis)
+    shared = shared_axis([run], axis)
+    (place,) = shared.places
     end = max(place.at(record) for record in run.records)
     return Panels(
         title=_title(run),
-        axis=AXIS_TITLES[axis],
-        x_unit="number" if axis == "hours" else "count",
+        axis=shared.title,
+        x_unit="number" if shared.is_time else "count",
         begin=_begin(run, place, end),
         end=end,
         panels=list(_panels(run, place)),

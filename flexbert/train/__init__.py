@@ -14,6 +14,7 @@ Read in this order:
 ``checkpointing``   ``Checkpointer`` saves, at intervals and before a preempted run ends;
                     ``restore`` gives a trainer what was saved
 ``run_log``, ``masked_metrics``   records: ``metrics.jsonl``, the console, Composer's loggers
+``console``, ``loggers``          what a person sees; Weights & Biases and TensorBoard
 ``mask_examples``   masked texts with the model's predictions, at every evaluation
 ``speed_monitor``, ``step_times``   tokens a second, MFU, where the time went
 ``run_folder``, ``manifest``      what a run's folder holds

@@ -22,6 +22,7 @@ from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.packing.loader_workers import worker_ended
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
+from flexbert.files.progress_bar import ProgressBar
 from flexbert.files.set_aside import set_aside
 from flexbert.plan.checkpoint_sizes import room_of
 from flexbert.plan.remarks import cpu_remarks, recipe_remarks
@@ -87,6 +88,7 @@ def _train(
     loaded: LoadedRecipe, command: Sequence[str], callbacks: Sequence[Callback], quiet: bool
 ) -> int:
     timeouts = loaded.first.timeouts
+    ProgressBar.is_silent = quiet
     # Composer sets a launcher's variables where there is none.
     go_on = same_command()
     with StopRequest() as request:
@@ -187,9 +189,10 @@ class _Run:
             f"FlexBERT {__version__}: {self.recipe.run_name}",
             {"run folder": f"{self.folder.path}, {size}", **loggers.entries},
         )
-        remarks = [f"remark: {remark}" for remark in self._remarks(corpora)]
-        for line in (*warnings, *loggers.warnings, *remarks):
+        for line in (*warnings, *loggers.warnings):
             self.console.say(line)
+        for remark in self._remarks(corpora):
+            self.console.say_after_header(f"remark: {remark}")
         return loggers
 
     def _train_from(self, start: Start, context: RunContext) -> int:

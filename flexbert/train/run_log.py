@@ -166,14 +166,22 @@ class RunLog(Callback):
         }
 
     def _write(self, logger: Logger, record: dict[str, Any]) -> None:
-        numbers = {
-            key: value
-            for key, value in flatten(record, separator="/").items()
-            if isinstance(value, int | float)
-        }
-        logger.log_metrics(numbers)
+        logger.log_metrics(_curves(record))
         if dist.get_global_rank() == 0:
             self.folder.append_metrics(record)
+
+
+def _curves(record: Mapping[str, Any]) -> dict[str, float]:
+    """What loggers draw: every number once; of a group what is not as in the largest one."""
+    groups = {
+        name: {key: v for key, v in group.items() if key in record and v != record[key]}
+        for name, group in record.get("groups", {}).items()
+    }
+    return {
+        key: value
+        for key, value in flatten({**record, "groups": groups}, separator="/").items()
+        if isinstance(value, int | float)
+    }
 
 
 def _numbers(measured: dict[str, Tensor]) -> dict[str, float]:

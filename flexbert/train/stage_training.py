@@ -106,6 +106,10 @@ class StageTraining:
                 # What the last update left is not to be gone on from.
                 self._roll_back(run, int(trainer.state.timestamp.batch.value), checkpointer)
             else:
+                reason = self.context.request.reason or "another process"
+                self.context.console.say(
+                    f"{reason}: saving; another signal would end the run at once, without"
+                )
                 checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
             self.context.request.is_final = True
             ending = Ending.STOPPED
@@ -242,6 +246,7 @@ class StageTraining:
         )
         for note in notes:
             context.console.say(note)
+        context.console.complete_header()
 
     def _time_left(self) -> TimeLeft:
         """An estimate that knows what the later stages cost, where somebody reads it."""

@@ -49,7 +49,7 @@ def test_a_file_of_that_very_name_is_taken_as_it_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a:filed=x", "filed: no such option; did you mean"),
+        ("a:filed=x", "filed: no such option; did you mean 'field'"),
         ("a:path=x", "path: no such option"),
         ("a:weight=2", "a corpus has no weights.*upsample.labels.*data.sources.NAME.weight"),
         ("a:format=tvs", "format tvs: did you mean 'tsv'"),

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_prep import duplicates, parts, reading
+from data_prep import duplicates, parts
 from data_prep.duplicates import find_repeats
-from data_prep.parts import HASHES_FILE, TOKENS_FILE, InputRows, Part
+from data_prep.parts import COUNTS_FILE, HASHES_FILE, TOKENS_FILE, InputRows, Part
 from data_prep.selection import Selection
 from flexbert.data.format.corpus_format import LENGTHS_FILE
+from flexbert.data.reading import split_documents
 
 UINT16 = np.dtype(np.uint16)
 Document = tuple[int, int]  # hash, length
@@ -63,7 +67,7 @@ def repeats_in_order(documents: Sequence[Document]) -> list[bool]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "BLOCK_DOCUMENTS", 5)
-    monkeypatch.setattr(reading, "BLOCK_TOKENS", 12)
+    monkeypatch.setattr(split_documents, "BLOCK_TOKENS", 12)
     monkeypatch.setattr(duplicates, "BUCKET_DOCUMENTS", 8)
 
 
@@ -173,3 +177,35 @@ def test_a_part_is_whole_only_if_every_file_has_its_size(tmp_path: Path) -> None
         (part.folder / name).unlink()
         assert not part.is_whole(UINT16)
         (part.folder / name).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": []},
+        {"inputs": {"a": {"dokuments": 2}}},
+        {"inputs": {"a": 3}},
+        {"runs": [[0, 1]]},
+        {"runs": [[0]]},
+        {"runs": None},
+    ],
+)
+def test_a_part_whose_inputs_are_damaged_is_found(tmp_path: Path, change: dict[str, Any]) -> None:
+    part = write_part(tmp_path / "part", [(1, 2), (2, 3)])
+    file = part.folder / COUNTS_FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Part.read(part.folder)
+
+
+@settings(max_examples=30, deadline=None)
+@given(runs=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=12))
+def test_blocks_say_which_input_each_document_came_from(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[int, int]]
+) -> None:
+    expected = [number for number, count in runs for _ in range(count)]
+    folder = tmp_path_factory.mktemp("runs") / "part"
+    part = replace(write_part(folder, [(n, 1) for n in range(len(expected))]), runs=tuple(runs))
+    with pytest.MonkeyPatch.context() as small:
+        small.setattr(parts, "BLOCK_DOCUMENTS", 5)
+        assert [n for block in part.blocks() for n in block.inputs.tolist()] == expected

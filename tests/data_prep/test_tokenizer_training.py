@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from data_prep.cli import main
 from data_prep.encoding import CorpusTokenizer
-from data_prep.tokenizer_training import LONGEST_RUN, cut_long_runs
+from data_prep.training_text import LONGEST_RUN, cut_long_runs
 from tests.conftest import VOCAB_SIZE, run_data_prep
 
 HARD_TEXTS = [

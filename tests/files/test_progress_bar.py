@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from flexbert.files.progress_bar import ProgressBar
 
 
@@ -27,3 +29,20 @@ def test_a_bar_starts_no_thread() -> None:
     with ProgressBar(total=2, disable=False) as bar:
         bar.update(2)
         assert threading.active_count() == before
+
+
+def test_a_silent_process_draws_and_announces_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProgressBar, "is_silent", True)
+    ProgressBar.announce("a long task")
+    for _ in ProgressBar(range(3)):
+        pass
+    said = capsys.readouterr()
+    assert said.out + said.err == ""
+    monkeypatch.setattr(ProgressBar, "is_silent", False)
+    ProgressBar.announce("a long task")
+    for _ in ProgressBar(range(3)):
+        pass
+    assert "a long task" in (said := capsys.readouterr().err)
+    assert "3/3" in said

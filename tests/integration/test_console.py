@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
+from flexbert.recipes import load_recipe
+from flexbert.train.run import DONE, train
 from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
 
 pytestmark = pytest.mark.slow
@@ -128,6 +130,24 @@ def test_a_file_gets_plain_lines_and_the_header_once(tiny: Overrides) -> None:
     assert "stage two begins after update 4" in done.stdout
 
 
+def test_a_sign_of_life_comes_where_no_record_does(
+    tiny: Overrides, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A minute that is over at once.
+    monkeypatch.setattr("flexbert.train.console.stage_display.QUIET_SECONDS", 0.0)
+    settings = ("duration=4ba", "schedule={name: constant}", "logging.interval=100ba")
+    assert train(load_recipe(TINY_RECIPE, tiny(*settings)), command=["test"]) == DONE
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if line.startswith("pretrain")) <= 100
+    text = "\n".join(lines)
+    for pattern in (
+        r"  0%  step      0  in update 1, micro-batch 1 of 2  0s, time left unknown",
+        r" 50%  step      2    768 tok  +[\d.]+k? tok/s  \d+s, \d+s left",
+        r"100%  step      4  evaluating, batch 2 of 3  \d+s, 0s left",
+    ):
+        assert re.search(pattern, text), text
+
+
 def test_quiet_prints_the_end_alone(tiny: Overrides, tmp_path: Path) -> None:
     done = subprocess.run(
         command(*tiny(*SHORT), "--quiet"),
@@ -150,5 +170,7 @@ def test_ctrl_c_saves_and_names_the_command_to_go_on_with(tiny: Overrides, tmp_p
     saved = list_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")[-1]
     # A terminal of 100 columns does not break the line for whoever copies it.
     last = next(line for line in reversed(shown) if line)
+    assert any(line.startswith("SIGINT: saving; ") for line in shown)
+    assert "━" not in "\n".join(shown)
     assert last.startswith(f"stopped on request (SIGINT): saved {saved}; go on with: ")
     assert shlex.split(last.partition("go on with: ")[2])[-len(words) + 1 :] == words[1:]

@@ -218,21 +218,6 @@ def test_only_the_newest_checkpoints_are_kept_when_asked(tiny: Overrides) -> Non
     assert kept == ["step-00000009.pt", "step-00000012.pt"]
 
 
-def test_wandb_offline_and_tensorboard_receive_the_records(tiny: Overrides) -> None:
-    folder = run(
-        tiny(
-            "stages={one: {duration: 2ba}, two: {duration: 1ba}}",
-            "schedule={name: constant}",
-            "logging.tensorboard=true",
-            "logging.wandb={project: test, mode: offline}",
-        )
-    )
-    # Both stages, and later launches, are one run there.
-    files = list(folder.glob("wandb/offline-run-*/*.wandb"))
-    assert {file.stem for file in files} == {f"run-{(folder / 'wandb_id').read_text()}"}
-    assert list(folder.glob("tensorboard/**/events.out.tfevents.*"))
-
-
 def test_bfloat16_trains_on_a_cpu_in_float32_weights(tiny: Overrides) -> None:
     folder = run(tiny("precision=amp_bf16"))
     assert {weight.dtype for weight in final_weights(folder).values()} == {torch.float32}

@@ -92,20 +92,20 @@ def test_updates_that_were_skipped_are_marked_where_they_were(runs: Mapping[str,
     assert np.isnan(curve(panels.panels[0], "training").y).sum() == 5
 
 
-def test_hours_go_on_where_a_clock_began_again(tmp_path: Path) -> None:
+def test_time_goes_on_where_a_clock_began_again(tmp_path: Path) -> None:
     folder = Situation(stages={"pretrain": 40}, interval=10, evaluations=1).write(tmp_path / "run")
     file = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for line, seconds in zip(lines, (3600, 7200, 1800, 3600, 3600), strict=True):
         line["seconds"] = seconds
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    panels = run_panels(read_run(folder), "hours")
+    panels = run_panels(read_run(folder), "time")
     assert curve(panels.panels[0], "training").x.tolist() == [1, 2, 2.5, 3]
     for line in lines:
         del line["seconds"]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(UserError, match="its records have no time"):
-        run_panels(read_run(folder), "hours")
+        run_panels(read_run(folder), "time")
 
 
 def test_over_updates_stages_begin_after_the_last_update_before(runs: Mapping[str, Path]) -> None:

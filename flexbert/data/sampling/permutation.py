@@ -11,7 +11,6 @@ in one chunk waits for memory most of the time.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -58,11 +57,7 @@ def permutation(num_items: int, key: int, cache: Path) -> np.ndarray:
 
 def write_permutation(out: BinaryIO, num_items: int, key: int) -> None:
     """Fill an empty file with a permutation of the numbers below ``num_items``."""
-    print(
-        f"making the order of {num_items:,} chunks, once a node: {out.name}",
-        file=sys.stderr,
-        flush=True,
-    )
+    ProgressBar.announce(f"making the order of {num_items:,} chunks, once a node: {out.name}")
     dtype = number_dtype(num_items)
     num_bins = -(-num_items // BIN_ITEMS)
     sizes = np.zeros(num_bins, np.int64)

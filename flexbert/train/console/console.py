@@ -26,6 +26,7 @@ class Console:
         self.quiet = quiet
         self.bar: LiveBar | None = None
         self._entries: dict[str, str] = {}
+        self._after_header: list[str] = []
 
     @property
     def speaks(self) -> bool:
@@ -44,6 +45,16 @@ class Console:
         """Print what is good to know; where quiet is asked for, a warning alone."""
         if self.speaks or (self.is_first and text.startswith("warning:")):
             print(text, flush=True)
+
+    def say_after_header(self, text: str) -> None:
+        """Print it once the header is complete."""
+        self._after_header.append(text)
+
+    def complete_header(self) -> None:
+        """Print what was to come after the header."""
+        for text in self._after_header:
+            self.say(text)
+        self._after_header.clear()
 
     def end(self, text: str) -> None:
         """Print what a launch ends with."""

@@ -175,7 +175,7 @@ def _begin(
         # Offline it would warn: whoever uploads later decides.
         resume="allow" if mode == "online" else None,
         dir=str(choice.folder),
-        settings=wandb.Settings(silent=os.environ.get("WANDB_SILENT", "true").lower() in _TRUE),
+        settings=_settings(),
     )
     run.config.update(dict(recorded), allow_val_change=True)
     run.define_metric("step")
@@ -191,9 +191,14 @@ def where(log: WandbLog) -> str:
     return f"offline; upload it with: wandb sync {Path(run.dir).parent}"
 
 
+def _settings() -> wandb.Settings:
+    """It speaks only where its environment says so: the header says what it would."""
+    return wandb.Settings(silent=os.environ.get("WANDB_SILENT", "true").lower() in _TRUE)
+
+
 def _why_no_key() -> str | None:
     """Why wandb would ask for a key; None if it has one."""
-    settings = wandb.setup().settings
+    settings = wandb.setup(_settings()).settings
     if settings.api_key or settings.identity_token_file:
         return None
     host = urlsplit(settings.base_url).hostname or ""

@@ -48,7 +48,6 @@ class Watch:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._told = 0
-        self._told_of_stop = False
         self._failed_since: float | None = None
 
     def __enter__(self) -> Self:
@@ -105,12 +104,6 @@ class Watch:
             if self.request.is_impatient():
                 self._end(f"ended by a second {name}, without saving", 128 + number)
             self.request.request(name)
-            if self.rank.is_first and not self.request.is_final and not self._told_of_stop:
-                self._told_of_stop = True
-                _print(
-                    f"{self.request.reason}: stopping and saving; another one ends the run at "
-                    "once, without"
-                )
 
     def _look(self) -> None:
         """At a failure of others, and at whom this process waits for."""

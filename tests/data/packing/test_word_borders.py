@@ -15,6 +15,9 @@ from flexbert.data.format.corpus_format import TOKENIZER_FOLDER, CorpusError, Co
 from flexbert.data.packing.masking import BEGINS_WORD, NEXT_BEGINS_WORD
 from flexbert.data.packing.word_borders import unit_borders, word_borders
 from flexbert.errors import ConfigError
+from flexbert.recipes import load_recipe
+from flexbert.stage_checks import open_corpora
+from tests.conftest import TINY_RECIPE
 from tests.data.corpora import write_corpus
 from tests.huggingface.forty_tokenizers import FORTY, SPECIAL, TEXTS
 
@@ -121,3 +124,15 @@ def test_what_is_no_tokenizer_is_one_line(tmp_path: Path) -> None:
         (corpus / TOKENIZER_FOLDER / "tokenizer.json").write_text(text)
         with pytest.raises(CorpusError, match="not a tokenizer"):
             unit_borders(WholeWordMasking(), corpus)
+
+
+def test_a_stage_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    corpus = write_corpus(
+        tmp_path / "corpus", [np.arange(10, 20)], [np.arange(10, 20)], vocab_size=60
+    )
+    overrides = [f"data.path={corpus}", "data.masking={name: whole_word}"]
+    recipe = load_recipe(TINY_RECIPE, overrides).first
+    with pytest.raises(ConfigError, match=r"data\.masking: the tokenizer of .* does not show"):
+        open_corpora(recipe)
+    with pytest.raises(ConfigError, match=r"data\.masking\.name: unknown masking 'spans'.*span"):
+        load_recipe(TINY_RECIPE, [overrides[0], "data.masking={name: spans}"])
