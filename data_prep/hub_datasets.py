@@ -177,7 +177,7 @@ def _load(text: str) -> datasets.IterableDataset:
         import datasets
     except ImportError as error:
         raise UserError(
-            f'{text}: needs the package datasets; install it with: pip install "flexbert[datasets]"'
+            f"{text}: needs the package datasets; install it with: uv pip install datasets"
         ) from error
     reference = DatasetReference.parse(text)
     datasets.disable_progress_bars()

@@ -268,7 +268,7 @@ def test_planning_imports_neither_composer_nor_transformers() -> None:
         (["seen", "corpus", "3", "4", "--run", "run"], "too many arguments: 4"),
         (["plan", "r.yaml", "--proceses", "8"], "unknown option --proceses; did you mean '--proc"),
         (["plan", "--processes", "8"], "the following arguments are required: recipe (see"),
-        (["plan", "r.yaml", "--processes"], "argument --processes: expected one argument"),
+        (["plan", "r.yaml", "--processes"], "argument --processes/--gpus: expected one argument"),
         (["pan"], "invalid choice: 'pan'"),
     ],
 )

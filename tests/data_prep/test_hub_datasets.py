@@ -174,11 +174,11 @@ def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         find_inputs([Path("hf:some/data")])
 
 
-def test_without_the_library_the_extra_is_named(
+def test_without_the_library_its_package_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r'pip install "flexbert\[datasets\]"'):
+    with pytest.raises(UserError, match=r"uv pip install datasets"):
         read(f"hf:{folder}")
 
 

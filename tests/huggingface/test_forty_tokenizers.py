@@ -54,7 +54,7 @@ def nothing_started_or_drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Pictures and processes are most of the time, and have tests of their own."""
     monkeypatch.setattr(tokenization, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(build_corpus, "draw_report", lambda *_: None)
-    monkeypatch.setattr(run, "_picture", lambda folder: None)
+    monkeypatch.setattr(run, "_reports", lambda folder: "no reports")
     yield
     vars(tokenization).pop("_tokenizer", None)
 
