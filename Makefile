@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart test test-fast check reference lock groups clean
+.PHONY: quickstart cpu test test-fast check reference lock groups clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -16,6 +16,16 @@ DEMO := corpora/demo
 		--no-deps -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
+
+# Without CUDA, gigabytes smaller, for machines without a GPU. uv knows where torch's own builds for
+# CPUs are; the lock's versions stay.
+cpu: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	grep -vE '^(nvidia|cuda|triton)' requirements.lock | $(BIN)/uv pip install --quiet \
+		--compile-bytecode --python $(BIN)/python --torch-backend cpu --no-deps -r -
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch .venv/ready
 
 quickstart: .venv/ready
 	$(BIN)/python -m data_prep demo --out $(DEMO)/text

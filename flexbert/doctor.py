@@ -182,7 +182,9 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     else:
         lines += [f"for faster attention ({advice.reason}):", f"  {advice.command}"]
     compiler = diagnosis.cxx_compiler
-    missing = "finds no C++ compiler, which it needs: install g++, or set CXX to one"
+    missing = (
+        "no C++ compiler, which it needs on a CPU: for compile: always install g++, or set CXX"
+    )
     lines += ["", f"torch.compile: {missing if compiler is None else compiler}"]
     if diagnosis.gpus:
         triton = diagnosis.triton_problem or "works"

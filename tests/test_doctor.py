@@ -87,7 +87,7 @@ def test_a_missing_compiler_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     assert cxx_compiler() is None
-    assert "finds no C++ compiler" in diagnosis_text(replace(diagnose(), cxx_compiler=None))
+    assert "no C++ compiler, which" in diagnosis_text(replace(diagnose(), cxx_compiler=None))
     for name in ("clang++", "g++", "mine"):
         (tmp_path / name).touch(mode=0o755)
         monkeypatch.setenv("CXX", name if name == "mine" else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -149,10 +150,13 @@ class BatchConfig(Node):
 
 
 def _no_whole_rows(size: int, data: DataConfig) -> str:
-    rows = max(1, round(size * data.max_length / data.row_length))
+    # The fewest sequences that fill whole rows, and all sizes are multiples of them.
+    step = data.row_length // math.gcd(data.row_length, data.max_length)
+    below = size // step * step
+    sizes = [str(number) for number in (below, below + step) if number]
     return (
         f"{size} sequences of {data.max_length} tokens are no whole number of rows of "
-        f"{data.row_length}; nearest: {rows * data.row_length / data.max_length:g}"
+        f"{data.row_length}; nearest: {' or '.join(sizes)}"
     )
 
 

@@ -43,7 +43,7 @@ def test_a_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path, traine
         ("model.block={name: pre_nrom}", "model.block.name", ["'pre_norm'"]),
         ("model.attention.num_heads=3", "model.attention.num_heads", ["divide"]),
         ("model.hidden_size=0", "model.hidden_size", ["positive"]),
-        ("batch.size=7", "batch.size", ["nearest: 8"]),
+        ("batch.size=7", "batch.size", ["nearest: 6 or 8"]),
         ("batch.microbatch_rows=0", "batch.microbatch_rows", ["positive"]),
         ("data.row_length=32", "data.row_length", ["64"]),
         ("data.mask_rate=1.5", "data.mask_rate", ["at most 1"]),
@@ -72,3 +72,17 @@ def test_a_wrong_value_is_refused_before_anything_is_built(
         load_recipe(TINY_RECIPE, ["data.path=somewhere", override])
     assert error.value.path == path
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("max_length", "row_length", "size"),
+    [(64, 128, 7), (96, 128, 6), (60, 128, 33), (7, 100, 250), (100, 128, 5), (64, 96, 4)],
+)
+def test_sizes_that_are_suggested_can_be(max_length: int, row_length: int, size: int) -> None:
+    lengths = f"data={{max_length: {max_length}, row_length: {row_length}}}"
+    with pytest.raises(ConfigError, match="nearest: ") as error:
+        load_recipe(TINY_RECIPE, ["data.path=somewhere", lengths, f"batch.size={size}"])
+    suggested = str(error.value).rpartition("nearest: ")[2].split(" or ")
+    for each in suggested:
+        load_recipe(TINY_RECIPE, ["data.path=somewhere", lengths, f"batch.size={each}"])
+    assert min(abs(int(each) - size) for each in suggested) <= row_length
