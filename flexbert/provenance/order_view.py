@@ -22,7 +22,11 @@ from flexbert.config.plain_values import count
 from flexbert.config.plugins import changed_text, missing_text
 from flexbert.config.training import BatchConfig, ScheduleConfig
 from flexbert.data.packing.microbatches import training_builder
-from flexbert.data.packing.order_description import describe_order, require_same_order
+from flexbert.data.packing.order_description import (
+    describe_order,
+    require_same_order,
+    with_new_defaults,
+)
 from flexbert.data.packing.position import PackingWindowStart, StreamKey
 from flexbert.data.packing.row_stream import Row, training_stream
 from flexbert.data.reading.corpora import Corpora
@@ -94,7 +98,8 @@ class OrderView:
         self.splits = splits = self.corpora.splits("train")
         key = StreamKey(seed, segment.stage, segment.generation)
         self.stream = training_stream(splits, data, key)
-        require_same_order(segment.order, describe_order(self.stream, splits, data, key))
+        now = describe_order(self.stream, splits, data, key)
+        require_same_order(with_new_defaults(segment.order, data), now)
         self.builder = training_builder(self.stream, splits, data, key)
         sizes = BatchSizes.of(batch, data, self._duration)
         num_updates = end_step - segment.first_step

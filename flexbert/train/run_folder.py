@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import yaml
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_name
 from flexbert.checkpoint.file_hash import file_digest
+from flexbert.config.decode import decode
 from flexbert.config.fields import OPERATIONAL, ORDER, Role
 from flexbert.config.keys import role_of
 from flexbert.config.recipe import Recipe
-from flexbert.config.stage_overrides import STAGES
+from flexbert.config.stage_overrides import STAGES, decode_stages, encode_stages
 from flexbert.config.tree import changed_keys
-from flexbert.errors import UserError
+from flexbert.errors import ConfigError, UserError
 from flexbert.files.durable import (
     make_folder,
     sync_folder,
@@ -205,7 +207,7 @@ def refuse_changed_recipe(
     accepted = {OPERATIONAL, ORDER} if accept_changed_order else {OPERATIONAL}
     changed = {
         key: values
-        for key, values in sorted(changed_keys(old, new).items())
+        for key, values in sorted(changed_keys(_with_new_defaults(old), new).items())
         if _role(key) not in accepted
     }
     if changed:
@@ -220,6 +222,14 @@ def refuse_changed_recipe(
             f"Give the old values, or another run_name; start_from={newest} goes on from here with "
             f"the new ones{accept}"
         )
+
+
+def _with_new_defaults(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recipe that was resolved before some keys were there, with their defaults."""
+    try:
+        return encode_stages(decode_stages(resolved, partial(decode, Recipe)))
+    except ConfigError:
+        return resolved
 
 
 def _show(value: Any) -> str:

@@ -9,6 +9,7 @@ from flexbert.data.packing.loader import first_position
 from flexbert.data.packing.order_description import (
     describe_order,
     require_same_order,
+    with_new_defaults,
 )
 from flexbert.data.packing.position import DataState, OrderDescription, Position, StreamKey
 from flexbert.data.packing.row_stream import RowStream, training_stream
@@ -75,9 +76,10 @@ def open_stage_data(stage: Stage, corpora: Corpora, saved: DataState | None) -> 
     if saved is None:
         return at(0)
     data = at(saved.generation, saved.position, saved.skipped_rows)
-    if data.order != saved.order:
+    before = with_new_defaults(saved.order, config)
+    if data.order != before:
         if not config.accept_changed_order:
-            require_same_order(saved.order, data.order)
+            require_same_order(before, data.order)
         # Another generation: the old order from its beginning would repeat what was seen.
         return at(saved.generation + 1)
     if not data.stream.has(saved.position.packing_window, saved.position.row):

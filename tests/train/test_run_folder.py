@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -11,7 +12,9 @@ import yaml
 
 from flexbert.errors import UserError
 from flexbert.metrics_file import lines_of
+from flexbert.recipes import load_recipe
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
+from tests.conftest import TINY_RECIPE
 
 
 def test_lines_after_the_checkpoint_and_a_half_line_are_dropped(tmp_path: Path) -> None:
@@ -42,6 +45,17 @@ def test_operational_keys_may_change() -> None:
     old = {"data": {"path": "a", "num_workers": 1}, "batch": {"microbatch_rows": 1}}
     new = {"data": {"path": "b", "num_workers": 4}, "batch": {"microbatch_rows": 8}}
     refuse_changed_recipe(Path("runs/x"), old, new, newest=Path("step.pt"))
+
+
+def test_a_key_that_came_later_has_had_its_default() -> None:
+    now = load_recipe(TINY_RECIPE, ["data.path=somewhere"]).resolved
+    before = copy.deepcopy(now)
+    del before["data"]["masking"]
+    refuse_changed_recipe(Path("runs/x"), before, now, newest=None)
+    words = ["data.path=somewhere", "data.masking={name: whole_word}"]
+    other = load_recipe(TINY_RECIPE, words).resolved
+    with pytest.raises(UserError, match=r"changed: data\.masking\.name \(token -> whole_word\)\."):
+        refuse_changed_recipe(Path("runs/x"), before, other, newest=None)
 
 
 def test_a_bad_line_loses_itself_alone_and_is_kept(tmp_path: Path) -> None:

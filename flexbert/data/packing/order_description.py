@@ -7,6 +7,8 @@ from ``mask_rate_schedule``, with which no run may resume changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
+from typing import Any
 
 from flexbert.config.data import DataConfig
 from flexbert.config.fields import ORDER
@@ -40,7 +42,25 @@ def describe_order(
             described[f"{name}.labels"] = split.labels_hash
     for bucket, share in zip(stream.mixture.buckets, stream.mixture.shares.of_all, strict=True):
         described[f"{bucket.name}.share"] = float(f"{share:.12g}")
-    return described | {
+    return described | _order_keys(config)
+
+
+def with_new_defaults(before: OrderDescription, config: DataConfig) -> OrderDescription:
+    """A description from before some keys were there: with their defaults, as it was made.
+
+    Args:
+        config: of now; only its defaults count.
+    """
+    defaults: dict[str, Any] = {
+        field.name: field.default for field in fields(config) if field.default is not MISSING
+    }
+    with_defaults = _order_keys(replace(config, **defaults))
+    new = {path: value for path, value in with_defaults.items() if path.split(".")[1] in defaults}
+    return {**new, **before}
+
+
+def _order_keys(config: DataConfig) -> OrderDescription:
+    return {
         leaf.path: leaf.value
         for leaf in leaves(config, "data")
         if leaf.role is ORDER and leaf.value is not None

@@ -25,6 +25,7 @@ from flexbert.data.packing.order_description import (
     OrderDescription,
     describe_order,
     require_same_order,
+    with_new_defaults,
 )
 from flexbert.data.packing.row_stream import StreamKey, training_stream
 from flexbert.data.reading.corpora import Corpora
@@ -221,3 +222,16 @@ def test_seed_and_stage_decide_the_rows(name: str, value: Any, made: Any) -> Non
     assert before.rows != after.rows
     with pytest.raises(UserError, match=f"so far: {name} \\("):
         require_same_order(before.order, after.order)
+
+
+def test_a_description_of_before_a_key_was_there_has_its_default(made: Any) -> None:
+    now, other = made(), made({"masking": {"name": "whole_word"}})
+    before = {path: value for path, value in now.order.items() if path != "data.masking.name"}
+    assert len(before) == len(now.order) - 1
+    assert with_new_defaults(before, now.config) == now.order
+    with pytest.raises(UserError, match=r"data\.masking\.name \(token -> whole_word\)"):
+        require_same_order(with_new_defaults(before, other.config), other.order)
+    # What has no default is missed.
+    del before["data.max_length"]
+    with pytest.raises(UserError, match=r"data\.max_length"):
+        require_same_order(with_new_defaults(before, now.config), now.order)
