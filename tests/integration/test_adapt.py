@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
@@ -53,7 +61,19 @@ FAMILIES: dict[str, Any] = {
         layer_norm_eps=1e-7,
         pad_token_id=3,
     ),
+    # Positions begin at 2, behind the pad id's.
+    "roberta": transformers.RobertaConfig(
+        **SIZES,
+        vocab_size=576,
+        num_attention_heads=2,
+        max_position_embeddings=130,
+        type_vocab_size=1,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+    ),
 }
+LENGTHS = {"modernbert": 192, "bert": 160, "roberta": 128}
 # The learning rate is positive, and too small to change a weight in float32.
 STILL = (
     *("duration=3ba", "batch.size=2", "precision=fp32", "data.num_workers=0"),
@@ -61,26 +81,45 @@ STILL = (
 )
 
 
-def train_tokenizer(text: Path, words: list[str]) -> transformers.PreTrainedTokenizerFast:
-    """A byte-level tokenizer; ``words`` are tokens of it whatever the text is."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=512, special_tokens=[*special, *words], initial_alphabet=alphabet
-    )
+def train_tokenizer(
+    text: Path, words: list[str], family: str = "modernbert"
+) -> transformers.PreTrainedTokenizerFast:
+    """Byte-level, for BERT WordPiece, for RoBERTa Unigram; ``words`` are tokens of it anyhow."""
+    roles = {role: f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad", "mask")}
+    trainer: Any
+    if family == "bert":
+        backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece()
+        trainer = trainers.WordPieceTrainer(vocab_size=512, special_tokens=[*roles.values()])
+    elif family == "roberta":
+        roles = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
+        backend = Tokenizer(models.Unigram())
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        backend.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=512, special_tokens=[*roles.values()], unk_token="<unk>"
+        )
+    else:
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=512,
+            special_tokens=[*roles.values(), *words],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )
     texts = [json.loads(line)["text"] for line in text.read_text().splitlines()]
     backend.train_from_iterator(texts, trainer)
+    ends = [(roles[role], backend.token_to_id(roles[role])) for role in ("cls", "sep")]
     backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        single=f"{roles['cls']} $A {roles['sep']}", special_tokens=ends
     )
-    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad", "mask")}
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        **roles,
-        model_max_length=128,
+        **{f"{role}_token": token for role, token in roles.items()},
+        model_max_length=LENGTHS[family],
         model_input_names=["input_ids", "attention_mask"],
     )
 
@@ -92,7 +131,7 @@ def folders(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     torch.manual_seed(1)
     for name, config in FAMILIES.items():
         transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(root / name)
-        train_tokenizer(text / "sources.jsonl", []).save_pretrained(root / name)
+        train_tokenizer(text / "sources.jsonl", [], name).save_pretrained(root / name)
     return {name: root / name for name in FAMILIES}
 
 
@@ -100,10 +139,10 @@ def folders(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
 def corpora(
     text: Path, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """One made with the model's whole folder as its tokenizer, and one of as many other ids."""
+    """Those made with a model's whole folder as their tokenizer, and one of as many other ids."""
     root = tmp_path_factory.mktemp("corpora")
     train_tokenizer(text / "sources.jsonl", ["import", " return"]).save_pretrained(root / "other")
-    made = {"own": folders["modernbert"], "other": root / "other"}
+    made = {**folders, "other": root / "other"}
     for name, tokenizer in made.items():
         out = ("--validation", 0.2, "--out", root / f"{name}-corpus", text, "--quiet")
         run_data_prep("corpus", "--tokenizer", tokenizer, *out)
@@ -146,9 +185,9 @@ def their_loss(folder: Path, corpus: Path, run: Path) -> float:
     total, count = 0.0, 0
     for batch in loader:
         for ids, labels in rows_of_batch(batch, recipe.data.row_length):
-            # A document begins with [CLS], 1, and ends with [SEP], 2.
-            starts = (ids == 1).nonzero().flatten().tolist()
-            ends = ((ids == 2).nonzero().flatten() + 1).tolist()
+            special = split[name].meta.special_ids
+            starts = (ids == special.cls).nonzero().flatten().tolist()
+            ends = ((ids == special.sep).nonzero().flatten() + 1).tolist()
             for start, end in zip(starts, ends, strict=True):
                 with torch.no_grad():
                     logits = model(input_ids=ids[None, start:end].long()).logits[0]
@@ -166,18 +205,18 @@ def test_a_published_model_goes_on_and_is_exported_as_what_it_was(
     folders: dict[str, Path], corpora: dict[str, Path], tmp_path: Path, family: str
 ) -> None:
     folder = folders[family]
-    loaded = load_recipe(ADAPT, overrides(folder, corpora["own"], tmp_path))
-    assert loaded.first.data.max_length == FAMILIES[family].max_position_embeddings
+    loaded = load_recipe(ADAPT, overrides(folder, corpora[family], tmp_path))
+    assert loaded.first.data.max_length == LENGTHS[family]
     assert make_plan(loaded).begins_from == folder
     assert train(loaded, command=["test"]) == 0
     run = loaded.first.run_folder
     first, *_, last = read_records(run, "eval")
     assert first["step"] == 0
     assert first["eval_loss"] == last["eval_loss"]
-    assert math.isclose(first["eval_loss"], their_loss(folder, corpora["own"], run), rel_tol=1e-4)
+    assert math.isclose(first["eval_loss"], their_loss(folder, corpora[family], run), rel_tol=1e-4)
     # The command, on the run with what its recipe says, and on the folder with the same said.
     said = LmRequest(
-        corpora={"own": corpora["own"]},
+        corpora={"own": corpora[family]},
         mask_rate=0.15,
         rows=4,
         max_length=loaded.first.data.max_length,
@@ -226,7 +265,7 @@ def test_a_recipe_that_would_train_another_function_is_refused(
         " mlp.intermediate_size: 48}\n"
         f"init_from.checkpoint: {tmp_path / 'base.pt'}\n"
     )
-    settings = [f"data.path={corpora['own']}", "duration=1ba", "data.num_workers=0"]
+    settings = [f"data.path={corpora['modernbert']}", "duration=1ba", "data.num_workers=0"]
     with pytest.raises(ConfigError) as error:
         train(load_recipe(recipe, settings), command=["test"])
     for part in (
