@@ -139,8 +139,11 @@ def _warnings(report: dict[str, Any]) -> Iterator[str]:
     if held_out < FEW_DOCUMENTS:
         yield (
             f"warning: the validation split has {held_out} document{'s' * (held_out > 1)}, too few "
-            "for a loss to trust; make the corpus again with a larger --validation"
+            "for a loss to trust; make another corpus with a larger --validation"
         )
+    for name, record in report["inputs"].items():
+        if record["rows"] and not record["documents"]:
+            yield f"warning: no row of {name} became a document: {listed(record['rejects'])}"
     if report["unknown_share"] > MANY_UNKNOWN:
         yield (
             f"warning: {report['unknown_share']:.1%} of the tokens are unknown ones, which are "

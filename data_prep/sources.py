@@ -208,7 +208,8 @@ class _Search:
         if format_ is None and not one.in_folder:
             raise UserError(
                 f"{one.path}: unknown file type {suffix or '(no suffix)'}; "
-                f"say what it is with --format {{{','.join(FORMATS)}}}"
+                f"say what it is: {one.path}:format=text, or in --inputs {{path: ..., format: "
+                f"text}}; known: {', '.join(FORMATS)}"
             )
         if format_ is None or (self.without_recent and one.in_folder and is_recent(one.path)):
             reason = reason or suffix or "(no suffix)"

@@ -10,6 +10,7 @@ import fcntl
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -139,6 +140,8 @@ def _start_worker(lock: Path, tokenizer: Path, threads: int) -> None:
     Until it ends it shares ``lock``, so that the next run knows when nobody writes any more.
     """
     global _tokenizer
+    # Ctrl-C reaches the whole group; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     fcntl.flock(os.open(lock, os.O_RDONLY), fcntl.LOCK_SH)  # never closed
     parent = multiprocessing.parent_process()
     assert parent is not None

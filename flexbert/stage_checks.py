@@ -28,6 +28,15 @@ def open_corpora(recipe: Recipe) -> Corpora:
     return corpora
 
 
+def _of_a_trained_model(recipe: Recipe) -> str:
+    if recipe.init_from is None:
+        return ""
+    return (
+        "; or make the corpus with the trained model's tokenizer: another one means other words by "
+        "its ids, unless init_from.vocabulary=by_token"
+    )
+
+
 def check_corpora(recipe: Recipe, corpora: Corpora) -> None:
     """Refuse corpora that this recipe cannot train on.
 
@@ -42,7 +51,7 @@ def check_corpora(recipe: Recipe, corpora: Corpora) -> None:
             "model.vocab_size",
             f"{recipe.model.vocab_size} is too small for the tokenizer of {corpora.first.folder}, "
             f"which has {vocab_size} entries; nearest multiple of 64: "
-            f"{math.ceil(vocab_size / 64) * 64}",
+            f"{math.ceil(vocab_size / 64) * 64}{_of_a_trained_model(recipe)}",
         )
     unit_borders(recipe.data.masking, corpora.first.folder)
     for name in ("train", "validation"):

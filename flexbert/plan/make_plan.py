@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from flexbert.checkpoint.restart import read_restart
+from flexbert.config.duration import Duration
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe import Recipe
@@ -18,7 +19,7 @@ from flexbert.optim.groups import parameter_groups
 from flexbert.plan.checkpoint_sizes import checkpoint_room, stage_checkpoints
 from flexbert.plan.memory import Activations, activations_of, memory
 from flexbert.plan.microbatch import SHARE, fitting_rows, largest_microbatch
-from flexbert.plan.packing_efficiency import nominal_length, pack_stage
+from flexbert.plan.packing_efficiency import PackingEfficiency, nominal_length, pack_stage
 from flexbert.plan.plan import (
     BatchPlan,
     CorpusSummary,
@@ -134,6 +135,7 @@ def _plan_stage(
         name=stage.name,
         length=length,
         lr=recipe.optimizer.lr,
+        decay_begins=_decay_begins(stage, length.steps, packing),
         batch=_batches(stage, processes, rows),
         max_length=recipe.data.max_length,
         row_length=recipe.data.row_length,
@@ -152,6 +154,20 @@ def _plan_stage(
         gpu_hours=hardware.hours(length.tokens, cost.flops),
         checkpoints=stage_checkpoints(stage, length, model, corpora),
     )
+
+
+def _decay_begins(stage: Stage, steps: int, packing: PackingEfficiency | None) -> int | None:
+    """After how many updates; counted back from the end, where batches have their full size."""
+    recipe = stage.recipe
+    decay = getattr(recipe.schedule, "decay", None)
+    if not isinstance(decay, Duration) or decay.value == 0:
+        return None
+    span = decay.of(stage.duration)
+    if span.unit == "ba":
+        return max(0, steps - round(span.value))
+    efficiency = 1.0 if packing is None else packing.efficiency
+    tokens = recipe.batch.size * recipe.data.max_length * efficiency
+    return max(0, steps - round(span.value / tokens))
 
 
 def _whose_rows(recipe: Recipe, hardware: Hardware) -> str:

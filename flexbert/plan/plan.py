@@ -111,6 +111,7 @@ class StagePlan:
 
     Attributes:
         lr: the peak learning rate.
+        decay_begins: about which update the schedule's decay begins after, if it has one.
         max_length: tokens of a sequence, special tokens included.
         row_length: positions of a packed row.
         mask_rate: share of tokens to predict, before any schedule.
@@ -124,6 +125,7 @@ class StagePlan:
     name: str
     length: StageLength
     lr: float
+    decay_begins: int | None
     batch: BatchPlan
     max_length: int
     row_length: int
@@ -149,6 +151,7 @@ class StagePlan:
             "name": self.name,
             **encode(self.length),
             "lr": self.lr,
+            "decay_begins": self.decay_begins,
             "batch_size": batch.size,
             "batch_tokens": batch.tokens,
             "batch_warmup": encode(batch.warmup),

@@ -29,6 +29,8 @@ def plan_text(plan: Plan) -> str:
         sections.append(text if corpora in told else f"{corpora}\n\n{text}")
         told.add(corpora)
     sections.append(_sum(plan))
+    if plan.begins_from and plan.beginning_checked:
+        sections.append(f"begins from {plan.begins_from}")
     if plan.begins_from and not plan.beginning_checked:
         where = plan.begins_from
         sections.append(f"not checked: whether a run can begin from {where}; it is not there")
@@ -109,7 +111,7 @@ def _stage(stage: StagePlan, hardware: Hardware) -> str:
         _processes(batch),
         *_memory(stage.microbatch, hardware),
         f"  hours     {_hours(stage.gpu_hours)} on {hardware.unit}s, together",
-        f"  lr        {stage.lr:g} at most",
+        f"  lr        {stage.lr:g} at most{_decay(stage)}",
         f"  masked    {stage.mask_rate:.0%}",
     ]
     if stage.changes:
@@ -122,6 +124,12 @@ def _stage(stage: StagePlan, hardware: Hardware) -> str:
             for name, source in stage.packing.sources.items()
         ]
     return "\n".join(lines)
+
+
+def _decay(stage: StagePlan) -> str:
+    if stage.decay_begins is None:
+        return ""
+    return f"; its decay begins after about {stage.decay_begins:,} updates of the stage"
 
 
 def _processes(batch: BatchPlan) -> str:

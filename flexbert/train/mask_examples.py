@@ -127,7 +127,7 @@ def excerpts(batch: Mapping[str, Any], row_length: int, most: int) -> list[Excer
         if len(masked) > MOST_MASKED:
             places = range(places.start, masked[MOST_MASKED])
         masked = masked[:MOST_MASKED]
-        if masked and len(found) < most:
+        if masked:
             found.append(
                 Excerpt(
                     ids=original[places.start : places.stop],
@@ -135,7 +135,10 @@ def excerpts(batch: Mapping[str, Any], row_length: int, most: int) -> list[Excer
                     indices=[index_at[place] for place in masked],
                 )
             )
-    return found
+    # The first parts are of different sequences; of one long sequence they lie next to each other.
+    if len(bounds) < most < len(found):
+        return [found[number * len(found) // most] for number in range(most)]
+    return found[:most]
 
 
 def _parts(bounds: list[int]) -> list[range]:

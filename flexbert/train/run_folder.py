@@ -191,14 +191,12 @@ def refuse_changed_recipe(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     *,
-    newest: Path | None,
     accept_changed_order: bool = False,
 ) -> None:
     """A run resumes with the recipe it began with.
 
     Args:
         old, new: resolved recipes, of all stages.
-        newest: the file of the run's last checkpoint, which another run may start from.
         accept_changed_order: whether keys that decide the data's order may change too.
 
     Raises:
@@ -219,8 +217,8 @@ def refuse_changed_recipe(
             accept = "; to go on with a new order of the data: data.accept_changed_order=true"
         raise UserError(
             f"{run_folder} was begun with another recipe; changed: {listed}. "
-            f"Give the old values, or another run_name; start_from={newest} goes on from here with "
-            f"the new ones{accept}"
+            "Give the old values, or another run_name; start_from=CHECKPOINT begins it at one of "
+            f"this run's, see docs/longer.md{accept}"
         )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint import Checkpoint, HealthState, RunClock, TrainingState
@@ -20,8 +21,11 @@ from flexbert.checkpoint.checkpoint_file import (
 )
 from flexbert.checkpoint.checkpoint_names import list_checkpoints, list_set_aside
 from flexbert.checkpoint.restart import read_restart
+from flexbert.config.decode import decode
 from flexbert.config.plugins import differences
+from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.config.stage_overrides import decode_stages
 from flexbert.data.packing.position import DataState
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
@@ -29,6 +33,9 @@ from flexbert.pretrained.warm_start import check_init_from
 from flexbert.schedule.stages import Stage, all_stages
 from flexbert.train.plugin_agreement import refuse_changed_plugins
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
+
+# How many times as high a learning rate is worth a warning.
+_LEAP = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +96,6 @@ def find_start(
             folder.path,
             training.run,
             loaded.resolved,
-            newest=own.path,
             accept_changed_order=recipe.data.accept_changed_order,
         )
         notes += refuse_changed_plugins(folder.path, training.run, loaded.resolved)
@@ -146,8 +152,12 @@ def _restart(
         stage, data, _ = _place(stages, training)
     if stage == len(stages):
         raise UserError(
-            f"start_from: {path} has ended the last stage; name one to begin: stage=..."
+            f"start_from: {path} has ended the last stage; to train longer give a checkpoint from "
+            "before its decay and a longer duration, or name a stage to begin on these weights: "
+            "stage=..."
         )
+    if data is not None:
+        notes += _raised(stages[stage], training)
     return Start(
         stage=stage,
         checkpoint=checkpoint.path,
@@ -158,6 +168,26 @@ def _restart(
         notes=(*notes, *loaded.notes(stages[stage].name)),
         summary=f"{folder.path} begins from {path} after update {training.clock.updates}",
     )
+
+
+def _raised(stage: Stage, training: TrainingState) -> list[str]:
+    """A warning where the learning rate leaps up in the middle of a stage."""
+    name, place = training.data.stage, training.data.position
+    try:
+        recipes = decode_stages(training.run, partial(decode, Recipe))
+        before = Stage(name=name, recipe=recipes[name])
+    except (ConfigError, KeyError):
+        return []
+    was, now = (
+        each.learning_rate(each.clock(place.tokens, place.update)) for each in (before, stage)
+    )
+    if now <= _LEAP * was:
+        return []
+    return [
+        f"warning: start_from: the learning rate was {was:.2g} at the checkpoint and goes on with "
+        f"{now:.2g}, without a warmup; a checkpoint from before a decay or from the plateau does "
+        "not leap"
+    ]
 
 
 def _own(

@@ -57,21 +57,17 @@ def test_a_run_resumes_with_another_value_as_its_role_allows(where: str) -> None
         path = where + declared.replace("*", "some")
         old, new = nested(path, 1), nested(path, 2)
         if role is OPERATIONAL:
-            refuse_changed_recipe(folder, old, new, newest=Path("step.pt"))
+            refuse_changed_recipe(folder, old, new)
             continue
         with pytest.raises(UserError) as error:
-            refuse_changed_recipe(folder, old, new, newest=Path("step.pt"))
+            refuse_changed_recipe(folder, old, new)
         assert f"changed: {path} (1 -> 2)." in str(error.value)
         assert ("data.accept_changed_order=true" in str(error.value)) == (role is ORDER), path
         if role is ORDER:
-            refuse_changed_recipe(
-                folder, old, new, newest=Path("step.pt"), accept_changed_order=True
-            )
+            refuse_changed_recipe(folder, old, new, accept_changed_order=True)
         else:
             with pytest.raises(UserError):
-                refuse_changed_recipe(
-                    folder, old, new, newest=Path("step.pt"), accept_changed_order=True
-                )
+                refuse_changed_recipe(folder, old, new, accept_changed_order=True)
 
 
 def test_outside_of_data_and_model_only_these_are_operational() -> None:

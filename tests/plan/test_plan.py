@@ -56,7 +56,8 @@ def plan_json(capsys: Output, *arguments: str) -> dict[str, Any]:
 
 
 STAGE_KEYS = {
-    *("name", "tokens", "steps", "steps_are", "lr", "max_length", "row_length", "mask_rate"),
+    *("name", "tokens", "steps", "steps_are", "lr", "decay_begins"),
+    *("max_length", "row_length", "mask_rate"),
     *("batch_size", "batch_tokens", "batch_warmup", "rows_per_batch", "processes"),
     *("microbatches", "rows_per_microbatch", "idle_rows", "microbatch_rows"),
     *("microbatch_rows_are", "fitting_rows", "memory", "gpu_hours", "changes", "layers"),

@@ -32,30 +32,30 @@ def test_changed_keys_are_named_with_both_values() -> None:
     old = {"seed": 1, "optimizer": {"name": "a", "lr": 1.0}, "logging": {"interval": "1ba"}}
     new = {"seed": 1, "optimizer": {"name": "b", "eps": 2.0}, "logging": {"interval": "2ba"}}
     with pytest.raises(UserError) as error:
-        refuse_changed_recipe(Path("runs/x"), old, new, newest=Path("step.pt"))
+        refuse_changed_recipe(Path("runs/x"), old, new)
     message = str(error.value)
     assert "optimizer.name (a -> b)" in message
     assert "optimizer.lr (1.0 -> none)" in message
     assert "optimizer.eps (none -> 2.0)" in message
     assert "logging" not in message
-    assert "start_from=step.pt goes on" in message
+    assert "start_from=CHECKPOINT" in message
 
 
 def test_operational_keys_may_change() -> None:
     old = {"data": {"path": "a", "num_workers": 1}, "batch": {"microbatch_rows": 1}}
     new = {"data": {"path": "b", "num_workers": 4}, "batch": {"microbatch_rows": 8}}
-    refuse_changed_recipe(Path("runs/x"), old, new, newest=Path("step.pt"))
+    refuse_changed_recipe(Path("runs/x"), old, new)
 
 
 def test_a_key_that_came_later_has_had_its_default() -> None:
     now = load_recipe(TINY_RECIPE, ["data.path=somewhere"]).resolved
     before = copy.deepcopy(now)
     del before["data"]["masking"]
-    refuse_changed_recipe(Path("runs/x"), before, now, newest=None)
+    refuse_changed_recipe(Path("runs/x"), before, now)
     words = ["data.path=somewhere", "data.masking={name: whole_word}"]
     other = load_recipe(TINY_RECIPE, words).resolved
     with pytest.raises(UserError, match=r"changed: data\.masking\.name \(token -> whole_word\)\."):
-        refuse_changed_recipe(Path("runs/x"), before, other, newest=None)
+        refuse_changed_recipe(Path("runs/x"), before, other)
 
 
 def test_a_bad_line_loses_itself_alone_and_is_kept(tmp_path: Path) -> None:

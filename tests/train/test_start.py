@@ -65,6 +65,22 @@ def test_the_one_before_is_used_and_nothing_is_changed(loaded: LoadedRecipe) -> 
     assert start_of(loaded, chosen=()).checkpoint is None
 
 
+def test_a_learning_rate_that_leaps_up_is_warned_of(loaded: LoadedRecipe, tiny: Overrides) -> None:
+    (first, *_, third), lr = steps(loaded), loaded.first.optimizer.lr
+
+    def notes(checkpoint: Path, *more: str) -> str:
+        settings = ("run_name=other", f"start_from={checkpoint}", "evaluation.interval=4ba", *more)
+        return "\n".join(start_of(load_recipe(TINY_RECIPE, tiny(*settings))).notes)
+
+    constant = "schedule={name: constant}"
+    assert "learning rate" not in notes(third, constant, "duration=8ba")
+    leap = notes(third, constant, "duration=8ba", f"optimizer.lr={3 * lr}")
+    assert f"was {lr:.2g} at the checkpoint and goes on with {3 * lr:.2g}" in leap
+    # A decay that begins where it is, is no leap.
+    decay = "schedule={name: trapezoidal, warmup: 0ba, decay: 7ba}"
+    assert "learning rate" not in notes(first, "duration=8ba", decay)
+
+
 def test_a_run_sets_the_damaged_one_aside_and_keeps_as_many_as_asked(
     loaded: LoadedRecipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
