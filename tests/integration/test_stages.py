@@ -257,7 +257,7 @@ def test_a_restart_with_other_values_preempted_is_the_restart_uninterrupted(
     [
         (["start_from=nowhere.pt"], "start_from: nowhere.pt: no such checkpoint"),
         (["start_from={weights}"], "holds weights alone"),
-        (["start_from={last}"], "has ended the last stage; name one to begin"),
+        (["start_from={last}"], "has ended the last stage; to train longer"),
         (["start_from={first}", "model.hidden_size=64"], "weights and recipe do not fit"),
         (["start_from={first}", "seed=3"], "seed (17 -> 3)"),
         (["init_from.checkpoint={last}", "model.hidden_size=48"], "model.attention.head_dim"),
