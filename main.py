@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-# OpenMP reads it once, when torch is imported. By default its threads wait for each other in a
-# loop, which on cores that other jobs use too takes most of the time that there is.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenMP reads it once, when torch is imported. By default its threads wait for each other in a long
+# loop, which on cores that other jobs use too takes most of the time that there is. To sleep at
+# once would cost a run alone a tenth of its speed or more (benchmarks/shared_cores.py).
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 from flexbert.commands.command import add_recipe, add_version
 from flexbert.errors import OneLineParser
