@@ -17,8 +17,8 @@ from data_prep.printing import print_text
 from data_prep.rows import MAX_CHARACTERS, Fields
 from data_prep.sources import Inputs, default_part_bytes, find_inputs
 from data_prep.template import template_fields
-from data_prep.values import num_cores, positive, share, size, task, unescaped, whole_number
-from flexbert.errors import OneLineParser, UserError, run_command
+from data_prep.values import num_cores, share, size, task, unescaped, whole_number
+from flexbert.errors import OneLineParser, UserError, positive, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,13 +127,14 @@ def _given_inputs(arguments: argparse.Namespace) -> list[Input]:
     return given
 
 
-def _find_inputs(arguments: argparse.Namespace, *, corpus: Path | None = None) -> Inputs:
-    """The inputs of a command; those of a corpus that was begun are the files that it began with.
+def _find_inputs(
+    arguments: argparse.Namespace, given: Sequence[Input], *, corpus: Path | None = None
+) -> Inputs:
+    """The files of a command's inputs; of a corpus that was begun those that it began with.
 
     Raises:
         UserError: if there are none, or one cannot be used.
     """
-    given = _given_inputs(arguments)
     if not given:
         raise UserError("give INPUT, files or folders of text, or --inputs YAML")
     return find_inputs(
@@ -229,7 +230,8 @@ def _run_tokenizer(arguments: argparse.Namespace) -> None:
         kind = TokenizerKind(
             model=arguments.model or "bpe", split_digits=arguments.split_digits, code=arguments.code
         )
-        inputs, fields = _find_inputs(arguments), _fields(arguments)
+        inputs = _find_inputs(arguments, _given_inputs(arguments))
+        fields = _fields(arguments)
         check_inputs(inputs, fields)
         text = TrainingText(inputs, fields, sample=arguments.sample, quiet=arguments.quiet)
         made = tokenizer_training.train_tokenizer(
@@ -310,10 +312,11 @@ def _run_corpus(arguments: argparse.Namespace) -> None:
 
     if arguments.shard_size > MAX_SHARD_BYTES:
         raise UserError("--shard-size: a shard is smaller than 4gb; 64mb to 256mb serve well")
-    for given in _given_inputs(arguments):
-        if arguments.out.resolve().is_relative_to(Path(given.path).resolve()):
-            raise UserError(f"--out {arguments.out} lies inside the input {given.path}")
-    inputs = _find_inputs(arguments, corpus=arguments.out)
+    given = _given_inputs(arguments)
+    for each in given:
+        if arguments.out.resolve().is_relative_to(Path(each.path).resolve()):
+            raise UserError(f"--out {arguments.out} lies inside the input {each.path}")
+    inputs = _find_inputs(arguments, given, corpus=arguments.out)
     make_corpus(
         inputs,
         arguments.out,

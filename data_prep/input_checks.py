@@ -18,7 +18,7 @@ from data_prep.field_paths import ABSENT, asked_fields, look_up, own_option, rec
 from data_prep.formats import ARROW, CSV, DATASET, HTML, JSONL, PARQUET, TSV
 from data_prep.html_text import require_extractor
 from data_prep.hub_datasets import check_dataset
-from data_prep.readers import DELIMITER, parse_line, refuse_array
+from data_prep.readers import DELIMITER, UTF8_BOM, parse_line, refuse_array
 from data_prep.rows import Fields
 from data_prep.sources import InputFile, Inputs
 from flexbert.errors import UserError, did_you_mean, shown
@@ -103,14 +103,15 @@ def _check_json_lines(file: InputFile, how: Fields) -> Doubt | None:
     whole = False
     with open_input(file.path) as opened:
         for number in range(FIRST_LINES):
-            line = opened.readline(LINE_BYTES)
+            read = opened.readline(LINE_BYTES)
+            line = read.removeprefix(UTF8_BOM)
             if number == 0:
                 refuse_array(file.path, line)
             record = parse_line(line)
             if isinstance(record, dict):
                 records.append(record)
-            whole = not line
-            if whole or len(line) == LINE_BYTES:
+            whole = not read
+            if whole or len(read) == LINE_BYTES:
                 break
     for name, option in asked_fields(how):
         absent = all(look_up(one, name) is ABSENT for one in records)

@@ -170,8 +170,8 @@ def _skip_line(file: BinaryIO, at_least: float = math.inf) -> int:
 
 
 def refuse_array(path: str, line: bytes) -> None:
-    """Raises UserError if the first line of JSON lines begins an array."""
-    if line.removeprefix(UTF8_BOM).lstrip().startswith(b"["):
+    """Raises UserError if the first line of JSON lines, without its mark, begins an array."""
+    if line.lstrip().startswith(b"["):
         raise UserError(
             f"{path}: begins with '[', a JSON array; write one JSON object a line (JSON lines)"
         )
@@ -180,7 +180,7 @@ def refuse_array(path: str, line: bytes) -> None:
 def parse_line(line: bytes) -> dict[str, Any] | Reject:
     """The object of a line of JSON."""
     try:
-        text = line.removeprefix(UTF8_BOM).decode()
+        text = line.decode()
     except UnicodeDecodeError:
         return Reject.BINARY if b"\0" in line else Reject.INVALID_UTF8
     if not text or text.isspace():

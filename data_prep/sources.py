@@ -114,7 +114,8 @@ def find_inputs(
 ) -> Inputs:
     """All input files: arguments in the given order, each folder in sorted order.
 
-    A file that is given itself, with options of its own, is left out of the folders around it.
+    A file that is given itself or by a pattern, with options of its own, is left out of the folders
+    around it.
 
     Args:
         format_override: of every file whose input does not say its own.
@@ -129,9 +130,16 @@ def find_inputs(
     """
     search = _Search(fields or Fields(), format_override, all_files, begun)
     inputs = [item if isinstance(item, Input) else Input(path=str(item)) for item in arguments]
-    search.own = {os.path.abspath(given.path) for given in inputs if given.options}
-    for given in inputs:
-        search.add(given)
+    walked = [None if _is_dataset(given) else walk(given.path) for given in inputs]
+    search.own = {
+        os.path.abspath(one.path)
+        for given, place in zip(inputs, walked, strict=True)
+        if given.options and place is not None
+        for one in place[1]
+        if not one.in_folder
+    }
+    for given, place in zip(inputs, walked, strict=True):
+        search.add(given, place)
     if not search.files:
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in search.skipped.items())
         raise UserError(
@@ -146,6 +154,10 @@ def find_inputs(
         if option not in own and getattr(search.fields, option) is not None:
             _check_used(f"--{option}", (option,), files)
     return Inputs(files=files, skipped=search.skipped)
+
+
+def _is_dataset(given: Input) -> bool:
+    return given.path.startswith(PREFIX) and not os.path.exists(given.path)
 
 
 class _Search:
@@ -169,11 +181,15 @@ class _Search:
         self.titles: Counter[str] = Counter()
         self.own: set[str] = set()  # paths of files with options of their own
 
-    def add(self, given: Input) -> None:
-        """Collect the files of one input."""
+    def add(self, given: Input, place: tuple[str, list[Found]] | None) -> None:
+        """Collect the files of one input.
+
+        Args:
+            place: its name and files, as of ``walk``; None for a dataset.
+        """
         fields = fields_of(given, self.fields)
         own_fields = None if fields == self.fields else fields
-        if given.path.startswith(PREFIX) and not os.path.exists(given.path):
+        if place is None:
             dataset = find_dataset(given.path)
             if FORMAT in given.options:
                 raise UserError(f"{given}: a dataset has no {FORMAT}")
@@ -181,7 +197,7 @@ class _Search:
             self._take(dataset, given)
             _check_used(str(given), given.options, [dataset])
             return
-        root, found = walk(given.path)
+        root, found = place
         title = self._title(root)
         before = len(self.files)
         for one in found:

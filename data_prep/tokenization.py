@@ -264,10 +264,10 @@ class _PartCounts:
         }
 
 
-def _check_labels(labels: Mapping[str, int] | set[str], field: str | None = None) -> None:
+def _check_labels(labels: Mapping[str, int] | set[str], field: str | None) -> None:
     if len(labels) > MAX_LABELS:
+        what = f"--label-field {field}" if field else "labels"
         raise UserError(
-            f"{'--label-field ' + field if field else 'labels'}: more than {MAX_LABELS} different "
-            "labels; "
-            "name a field with few values, such as a quality or a source"
+            f"{what}: more than {MAX_LABELS} different labels; name a field with few values, such "
+            "as a quality or a source"
         )

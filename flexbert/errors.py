@@ -31,6 +31,13 @@ class UserError(Exception):
         super().__init__(shown(message))
 
 
+def positive(text: str) -> int:
+    """A count on the command line, at least 1; raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
 class OneLineParser(argparse.ArgumentParser):
     """Takes options before, between and after the other arguments, and reports a wrong command line
     as any other mistake of the user: in one line.

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from flexbert.commands.command import Command, add_json, add_plugins, print_found
-from flexbert.errors import UserError
+from flexbert.errors import UserError, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max-length",
-        type=_positive,
+        type=positive,
         metavar="TOKENS",
         help="cut longer documents (default: as the model was trained)",
     )
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pseudo-perplexity",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="N",
         help="also mask every token of N sequences of each corpus alone",
@@ -101,14 +101,8 @@ def _named(given: list[str]) -> dict[str, Path]:
     return found
 
 
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
-
-
 def _rows(text: str) -> int | str:
-    return text if text == "all" else _positive(text)
+    return text if text == "all" else positive(text)
 
 
 def _share(text: str) -> float:

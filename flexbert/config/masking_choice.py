@@ -27,14 +27,14 @@ class MaskingConfig(Component, ABC, family="masking"):
         """What a span consists of, always whole."""
 
     @property
-    @abstractmethod
     def span_lengths(self) -> tuple[float, ...]:
         """How likely a span is of 1, 2, ... units; sums to 1."""
+        return (1.0,)
 
     @property
-    @abstractmethod
     def replaced_together(self) -> bool:
         """Whether ``data.mask_split`` is drawn once for all tokens of a span, or for each."""
+        return False
 
 
 @register("token")
@@ -45,14 +45,6 @@ class TokenMasking(MaskingConfig):
     @property
     def units(self) -> Unit:
         return TOKEN
-
-    @property
-    def span_lengths(self) -> tuple[float, ...]:
-        return (1.0,)
-
-    @property
-    def replaced_together(self) -> bool:
-        return False
 
 
 SINGLE_TOKENS = TokenMasking()
@@ -70,14 +62,6 @@ class WholeWordMasking(MaskingConfig):
     @property
     def units(self) -> Unit:
         return WORD
-
-    @property
-    def span_lengths(self) -> tuple[float, ...]:
-        return (1.0,)
-
-    @property
-    def replaced_together(self) -> bool:
-        return False
 
 
 @register("span")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -38,7 +39,10 @@ INCLUDE = "include"
 # From a checkpoint, or whatever a recipe names as one, to the part of a recipe that it decides.
 ArchitectureReader: TypeAlias = Callable[[Path], Mapping[str, Any]]
 # Beneath every recipe, so that one that says nothing of a node can still be overridden in it.
-DEFAULTS = {"loss": {"name": "cross_entropy"}, "data": {"sampler": {"name": "pcg64dxsm"}}}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "loss": {"name": "cross_entropy"},
+    "data": {"sampler": {"name": "pcg64dxsm"}},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +100,17 @@ class LoadedRecipe:
             )
             for name, path in zip(names, starts, strict=True)
         ]
+
+
+def decode_resolved(resolved: Mapping[str, Any]) -> dict[str, Recipe]:
+    """Every stage's recipe, by its name, of one that was resolved before: of a checkpoint, say.
+
+    Keys that came since have their defaults.
+
+    Raises:
+        ConfigError: if it is none that this version knows.
+    """
+    return decode_stages(resolved, partial(decode, Recipe))
 
 
 def load_recipe(

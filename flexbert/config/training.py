@@ -198,6 +198,10 @@ class EvaluationConfig(Node):
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
 
+    def rows_of(self, share: float) -> int | None:
+        """The rows of a source with this share of the tokens; None means all of its split."""
+        return None if self.rows is None else max(1, round(self.rows * share))
+
     def masking_of(self, data: DataConfig) -> MaskingConfig:
         """Which tokens evaluation selects together."""
         return data.masking if self.masking == "training" else SINGLE_TOKENS

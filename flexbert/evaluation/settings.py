@@ -11,6 +11,7 @@ from flexbert.config.data import DataConfig
 from flexbert.config.decode import decode
 from flexbert.config.masking_choice import SINGLE_TOKENS, MaskingConfig
 from flexbert.config.recipe import Precision
+from flexbert.config.recipe_files import DEFAULTS
 from flexbert.config.training import EvaluationConfig
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.reading.corpus import Split
@@ -95,16 +96,7 @@ def settle(read: ReadModel, request: LmRequest) -> LmSettings:
     corpora = Corpora.open(data)
     _check_vocabulary(read, corpora, notes)
     evaluation = _evaluation_of_run(read)
-    rows = request.rows
-    if rows is None and not request.corpora and evaluation is not None:
-        rows = evaluation.rows
-    shares = dict.fromkeys(corpora.by_source, 1.0)
-    if isinstance(rows, int) and request.rows is None:
-        # The run's rows are shared out as its tokens are.
-        mixture = training_mixture(
-            corpora.splits("train"), data, 0, "", data.cache or default_cache()
-        )
-        shares = mixture.source_shares
+    rows = _rows(request, evaluation, data, corpora)
     splits = corpora.splits(request.split)
     rate = request.mask_rate
     if rate is None:
@@ -118,12 +110,24 @@ def settle(read: ReadModel, request: LmRequest) -> LmSettings:
             name: LmSource(
                 split=split,
                 training=_training_split(corpora, name) if request.floors else None,
-                rows=max(1, round(rows * shares[name])) if isinstance(rows, int) else None,
+                rows=rows[name],
             )
             for name, split in splits.items()
         },
         notes=tuple(notes),
     )
+
+
+def _rows(
+    request: LmRequest, evaluation: EvaluationConfig | None, data: DataConfig, corpora: Corpora
+) -> dict[str, int | None]:
+    """How many rows of each source at most; those of a run are shared out as its tokens are."""
+    if request.rows is None and not request.corpora and evaluation is not None and evaluation.rows:
+        cache = data.cache or default_cache()
+        mixture = training_mixture(corpora.splits("train"), data, 0, "", cache)
+        return {name: evaluation.rows_of(share) for name, share in mixture.source_shares.items()}
+    rows = request.rows if isinstance(request.rows, int) else None
+    return dict.fromkeys(corpora.by_source, rows)
 
 
 def _data(read: ReadModel, request: LmRequest) -> DataConfig:
@@ -134,7 +138,7 @@ def _data(read: ReadModel, request: LmRequest) -> DataConfig:
     if not request.corpora and not (known.get("path") or known.get("sources")):
         raise UserError(f"{read.path}: names no corpus to evaluate on; give --corpus FOLDER")
     tree: dict[str, Any] = {
-        "sampler": {"name": "pcg64dxsm"},
+        **DEFAULTS["data"],
         "mask_rate": DEFAULT_MASK_RATE,
         "max_length": read.max_length or read.config.embedding.max_length or DEFAULT_LENGTH,
         **known,

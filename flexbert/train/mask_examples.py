@@ -102,8 +102,9 @@ class MaskExamples(Callback):
 def excerpts(batch: Mapping[str, Any], row_length: int, most: int) -> list[Excerpt]:
     """Parts of the sequences in a micro-batch's first row that have masked tokens.
 
-    The beginning of each sequence, then the parts that follow in each. The first row is the same
-    whatever the number of processes and the size of micro-batches.
+    The beginning of each sequence, then the parts that follow in each; where the row has fewer
+    sequences than are asked for, parts spread evenly over it. The first row is the same whatever
+    the number of processes and the size of micro-batches.
 
     Args:
         batch: a micro-batch, see
@@ -135,7 +136,7 @@ def excerpts(batch: Mapping[str, Any], row_length: int, most: int) -> list[Excer
                     indices=[index_at[place] for place in masked],
                 )
             )
-    # The first parts are of different sequences; of one long sequence they lie next to each other.
+    # The first of few long sequences' parts would lie next to each other.
     if len(bounds) < most < len(found):
         return [found[number * len(found) // most] for number in range(most)]
     return found[:most]

@@ -8,7 +8,6 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ import yaml
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_name
 from flexbert.checkpoint.file_hash import file_digest
-from flexbert.config.decode import decode
 from flexbert.config.fields import OPERATIONAL, ORDER, Role
 from flexbert.config.keys import role_of
 from flexbert.config.recipe import Recipe
-from flexbert.config.stage_overrides import STAGES, decode_stages, encode_stages
+from flexbert.config.recipe_files import decode_resolved
+from flexbert.config.stage_overrides import STAGES, encode_stages
 from flexbert.config.tree import changed_keys
 from flexbert.errors import ConfigError, UserError
 from flexbert.files.durable import (
@@ -225,7 +224,7 @@ def refuse_changed_recipe(
 def _with_new_defaults(resolved: Mapping[str, Any]) -> Mapping[str, Any]:
     """A recipe that was resolved before some keys were there, with their defaults."""
     try:
-        return encode_stages(decode_stages(resolved, partial(decode, Recipe)))
+        return encode_stages(decode_resolved(resolved))
     except ConfigError:
         return resolved
 

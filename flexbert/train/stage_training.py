@@ -108,7 +108,7 @@ class StageTraining:
             else:
                 reason = self.context.request.reason or "another process"
                 self.context.console.say(
-                    f"{reason}: saving; another signal would end the run at once, without"
+                    f"{reason}: saving; another signal would end the run at once, unsaved"
                 )
                 checkpointer.save_stopped(trainer.state, evaluation_due=stop.in_evaluation)
             self.context.request.is_final = True

@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint import Checkpoint, HealthState, RunClock, TrainingState
@@ -21,11 +20,8 @@ from flexbert.checkpoint.checkpoint_file import (
 )
 from flexbert.checkpoint.checkpoint_names import list_checkpoints, list_set_aside
 from flexbert.checkpoint.restart import read_restart
-from flexbert.config.decode import decode
 from flexbert.config.plugins import differences
-from flexbert.config.recipe import Recipe
-from flexbert.config.recipe_files import LoadedRecipe
-from flexbert.config.stage_overrides import decode_stages
+from flexbert.config.recipe_files import LoadedRecipe, decode_resolved
 from flexbert.data.packing.position import DataState
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import ConfigError, UserError, did_you_mean
@@ -174,8 +170,7 @@ def _raised(stage: Stage, training: TrainingState) -> list[str]:
     """A warning where the learning rate leaps up in the middle of a stage."""
     name, place = training.data.stage, training.data.position
     try:
-        recipes = decode_stages(training.run, partial(decode, Recipe))
-        before = Stage(name=name, recipe=recipes[name])
+        before = Stage(name=name, recipe=decode_resolved(training.run)[name])
     except (ConfigError, KeyError):
         return []
     was, now = (

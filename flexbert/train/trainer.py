@@ -209,7 +209,7 @@ def _evaluators(run: StageRun, corpora: Corpora, mixture: Mixture) -> list[Evalu
             microbatch_rows=microbatch_rows,
             rank=dist.get_global_rank(),
             world_size=dist.get_world_size(),
-            max_rows=None if evaluation.rows is None else max(1, round(evaluation.rows * share)),
+            max_rows=evaluation.rows_of(share),
         )
         evaluators.append(
             Evaluator(

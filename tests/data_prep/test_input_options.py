@@ -203,3 +203,18 @@ def test_html_in_a_field_is_read_as_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "<p>one <b>two</b></p>"}\n{"text": "<p></p>"}\n')
     assert read(tmp_path / "a.jsonl", html=True) == ["one two", Reject.NO_HTML_TEXT]
     assert read_rows(tmp_path / "a.jsonl")[0] == Document("<p>one <b>two</b></p>")
+
+
+def test_files_of_a_pattern_with_options_are_not_read_twice(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "c.txt", "d.pm"):
+        (tmp_path / name).write_text("body\nx\n")
+    own = [
+        parse_input(f"{tmp_path}/{pattern}") for pattern in ("*.csv:field=body", "*.pm:format=text")
+    ]
+    for given in ([tmp_path, *own], [*own, tmp_path]):
+        found = find_inputs(given)
+        assert sorted(Path(file.path).name for file in found.files) == [
+            *("a.csv", "b.csv", "c.txt", "d.pm"),
+        ]
+        # What another input reads was not passed over.
+        assert not found.skipped

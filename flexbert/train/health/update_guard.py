@@ -188,24 +188,14 @@ class UpdateGuard(Callback):
     def _tell_skipped(self) -> None:
         """Where the numbers come from; slow, and seldom."""
         if self._is_empty:
-            first, count = self._rows()
-            self.log.note(
-                "skipped",
-                f"step {self._step} is skipped: none of its {count} rows has a token to predict: "
-                f"{_NEVER_MASKED}",
-                stage=self.run.stage.name,
-                step=self._step,
-                packing_window=self.position.position.packing_window.index,
-                first_row=first,
-                rows=list(range(count)),
-                gradient_norms={},
-            )
+            what = f"none of its {self._rows()[1]} rows has a token to predict: {_NEVER_MASKED}"
+            self._note_skipped(what, rows=[], parts={})
             return
         own = [loss.item() for loss in self._losses]
         size = len(self._batch["microbatches"][0]["input_ids"]) // self.run.recipe.data.row_length
         everyone = self.peers.gather("finding what was not finite", [str(loss) for loss in own])
         world = len(everyone)
-        first, count = self._rows()
+        _, count = self._rows()
         bad = sorted(
             row
             for rank, losses in enumerate(everyone)
@@ -218,15 +208,24 @@ class UpdateGuard(Callback):
         )
         parts = self._largest_parts()
         what = f"the loss of {len(bad)} of {count} rows is" if bad else "its gradients are"
+        norms = ", ".join(f"{name} {norm:.3g}" for name, norm in parts.items())
+        self._note_skipped(f"{what} not finite; gradient norms: {norms}", rows=bad, parts=parts)
+
+    def _note_skipped(self, why: str, *, rows: list[int], parts: dict[str, float]) -> None:
+        """
+        Args:
+            rows: of the update, that are the reason; empty means all.
+            parts: norms of gradients by part of the model.
+        """
+        first, count = self._rows()
         self.log.note(
             "skipped",
-            f"step {self._step} is skipped: {what} not finite; gradient norms: "
-            + ", ".join(f"{name} {norm:.3g}" for name, norm in parts.items()),
+            f"step {self._step} is skipped: {why}",
             stage=self.run.stage.name,
             step=self._step,
             packing_window=self.position.position.packing_window.index,
             first_row=first,
-            rows=bad or list(range(count)),
+            rows=rows or list(range(count)),
             gradient_norms=parts,
         )
 
