@@ -4,6 +4,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 
 ``commands``     the ``flexbert`` command; training starts in ``main.py``
 ``train``        training with Composer
+``tasks``        what a model can do: tasks, and tables of their results
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
 ``recipes``      ``load_recipe``, with every component and trained models at hand

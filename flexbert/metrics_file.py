@@ -18,6 +18,7 @@ from flexbert.config.plain_values import count, text, value_of
 from flexbert.config.tree import flatten
 from flexbert.errors import UserError
 from flexbert.files.durable import sync_folder
+from flexbert.files.line_file import close_line, json_line, write_whole
 
 METRICS = "metrics.jsonl"
 
@@ -160,8 +161,7 @@ class MetricsWriter:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a line, in JSON that every reader takes: what is no finite number becomes null."""
-        line = json.dumps(_finite(record), allow_nan=False, ensure_ascii=False) + "\n"
-        self._waiting.append(line.encode(errors="backslashreplace"))
+        self._waiting.append(json_line(record))
         self._write(sync=False)
 
     def flush(self) -> None:
@@ -189,11 +189,11 @@ class MetricsWriter:
         with self._file.open("ab", buffering=0) as file:
             descriptor = file.fileno()
             if self._waiting:
-                _close_line(self._file, descriptor)
+                close_line(self._file, descriptor)
             while self._waiting:
                 before = os.fstat(descriptor).st_size
                 try:
-                    _write_whole(descriptor, self._waiting[0])
+                    write_whole(descriptor, self._waiting[0])
                 except OSError:
                     # No half line stays; where that fails too, it is closed before the next.
                     os.ftruncate(descriptor, before)
@@ -204,29 +204,3 @@ class MetricsWriter:
         if sync and is_new:
             sync_folder(self._file.parent)
         self._told = False
-
-
-def _write_whole(descriptor: int, content: bytes) -> None:
-    # A disk that becomes full takes a part, and says why at the next attempt.
-    while content:
-        content = content[os.write(descriptor, content) :]
-
-
-def _close_line(path: Path, descriptor: int) -> None:
-    """End a line that was left half written, so that it does not spoil the next."""
-    size = os.fstat(descriptor).st_size
-    if size == 0:
-        return
-    with path.open("rb") as file:
-        file.seek(size - 1)
-        if file.read(1) != b"\n":
-            os.write(descriptor, b"\n")
-
-
-def _finite(value: Any) -> Any:
-    """Nested containers with None for every number that JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -41,6 +41,7 @@ ALLOWED = {
     "metrics_file.py MetricsWriter.append": "a file format: one line",
     "mask_examples_file.py EvaluationExamples.plain": "a file format: one line",
     "report/plotly_figures.py plotly_figures": "figures as plotly.js reads them",
+    "tasks/results.py FitRecord.read": "a file format: one line",
     "provenance/order_log.py RunSegment.read": "a file format: a segment",
     "plan/plan.py StagePlan.plain": "printed JSON",
     "plan/plan.py Plan.plain": "printed JSON",
