@@ -5,6 +5,7 @@
 ``check_installation``  ``flexbert doctor``
 ``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
 ``evaluate_model``      ``flexbert evaluate-lm``
+``compare_results``     ``flexbert compare``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from flexbert.commands import (
     average_models,
     check_installation,
+    compare_results,
     evaluate_model,
     export_model,
     import_model,
@@ -45,6 +47,7 @@ COMMANDS = (
     export_model.COMMAND,
     import_model.COMMAND,
     evaluate_model.COMMAND,
+    compare_results.COMMAND,
     average_models.COMMAND,
     seen_document.COMMAND,
     rows_of_update.COMMAND,
