@@ -187,8 +187,15 @@ def _means(
 
 def _means_by_seed(entries: Sequence[Entry]) -> dict[int, float]:
     """The mean over tasks for each seed that all of them have."""
-    tables = [dict(zip(entry.seeds, entry.values, strict=True)) for entry in entries]
-    seeds = [seed for seed in tables[0] if all(table.get(seed) is not None for table in tables)]
+    tables = [
+        {
+            seed: value
+            for seed, value in zip(entry.seeds, entry.values, strict=True)
+            if value is not None
+        }
+        for entry in entries
+    ]
+    seeds = [seed for seed in tables[0] if all(seed in table for table in tables)]
     return {seed: float(np.mean([table[seed] for table in tables])) for seed in seeds}
 
 

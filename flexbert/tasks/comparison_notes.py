@@ -88,6 +88,12 @@ def notes_on(
 
 def notes_on_differences(differences: Sequence[RowDifference]) -> Iterator[str]:
     """What intervals do not say."""
+    without: dict[tuple[str, str], list[str]] = {}
+    for each in differences:
+        if each.difference.problem is not None:
+            without.setdefault((each.row, each.difference.problem), []).append(each.column)
+    for (row, problem), columns in without.items():
+        yield f"{row}: no interval for {', '.join(columns)}: {problem}"
     found = [each.difference for each in differences if each.difference.basis is not None]
     if any(difference.basis == "examples" for difference in found):
         yield "intervals over examples are of these seeds; others may differ by more"

@@ -77,7 +77,7 @@ def difference_table(found: Comparison) -> TextTable | None:
                 _NONE if one.estimate is None else _signed(shown_score(one.estimate, column, 2)),
                 interval,
                 f"{one.count:,} {one.basis}" if one.basis else _NONE,
-                f"{one.verdict}{needs}" + (f": {one.problem}" if one.problem else ""),
+                f"{one.verdict}{needs}",
             )
         )
     if not rows:

@@ -62,8 +62,9 @@ def difference_of(
         return Difference(estimate=None, count=len(pairs), problem="a score is no finite number")
     try:
         scorers = _paired_scorers(pairs, split, metric)
-    except UserError as error:
-        return Difference(estimate=estimate, count=len(pairs), problem=str(error))
+    except UserError:
+        problem = "no predictions of the same examples are kept"
+        return Difference(estimate=estimate, count=len(pairs), problem=problem)
     num_examples = pairs[0][0].predicted(split).num_examples
     interval = bootstrap_interval(
         lambda examples: float(

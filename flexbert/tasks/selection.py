@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from flexbert.tasks.kept_fits import KeptFit
@@ -61,7 +61,7 @@ def _longest(fits: Sequence[KeptFit]) -> list[KeptFit]:
     return [fit for fit in fits if fit.record.budget == budget]
 
 
-def _mean_goodness(fits: Sequence[KeptFit] | Iterator[KeptFit], metric: str) -> float:
+def _mean_goodness(fits: Collection[KeptFit], metric: str) -> float:
     """More is better; what is not finite is worse than all."""
     values = [fit.value(VALIDATION, metric) for fit in fits]
     mean = sum(values) / len(values)
