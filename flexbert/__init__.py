@@ -19,6 +19,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``manifest_file``, ``metrics_file``, ``health_file``, ``mask_examples_file``   what a run's folder
                  says
 ``pictures``     how pictures look
+``statistics``   what seeds and examples say about a difference
 ``files``, ``errors``   files that survive a kill; a user's mistakes in one line
 
 The ``__init__`` of each says what is inside and in which order to read it.
