@@ -39,6 +39,7 @@ ALLOWED = {
     "data/packing/position.py": "a file format: plain and read",
     "metrics_file.py Record.read": "a file format: one line",
     "metrics_file.py MetricsWriter.append": "a file format: one line",
+    "metrics_file.py as_line": "a file format: one line",
     "mask_examples_file.py EvaluationExamples.plain": "a file format: one line",
     "report/plotly_figures.py plotly_figures": "figures as plotly.js reads them",
     "provenance/order_log.py RunSegment.read": "a file format: a segment",
