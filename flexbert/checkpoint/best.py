@@ -56,7 +56,7 @@ def best_and_last(run_folder: Path, count: int, metric: str, stage: str | None) 
     checkpoints = {checkpoint_step(p): p for p in list_checkpoints(run_folder / "checkpoints")}
     if not checkpoints:
         raise UserError(f"{run_folder}: no checkpoint in it")
-    stages = _stages_of(list(checkpoints), [*records, *tasks])
+    stages = stages_of_steps(list(checkpoints), [*records, *tasks])
     if stage is None:
         stage = _newest_stage(checkpoints, stages, records)
     known = {record.stage for record in records}
@@ -67,7 +67,7 @@ def best_and_last(run_folder: Path, count: int, metric: str, stage: str | None) 
     passed_over = [
         step
         for step in checkpoints
-        if (stages[step] == stage and step not in measured.by_step and step != steps[-1])
+        if (stages[step] == stage and not measured.is_number(step) and step != steps[-1])
         or stages[step] is None
     ]
     if len(best) < count:
@@ -102,10 +102,10 @@ def _not_of(passed_over: Sequence[Path]) -> str:
     return f" (not of {names_text(passed_over)})" if passed_over else ""
 
 
-def _stages_of(
+def stages_of_steps(
     steps: Sequence[int], records: Sequence[Record | TaskMetrics]
 ) -> dict[int, str | None]:
-    """The stage that each step is of: that of the first record at it or after it."""
+    """The stage that each step is of: that of the first record at it or later; None after all."""
     ordered = sorted(records, key=lambda record: record.step)
     ends = [record.step for record in ordered]
     found: dict[int, str | None] = {}

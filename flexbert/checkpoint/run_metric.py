@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from flexbert.config.by_metric import is_own_metric
 from flexbert.errors import UserError, did_you_mean
 from flexbert.metrics_file import Record
 from flexbert.task_metrics_file import TaskMetrics
@@ -28,7 +29,7 @@ class RunMetric:
     """
     Attributes:
         name: as the user gave it.
-        by_step: updates of the whole run to the value, oldest first; only finite numbers.
+        by_step: updates of the whole run to the value; nan where it was no finite number.
     """
 
     name: str
@@ -36,16 +37,18 @@ class RunMetric:
     by_step: Mapping[int, float]
 
     def best_steps(self, steps: Sequence[int], count: int) -> list[int]:
-        """The best of these steps that have a value, best first; of equal ones the earlier."""
+        """The best of these steps that have a number, best first; of equal ones the earlier."""
         sign = 1 if self.lower_is_better else -1
-        known = sorted(step for step in steps if step in self.by_step)
+        known = sorted(step for step in steps if self.is_number(step))
         return sorted(known, key=lambda step: sign * self.by_step[step])[:count]
 
+    def is_number(self, step: int) -> bool:
+        """Whether it is known at this step, and finite."""
+        return math.isfinite(self.by_step.get(step, math.nan))
 
-def is_of_the_run(name: str) -> bool:
-    """Whether the run's own evaluations measure it: a loss or an accuracy, whole or of a source."""
-    # Not to be told by a source's name.
-    return re.fullmatch(r"eval_(loss|accuracy|(losses|accuracies)\..+)", name) is not None
+
+class UnknownMetricError(UserError):
+    """Nothing of this name was measured, or not yet."""
 
 
 def find_metric(
@@ -57,7 +60,8 @@ def find_metric(
         where: what an error names.
 
     Raises:
-        UserError: if there is none of this name, or it may be any of several.
+        UnknownMetricError: if there is none of this name.
+        UserError: if it may be any of several.
     """
     if name in (own := _own(evaluations)):
         return _metric(name, name.partition(".")[0], own[name])
@@ -69,7 +73,7 @@ def find_metric(
         raise UserError(f"{where}: {name!r} is the metric of several; give one of: {listed}")
     if not meant:
         known = {*own, *names.values()}
-        raise UserError(f"{where}: unknown metric {name!r}; {did_you_mean(name, known)}")
+        raise UnknownMetricError(f"{where}: unknown metric {name!r}; {did_you_mean(name, known)}")
     (key,) = meant
     return _metric(name, key.metric, found[key])
 
@@ -94,7 +98,7 @@ def _metric(name: str, kind: str, by_step: Mapping[int, float]) -> RunMetric:
     return RunMetric(
         name=name,
         lower_is_better=not _LOWER_IS_BETTER.isdisjoint(re.split(r"[\W_]+", kind.lower())),
-        by_step={step: value for step, value in sorted(by_step.items()) if math.isfinite(value)},
+        by_step=by_step,
     )
 
 
@@ -102,7 +106,7 @@ def _own(evaluations: Sequence[Record]) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for record in evaluations:
         for name, value in record.numbers.items():
-            if is_of_the_run(name):
+            if is_own_metric(name):
                 found[name][record.step] = value
     return found
 

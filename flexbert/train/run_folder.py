@@ -32,7 +32,7 @@ from flexbert.files.durable import (
 from flexbert.files.set_aside import make_way, set_aside, tell_set_aside
 from flexbert.manifest_file import MANIFEST
 from flexbert.mask_examples_file import MASK_EXAMPLES
-from flexbert.metrics_file import METRICS, MetricsWriter, drop_lines_after
+from flexbert.metrics_file import METRICS, MetricsWriter, Record, drop_lines_after, read_metrics
 from flexbert.report.reports import PAGE, PICTURE
 from flexbert.task_metrics_file import TASKS, drop_after
 
@@ -55,6 +55,7 @@ class RunFolder:
         self.orders = path / "orders"
         self._metrics_writer = MetricsWriter(self.metrics)
         self._examples_writer = MetricsWriter(self.mask_examples)
+        self._evaluations: list[Record] | None = None
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
         """Make the folder ready for a launch that continues after update ``after_step``.
@@ -65,6 +66,7 @@ class RunFolder:
             WriteError: if the folder cannot be written.
         """
         make_folder(self.path)
+        self._evaluations = None
         recorded = (self.metrics, self.mask_examples)
         made = (self.config, self.manifest, *recorded, self.tasks, self.report, self.page)
         for file in made:
@@ -82,6 +84,21 @@ class RunFolder:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record to ``metrics.jsonl``; a disk that does not take it ends nothing."""
         self._metrics_writer.append(record)
+        if self._evaluations is not None and record["event"] == "eval":
+            self._evaluations.append(Record.read(record))
+
+    def evaluations(self) -> list[Record]:
+        """The run's evaluations so far, oldest first, those included that wait for the disk.
+
+        They are read from the file once, and on the first process alone.
+        """
+        if self._evaluations is None:
+            self.flush_metrics()
+            try:
+                self._evaluations = read_metrics(self.path, "eval")
+            except UserError:  # nothing is recorded yet
+                self._evaluations = []
+        return list(self._evaluations)
 
     def append_mask_examples(self, evaluation: Mapping[str, Any]) -> None:
         """Add an evaluation to ``mask_examples.jsonl``, as :meth:`append_metrics` does."""
