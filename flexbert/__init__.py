@@ -16,8 +16,8 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``nn``, ``optim``, ``data``   the model; optimizers; from a corpus to batches
 ``schedule``     what happens when: learning rate, batch size, mask rate, weight decay
 ``config``       the recipe: YAML to frozen dataclasses
-``manifest_file``, ``metrics_file``, ``health_file``, ``mask_examples_file``   what a run's folder
-                 says
+``manifest_file``, ``metrics_file``, ``health_file``, ``mask_examples_file``,
+``task_metrics_file``   what a run's folder says
 ``pictures``     how pictures look
 ``statistics``   what seeds and examples say about a difference
 ``files``, ``errors``   files that survive a kill; a user's mistakes in one line

@@ -25,6 +25,8 @@ ALLOWED = {
     "train/processes/launch_agreement.py": "values that processes compare, whatever they are",
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
+    "pretrained/load_model.py with_head": "a head's tree",
+    "tasks/fine_tuning.py head_of": "a head's tree",
     "pretrained/architecture.py read_architecture": "a recipe's tree, in part",
     # What others have defined.
     "huggingface/": "config.json, as transformers writes it",
@@ -42,6 +44,9 @@ ALLOWED = {
     "mask_examples_file.py EvaluationExamples.plain": "a file format: one line",
     "report/plotly_figures.py plotly_figures": "figures as plotly.js reads them",
     "tasks/results.py FitRecord.read": "a file format: one line",
+    "tasks/suite.py": "a suite's tree",
+    "tasks/fits.py fit_settings": "a suite's tree, in part",
+    "tasks/tables.py rows_fingerprint": "rows of a source, as it has them",
     "provenance/order_log.py RunSegment.read": "a file format: a segment",
     "plan/plan.py StagePlan.plain": "printed JSON",
     "plan/plan.py Plan.plain": "printed JSON",

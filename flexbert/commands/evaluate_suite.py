@@ -15,7 +15,7 @@ from flexbert.errors import UserError, positive
 
 if TYPE_CHECKING:
     from flexbert.tasks.results import FitRecord
-    from flexbert.tasks.search import Progress
+    from flexbert.tasks.search import SearchProgress
 
 # A key of a suite, which no model's path begins with.
 _OVERRIDE = re.compile(r"(suite|defaults|tasks)(\.[^=/]+)?=")
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(record: FitRecord, progress: Progress) -> None:
+def _tell(record: FitRecord, progress: SearchProgress) -> None:
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
     point = " ".join(f"{axis}={value}" for axis, value in record.point.items())
     share = "" if record.budget == 1 else f" {record.budget:.0%} of its updates"

@@ -16,7 +16,7 @@ from flexbert.tasks.comparison import (
     CompareRequest,
     Comparison,
     Entry,
-    Row,
+    ModelRow,
     RowDifference,
     RowMean,
 )
@@ -77,7 +77,7 @@ def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison
     )
 
 
-def _rows(fits: Sequence[KeptFit]) -> dict[tuple[str, str, Mode], Row]:
+def _rows(fits: Sequence[KeptFit]) -> dict[tuple[str, str, Mode], ModelRow]:
     """Every row by what tells it from others; two models of one name are two rows."""
     keys = list(dict.fromkeys(map(_row_key, fits)))
     count = Counter((model, mode) for model, _, mode in keys)
@@ -86,7 +86,7 @@ def _rows(fits: Sequence[KeptFit]) -> dict[tuple[str, str, Mode], Row]:
         label = model if count[model, mode] == 1 else f"{model} {fingerprint[:8]}"
         if mode == "frozen":
             label += " (frozen)"
-        rows[model, fingerprint, mode] = Row(
+        rows[model, fingerprint, mode] = ModelRow(
             label=shown(label, _LONGEST_LABEL), model=model, mode=mode, fingerprint=fingerprint
         )
     return rows
@@ -129,7 +129,7 @@ def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[Column]:
 
 
 def _by_row(
-    fits: Sequence[KeptFit], rows: Mapping[tuple[str, str, Mode], Row], column: Column
+    fits: Sequence[KeptFit], rows: Mapping[tuple[str, str, Mode], ModelRow], column: Column
 ) -> dict[str, list[KeptFit]]:
     groups: dict[str, list[KeptFit]] = {}
     for fit in fits:
@@ -139,7 +139,7 @@ def _by_row(
 
 
 def _behind(
-    groups: Mapping[str, Sequence[KeptFit]], rows: Mapping[tuple[str, str, Mode], Row]
+    groups: Mapping[str, Sequence[KeptFit]], rows: Mapping[tuple[str, str, Mode], ModelRow]
 ) -> set[str]:
     """The rows with fewer fits of a task than another of their mode."""
     modes = {row.label: row.mode for row in rows.values()}
@@ -200,7 +200,7 @@ def _means_by_seed(entries: Sequence[Entry]) -> dict[int, float]:
 
 
 def _differences(
-    rows: Sequence[Row],
+    rows: Sequence[ModelRow],
     columns: Sequence[Column],
     chosen: Cells,
     reference: str,

@@ -49,7 +49,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ModelRow:
     """
     Attributes:
         fingerprint: of the model's weights; empty for a floor, whatever made it.
@@ -130,7 +130,7 @@ class Comparison:
     suites: tuple[str, ...]
     best: bool
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ModelRow, ...]
     entries: dict[str, dict[str, Entry]]
     means: dict[str, RowMean]
     reference: str

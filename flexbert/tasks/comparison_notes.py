@@ -10,7 +10,7 @@ from flexbert.tasks.comparison import (
     Column,
     CompareRequest,
     Entry,
-    Row,
+    ModelRow,
     RowDifference,
     shown_score,
 )
@@ -24,7 +24,7 @@ Entries = Mapping[str, Mapping[str, Entry]]
 
 
 def below_floor(
-    rows: Sequence[Row], columns: Sequence[Column], chosen: Cells, entries: Entries
+    rows: Sequence[ModelRow], columns: Sequence[Column], chosen: Cells, entries: Entries
 ) -> Iterator[str]:
     """A line for every model that is not shown to beat the best floor of a task."""
     for column in columns:

@@ -20,7 +20,7 @@ from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import FitMaker
 from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
-from flexbert.tasks.search import Progress, Search, finished_fits, make_search, run_search
+from flexbert.tasks.search import Search, SearchProgress, finished_fits, make_search, run_search
 from flexbert.tasks.search_plan import SearchPlan, plan_search
 from flexbert.tasks.suite import load_suite
 
@@ -94,7 +94,7 @@ def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchP
 
 
 def evaluate_suite(
-    search: Search, device: torch.device, tell: Callable[[FitRecord, Progress], None]
+    search: Search, device: torch.device, tell: Callable[[FitRecord, SearchProgress], None]
 ) -> list[FitRecord]:
     """Make what is left of a search's fits, and return all of them.
 

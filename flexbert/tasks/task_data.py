@@ -12,13 +12,13 @@ import numpy as np
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.tokenizer import load_tokenizer
-from flexbert.tasks.encoding import EncodedSplit, check_tokenizer, encode_split
+from flexbert.tasks.encoded_tasks import EncodedSplit, check_tokenizer, encode_split
 from flexbert.tasks.kinds.kind import Examples, TaskKind
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.results import VALIDATION, FitData
 from flexbert.tasks.scoring import require_metrics, score
 from flexbert.tasks.suite import Task
-from flexbert.tasks.tables import Row, Table, fingerprint, read_table
+from flexbert.tasks.tables import Table, TaskRow, read_table, rows_fingerprint
 
 TRAIN = "train"
 
@@ -130,11 +130,11 @@ def held_out(table: Table, share: float) -> tuple[Table, Table]:
             f"{table.source}: too few rows ({len(table.rows)}) to hold some out for validation"
         )
     return (
-        replace(table, rows=kept, fingerprint=fingerprint(kept)),
+        replace(table, rows=kept, fingerprint=rows_fingerprint(kept)),
         Table(
             source=f"{table.source} ({len(held):,} rows held out)",
             rows=held,
-            fingerprint=fingerprint(held),
+            fingerprint=rows_fingerprint(held),
         ),
     )
 
@@ -176,6 +176,6 @@ def encode_task(
     )
 
 
-def _row_key(row: Row) -> str:
+def _row_key(row: TaskRow) -> str:
     text = json.dumps(row, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
