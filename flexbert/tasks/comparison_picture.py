@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flexbert.errors import shown
 from flexbert.pictures import BLUE, GREY, RED, number_ticks, picture, tick_formatter
 from flexbert.statistics import mean_interval
-from flexbert.tasks.comparison import Column, Comparison, Row
+from flexbert.tasks.comparison import Comparison, TableColumn, TableRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,11 @@ def draw_comparison(found: Comparison, path: Path) -> Path:
 
 
 def _draw(
-    axes: Axes, found: Comparison, column: Column, models: list[Row], floors: list[Row]
+    axes: Axes,
+    found: Comparison,
+    column: TableColumn,
+    models: list[TableRow],
+    floors: list[TableRow],
 ) -> None:
     for row, line in zip(floors, itertools.cycle(_LINES), strict=False):
         entry = found.entries[row.label].get(column.label)

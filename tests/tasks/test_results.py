@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from flexbert.tasks.predictions_file import (
     write_predictions,
 )
 from flexbert.tasks.results import RESULTS, FitRecord, append_result, predictions_path, read_results
+from tests.conftest import REPOSITORY
 from tests.tasks.fits import FULL, fit
 
 
@@ -127,6 +131,41 @@ def test_two_processes_that_add_at_once_lose_no_fit(tmp_path: Path) -> None:
     for process in processes:
         process.join()
     assert sorted(record.seed for record in read_results(tmp_path)) == list(range(60))
+
+
+def test_a_fit_that_was_said_to_be_written_survives_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import dataclasses, pathlib, sys\n"
+        "from flexbert.tasks.results import append_result\n"
+        "from tests.tasks.fits import fit\n"
+        "for seed in range(10**6):\n"
+        "    append_result(pathlib.Path(sys.argv[1]), fit(0.5, seed=seed))\n"
+        "    print(seed, flush=True)\n"
+    )
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        said = [int(process.stdout.readline()) for _ in range(20)]
+        process.kill()
+        said += map(int, process.stdout.read().split())
+        process.wait()
+        assert set(said) <= {record.seed for record in read_results(tmp_path)}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(FitRecord)])
+def test_any_value_in_any_place_is_read_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    oddities: list[Any] = [None, True, -1, 1e308, 10**400, "", "x", [], [1], {}, {"a": 1}, [[]]]
+    for value in oddities:
+        (tmp_path / RESULTS).write_text(json.dumps({**encode(FULL), name: value}))
+        with contextlib.suppress(UserError):
+            (record,) = read_results(tmp_path)
+            append_result(tmp_path / "again", record)
+    without = {key: value for key, value in encode(FULL).items() if key != name}
+    (tmp_path / RESULTS).write_text(json.dumps(without) + "\n")
+    with pytest.raises(UserError, match=f"line 1: '{name}' is missing"):
+        read_results(tmp_path)
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
