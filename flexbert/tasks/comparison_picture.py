@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = 4
 _LINES = ("--", ":", "-.")
+# In characters: of a row, and of a panel as wide as it is.
 _LONGEST_NAME = 32
+_LONGEST_TITLE = 34
 
 
 def draw_comparison(found: Comparison, path: Path) -> Path:
@@ -82,7 +84,7 @@ def _draw(
             ends = (interval.low, interval.high)
             axes.plot(ends, (place, place), color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(entry.mean * column.scale, place, "o", color=color, markersize=5.5)
-    axes.set_title(f"{_clipped(column.label)}, {column.metric}", fontsize=10)
+    axes.set_title(shown(f"{column.label}, {column.metric}", _LONGEST_TITLE), fontsize=10)
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     axes.margins(x=0.08)

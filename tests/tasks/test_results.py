@@ -196,3 +196,42 @@ def test_what_is_no_file_of_predictions_is_one_line(tmp_path: Path, content: byt
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged.npz: no predictions of a fit"):
         read_predictions(path)
+
+
+def test_a_damaged_file_of_predictions_is_read_right_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "fit.npz"
+    split = SplitPredictions(predictions=np.arange(300), labels=np.arange(300))
+    write_predictions(path, FitPredictions(label_names=("a", "b"), splits={"test": split}))
+    sound = path.read_bytes()
+    refused = 0
+    for place in range(0, len(sound), 7):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
+        try:
+            found = read_predictions(path)
+        except UserError:
+            refused += 1
+            continue
+        # Names of arrays and dates are under no checksum.
+        for kept in found.splits.values():
+            np.testing.assert_array_equal(kept.labels, split.labels)
+    assert refused > len(sound) / 7 / 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"predictions": [1, 2], "labels": [1]}, "2 predictions do not go with 1 labels"),
+        ({"predictions": [[1]], "labels": [1]}, "predictions and labels are no lists"),
+        ({"predictions": [1], "labels": [1], "lengths": [2]}, "lengths are not those of 1 labels"),
+        ({"predictions": [1], "labels": [1], "lengths": [1.0]}, "lengths are no counts"),
+        ({"predictions": [1]}, "labels"),
+        ({"predictions": [1], "labels": [1], "logits": [1]}, "test.logits is no array"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_one_line(
+    tmp_path: Path, arrays: dict[str, list[Any]], problem: str
+) -> None:
+    path = tmp_path / "fit.npz"
+    np.savez(path, **{f"test.{name}": np.array(array) for name, array in arrays.items()})
+    with pytest.raises(UserError, match=f"fit.npz: no predictions of a fit .*{problem}"):
+        read_predictions(path)
