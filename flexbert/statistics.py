@@ -14,7 +14,7 @@ _MOST_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
+class ConfidenceInterval:
     """An estimate, and the confidence interval around it."""
 
     estimate: float
@@ -26,12 +26,14 @@ class Interval:
         return self.low <= 0 <= self.high
 
 
-def spread(values: Sequence[float]) -> float | None:
+def sample_deviation(values: Sequence[float]) -> float | None:
     """The standard deviation of what the values are a sample of; None below two."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
+def mean_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE
+) -> ConfidenceInterval | None:
     """Student's t interval of a mean. Of differences by seed, it is that of the paired t test.
 
     Returns:
@@ -39,12 +41,12 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> In
     """
     from scipy.stats import t
 
-    deviation = spread(values)
+    deviation = sample_deviation(values)
     if deviation is None or not math.isfinite(deviation):
         return None
     mean, count = float(np.mean(values)), len(values)
     reach = float(t.ppf((1 + confidence) / 2, count - 1)) * deviation / math.sqrt(count)
-    return Interval(estimate=mean, low=mean - reach, high=mean + reach)
+    return ConfidenceInterval(estimate=mean, low=mean - reach, high=mean + reach)
 
 
 def bootstrap_interval(
@@ -54,7 +56,7 @@ def bootstrap_interval(
     confidence: float = CONFIDENCE,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval | None:
+) -> ConfidenceInterval | None:
     """The percentile bootstrap (Efron 1979) over examples, the same for the same seed.
 
     It is paired where the statistic is a difference of two scores of the same examples.
@@ -71,7 +73,11 @@ def bootstrap_interval(
     numbers = np.random.default_rng(seed)
     found = [statistic(numbers.integers(num_examples, size=num_examples)) for _ in range(resamples)]
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
-    return Interval(estimate=estimate, low=low, high=high) if math.isfinite(high - low) else None
+    return (
+        ConfidenceInterval(estimate=estimate, low=low, high=high)
+        if math.isfinite(high - low)
+        else None
+    )
 
 
 def needed_seeds(

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from flexbert.statistics import bootstrap_interval, mean_interval, needed_seeds, spread
+from flexbert.statistics import bootstrap_interval, mean_interval, needed_seeds, sample_deviation
 
 VALUES = [0.71, 0.74, 0.69, 0.73, 0.75]
 OTHERS = [0.70, 0.70, 0.68, 0.74, 0.71]
 
 
 def test_the_spread_is_that_of_a_sample() -> None:
-    assert spread(VALUES) == pytest.approx(scipy.stats.tstd(VALUES))
-    assert spread([0.5]) is None
+    assert sample_deviation(VALUES) == pytest.approx(scipy.stats.tstd(VALUES))
+    assert sample_deviation([0.5]) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -9,23 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from flexbert.errors import UserError, did_you_mean, shown
-from flexbert.statistics import spread
+from flexbert.statistics import sample_deviation
+from flexbert.tasks.best_points import best_fit, best_point
 from flexbert.tasks.comparison import (
     MEAN,
-    Column,
     CompareRequest,
     Comparison,
     Entry,
-    ModelRow,
     RowDifference,
     RowMean,
+    TableColumn,
+    TableRow,
 )
 from flexbert.tasks.comparison_notes import Cells, below_floor, notes_on, notes_on_differences
 from flexbert.tasks.differences import Difference, difference_by_seed, difference_of
 from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.results import VALIDATION, Mode
 from flexbert.tasks.scoring import higher_is_better, require_metrics
-from flexbert.tasks.selection import best_fit, best_point
 
 # Of a row or a column, in characters: it stands in tables.
 _LONGEST_LABEL = 60
@@ -77,19 +77,30 @@ def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison
     )
 
 
-def _rows(fits: Sequence[KeptFit]) -> dict[tuple[str, str, Mode], ModelRow]:
+def _rows(fits: Sequence[KeptFit]) -> dict[tuple[str, str, Mode], TableRow]:
     """Every row by what tells it from others; two models of one name are two rows."""
     keys = list(dict.fromkeys(map(_row_key, fits)))
     count = Counter((model, mode) for model, _, mode in keys)
-    rows = {}
+    rows: dict[tuple[str, str, Mode], TableRow] = {}
+    labels: set[str] = set()
     for model, fingerprint, mode in keys:
         label = model if count[model, mode] == 1 else f"{model} {fingerprint[:8]}"
-        if mode == "frozen":
-            label += " (frozen)"
-        rows[model, fingerprint, mode] = ModelRow(
-            label=shown(label, _LONGEST_LABEL), model=model, mode=mode, fingerprint=fingerprint
+        label = _new_label(label + (" (frozen)" if mode == "frozen" else ""), labels)
+        rows[model, fingerprint, mode] = TableRow(
+            label=label, model=model, mode=mode, fingerprint=fingerprint
         )
     return rows
+
+
+def _new_label(name: str, labels: set[str]) -> str:
+    """A name that has room in a table and that no other row or column has."""
+    short = label = shown(name, _LONGEST_LABEL)
+    number = 1
+    while label in labels:
+        number += 1
+        label = f"{short} ({number})"
+    labels.add(label)
+    return label
 
 
 def _row_key(fit: KeptFit) -> tuple[str, str, Mode]:
@@ -98,7 +109,7 @@ def _row_key(fit: KeptFit) -> tuple[str, str, Mode]:
     return record.model, "" if is_floor else record.model_fingerprint, record.mode
 
 
-def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[Column]:
+def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[TableColumn]:
     tasks = list(dict.fromkeys((fit.record.suite, fit.record.task) for fit in fits))
     count = Counter(task for _, task in tasks)
     names = {
@@ -109,6 +120,7 @@ def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[Column]:
         if name not in names.values():
             raise UserError(f"--metric {name}: no such task; {did_you_mean(name, names.values())}")
     columns = []
+    labels: set[str] = set()
     for (suite, task), name in names.items():
         own = [fit for fit in fits if (fit.record.suite, fit.record.task) == (suite, task)]
         metric = wanted.get(name, own[-1].record.metric)
@@ -117,8 +129,8 @@ def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[Column]:
         tests = dict.fromkeys(split for fit in own for split in fit.record.tests)
         for split in tests if request.tests else (VALIDATION,):
             columns.append(
-                Column(
-                    label=shown(f"{name}:{split}" if request.tests else name, _LONGEST_LABEL),
+                TableColumn(
+                    label=_new_label(f"{name}:{split}" if request.tests else name, labels),
                     suite=suite,
                     task=task,
                     split=split,
@@ -129,7 +141,7 @@ def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[Column]:
 
 
 def _by_row(
-    fits: Sequence[KeptFit], rows: Mapping[tuple[str, str, Mode], ModelRow], column: Column
+    fits: Sequence[KeptFit], rows: Mapping[tuple[str, str, Mode], TableRow], column: TableColumn
 ) -> dict[str, list[KeptFit]]:
     groups: dict[str, list[KeptFit]] = {}
     for fit in fits:
@@ -139,7 +151,7 @@ def _by_row(
 
 
 def _behind(
-    groups: Mapping[str, Sequence[KeptFit]], rows: Mapping[tuple[str, str, Mode], ModelRow]
+    groups: Mapping[str, Sequence[KeptFit]], rows: Mapping[tuple[str, str, Mode], TableRow]
 ) -> set[str]:
     """The rows with fewer fits of a task than another of their mode."""
     modes = {row.label: row.mode for row in rows.values()}
@@ -149,10 +161,12 @@ def _behind(
     return {label for label, group in groups.items() if len(group) < most[modes[label]]}
 
 
-def _entry(fits: Sequence[KeptFit], column: Column, num_fits: int, *, is_behind: bool) -> Entry:
+def _entry(
+    fits: Sequence[KeptFit], column: TableColumn, num_fits: int, *, is_behind: bool
+) -> Entry:
     values = [fit.value(column.split, column.metric) for fit in fits]
     point = fits[0].record.point
-    deviation = spread(values)
+    deviation = sample_deviation(values)
     return Entry(
         mean=_finite(float(np.mean(values))),
         spread=None if deviation is None else _finite(deviation),
@@ -167,7 +181,7 @@ def _entry(fits: Sequence[KeptFit], column: Column, num_fits: int, *, is_behind:
 
 
 def _means(
-    entries: Mapping[str, Mapping[str, Entry]], columns: Sequence[Column]
+    entries: Mapping[str, Mapping[str, Entry]], columns: Sequence[TableColumn]
 ) -> dict[str, RowMean]:
     if len(columns) < 2 or not all(higher_is_better(column.metric) for column in columns):
         return {}
@@ -179,7 +193,7 @@ def _means(
             by_seed = _means_by_seed(own)
             means[label] = RowMean(
                 mean=float(np.mean(values)),
-                spread=spread(list(by_seed.values())),
+                spread=sample_deviation(list(by_seed.values())),
                 seeds=tuple(by_seed),
             )
     return means
@@ -200,8 +214,8 @@ def _means_by_seed(entries: Sequence[Entry]) -> dict[int, float]:
 
 
 def _differences(
-    rows: Sequence[ModelRow],
-    columns: Sequence[Column],
+    rows: Sequence[TableRow],
+    columns: Sequence[TableColumn],
     chosen: Cells,
     reference: str,
     means: Mapping[str, RowMean],
@@ -225,9 +239,9 @@ def _differences(
 def _mean_difference(
     own: Mapping[str, Sequence[KeptFit]],
     other: Mapping[str, Sequence[KeptFit]],
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
 ) -> Difference:
-    def by_seed(fits: Sequence[KeptFit], column: Column) -> dict[int, float]:
+    def by_seed(fits: Sequence[KeptFit], column: TableColumn) -> dict[int, float]:
         return {fit.record.seed: fit.value(column.split, column.metric) for fit in fits}
 
     tables = [

@@ -29,7 +29,7 @@ class CompareRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class TableColumn:
     """
     Attributes:
         label: of the task, as it is told from the others.
@@ -49,7 +49,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelRow:
+class TableRow:
     """
     Attributes:
         fingerprint: of the model's weights; empty for a floor, whatever made it.
@@ -129,8 +129,8 @@ class Comparison:
 
     suites: tuple[str, ...]
     best: bool
-    columns: tuple[Column, ...]
-    rows: tuple[ModelRow, ...]
+    columns: tuple[TableColumn, ...]
+    rows: tuple[TableRow, ...]
     entries: dict[str, dict[str, Entry]]
     means: dict[str, RowMean]
     reference: str
@@ -139,7 +139,7 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def shown_score(value: float | None, column: Column, digits: int = 1) -> str:
+def shown_score(value: float | None, column: TableColumn, digits: int = 1) -> str:
     """A score, or a difference of two, as people read it: 83.1 for an accuracy of 0.831."""
     if value is None:
         return "nan"

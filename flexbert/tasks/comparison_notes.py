@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flexbert.statistics import CONFIDENCE
 from flexbert.tasks.comparison import (
-    Column,
     CompareRequest,
     Entry,
-    ModelRow,
     RowDifference,
+    TableColumn,
+    TableRow,
     shown_score,
 )
 from flexbert.tasks.differences import difference_of
@@ -24,7 +24,7 @@ Entries = Mapping[str, Mapping[str, Entry]]
 
 
 def below_floor(
-    rows: Sequence[ModelRow], columns: Sequence[Column], chosen: Cells, entries: Entries
+    rows: Sequence[TableRow], columns: Sequence[TableColumn], chosen: Cells, entries: Entries
 ) -> Iterator[str]:
     """A line for every model that is not shown to beat the best floor of a task."""
     for column in columns:
@@ -54,7 +54,10 @@ def below_floor(
 
 
 def notes_on(
-    fits: Sequence[KeptFit], columns: Sequence[Column], entries: Entries, request: CompareRequest
+    fits: Sequence[KeptFit],
+    columns: Sequence[TableColumn],
+    entries: Entries,
+    request: CompareRequest,
 ) -> Iterator[str]:
     """A line for everything that makes numbers of the table mean less than they seem to."""
     if any(entry.is_behind for row in entries.values() for entry in row.values()):
@@ -104,7 +107,7 @@ def notes_on_differences(differences: Sequence[RowDifference]) -> Iterator[str]:
         )
 
 
-def _goodness(entry: Entry, column: Column) -> float:
+def _goodness(entry: Entry, column: TableColumn) -> float:
     if entry.mean is None:
         return -math.inf
     return entry.mean if higher_is_better(column.metric) else -entry.mean

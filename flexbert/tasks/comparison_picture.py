@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from flexbert.errors import shown
 from flexbert.pictures import BLUE, GREY, RED, number_ticks, picture, tick_formatter
 from flexbert.statistics import mean_interval
-from flexbert.tasks.comparison import Column, Comparison, ModelRow
+from flexbert.tasks.comparison import Comparison, TableColumn, TableRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = 4
 _LINES = ("--", ":", "-.")
+# In characters: of a row, and of a panel as wide as it is.
 _LONGEST_NAME = 32
+_LONGEST_TITLE = 34
 
 
 def draw_comparison(found: Comparison, path: Path) -> Path:
@@ -59,7 +61,11 @@ def draw_comparison(found: Comparison, path: Path) -> Path:
 
 
 def _draw(
-    axes: Axes, found: Comparison, column: Column, models: list[ModelRow], floors: list[ModelRow]
+    axes: Axes,
+    found: Comparison,
+    column: TableColumn,
+    models: list[TableRow],
+    floors: list[TableRow],
 ) -> None:
     for row, line in zip(floors, itertools.cycle(_LINES), strict=False):
         entry = found.entries[row.label].get(column.label)
@@ -78,7 +84,7 @@ def _draw(
             ends = (interval.low, interval.high)
             axes.plot(ends, (place, place), color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(entry.mean * column.scale, place, "o", color=color, markersize=5.5)
-    axes.set_title(f"{_clipped(column.label)}, {column.metric}", fontsize=10)
+    axes.set_title(shown(f"{column.label}, {column.metric}", _LONGEST_TITLE), fontsize=10)
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=5)
     axes.margins(x=0.08)

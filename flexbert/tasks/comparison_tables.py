@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flexbert.tasks.comparison import MEAN, Column, Comparison, Entry, shown_score
+from flexbert.tasks.comparison import MEAN, Comparison, Entry, TableColumn, shown_score
 
 PLUS_MINUS = "+-"
 _NONE = "-"
@@ -118,7 +118,7 @@ def point_table(found: Comparison) -> TextTable:
     )
 
 
-def _entry(entry: Entry | None, column: Column) -> str:
+def _entry(entry: Entry | None, column: TableColumn) -> str:
     if entry is None:
         return _NONE
     shown = _with_spread(shown_score(entry.mean, column), entry.spread, column.scale)
@@ -130,7 +130,7 @@ def _with_spread(shown: str, spread: float | None, scale: float) -> str:
     return shown if spread is None else f"{shown} {PLUS_MINUS} {spread * scale:.{digits}f}"
 
 
-def _in_percent(columns: Sequence[Column]) -> str:
+def _in_percent(columns: Sequence[TableColumn]) -> str:
     errors = [column.metric for column in columns if column.scale != 100]
     return ", in percent" if not errors else f", in percent but for {', '.join(set(errors))}"
 

@@ -10,7 +10,13 @@ from typing import Literal
 import numpy as np
 
 from flexbert.errors import UserError
-from flexbert.statistics import Interval, bootstrap_interval, mean_interval, needed_seeds, spread
+from flexbert.statistics import (
+    ConfidenceInterval,
+    bootstrap_interval,
+    mean_interval,
+    needed_seeds,
+    sample_deviation,
+)
 from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.scoring import Scorer, higher_is_better
 
@@ -92,7 +98,7 @@ def difference_by_seed(values: Sequence[float], more_is_better: bool) -> Differe
     if interval is None or estimate is None:
         problem = "a score is no finite number" if estimate is None else "under three seeds"
         return Difference(estimate=estimate, count=len(values), problem=problem)
-    deviation = spread(values) or 0.0
+    deviation = sample_deviation(values) or 0.0
     return Difference(
         estimate=estimate,
         low=interval.low,
@@ -104,7 +110,7 @@ def difference_by_seed(values: Sequence[float], more_is_better: bool) -> Differe
     )
 
 
-def _verdict(interval: Interval, more_is_better: bool) -> Verdict:
+def _verdict(interval: ConfidenceInterval, more_is_better: bool) -> Verdict:
     if interval.holds_zero:
         return "no difference seen"
     return "better" if (interval.low > 0) == more_is_better else "worse"

@@ -19,7 +19,7 @@ from flexbert.checkpoint.weights import filled_model, model_config
 from flexbert.config.encode import encode
 from flexbert.doctor import package_version
 from flexbert.files.durable import make_folder
-from flexbert.tasks.fine_tuning import Fitted, FitStart, fine_tune, predict
+from flexbert.tasks.fine_tuning import FitStart, Fitted, fine_tune, predict
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.predictions_file import FitPredictions, write_predictions
 from flexbert.tasks.probing import probe

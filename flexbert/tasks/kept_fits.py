@@ -70,11 +70,15 @@ class KeptFit:
             raise UserError(f"fit {self.record.fit}: no predictions of {split} are kept")
         return found[split]
 
-    @functools.cached_property
+    @property
     def _predictions(self) -> FitPredictions:
         if self.record.predictions is None:
             raise UserError(f"fit {self.record.fit}: no predictions are kept")
-        return read_predictions(self.folder / self.record.predictions)
+        return _read(self.folder / self.record.predictions)
+
+
+# A few, as those of a whole search may be more than memory holds.
+_read = functools.lru_cache(maxsize=16)(read_predictions)
 
 
 def read_fits(paths: Sequence[Path]) -> list[KeptFit]:

@@ -219,6 +219,19 @@ def test_two_models_of_one_name_are_two_rows() -> None:
     assert labels == ["base aaaaaaaa", "base bb", "base (frozen)"]
 
 
+def test_a_model_that_is_named_as_a_floor_or_as_another_row_has_a_row_of_its_own() -> None:
+    records = [*seeds([0.9], model=MAJORITY), floor(0.2, MAJORITY)]
+    records += [*seeds([0.3], mode="frozen"), *seeds([0.4], model="base (frozen)")]
+    found = compared(records)
+    values = {label: row["rte"].mean for label, row in found.entries.items()}
+    assert values == {
+        "majority": 0.9,
+        "majority (2)": 0.2,
+        "base (frozen)": 0.3,
+        "base (frozen) (2)": 0.4,
+    }
+
+
 def test_floors_of_several_models_are_one_row() -> None:
     records = [*seeds([0.1]), floor(0.2, model_fingerprint="a"), floor(0.2, model_fingerprint="b")]
     assert [row.label for row in compared(records).rows] == ["base", TF_IDF]

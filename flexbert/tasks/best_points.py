@@ -13,7 +13,7 @@ from flexbert.tasks.scoring import higher_is_better
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
+class ChosenFits:
     """
     Attributes:
         fits: of the chosen point, one a seed, by seed; or the one best fit.
@@ -26,7 +26,7 @@ class Chosen:
     budget: float
 
 
-def best_point(fits: Sequence[KeptFit], metric: str) -> Chosen:
+def best_point(fits: Sequence[KeptFit], metric: str) -> ChosenFits:
     """The point that is best by its validation mean over seeds.
 
     Fits of the largest budget alone compete, and of their points those with the most seeds: a mean
@@ -45,15 +45,15 @@ def best_point(fits: Sequence[KeptFit], metric: str) -> Chosen:
     return _chosen([best[seed] for seed in sorted(best)], fits)
 
 
-def best_fit(fits: Sequence[KeptFit], metric: str) -> Chosen:
+def best_fit(fits: Sequence[KeptFit], metric: str) -> ChosenFits:
     """The fit that is best on validation, of those of the largest budget."""
     best = max(_longest(fits), key=lambda fit: _mean_goodness([fit], metric))
     return _chosen([best], fits)
 
 
-def _chosen(chosen: Sequence[KeptFit], fits: Sequence[KeptFit]) -> Chosen:
+def _chosen(chosen: Sequence[KeptFit], fits: Sequence[KeptFit]) -> ChosenFits:
     budget = chosen[0].record.budget
-    return Chosen(fits=tuple(chosen), num_fits=len(fits), budget=budget)
+    return ChosenFits(fits=tuple(chosen), num_fits=len(fits), budget=budget)
 
 
 def _longest(fits: Sequence[KeptFit]) -> list[KeptFit]:
