@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from flexbert.tasks.floors import (
     with_labels,
 )
 from flexbert.tasks.results import TF_IDF, VALIDATION
-from flexbert.tasks.scoring import higher_is_better, score
+from flexbert.tasks.scoring import goodness, score
 from flexbert.tasks.word_features import word_features
 
 MOST_EXAMPLES = 30_000
@@ -91,10 +90,8 @@ def tf_idf_floor(
         found = {name: problem.to_predictions(model, others[name], rows[name]) for name in others}
         split = with_labels(others[VALIDATION], found[VALIDATION])
         value = score([metric], kind, split, label_names)[metric]
-        goodness = value if higher_is_better(metric) else -value
-        goodness = goodness if math.isfinite(goodness) else -math.inf
-        if best is None or goodness > best[0]:
-            best = goodness, strength, found, converged
+        if best is None or goodness(metric, value) > best[0]:
+            best = goodness(metric, value), strength, found, converged
     assert best is not None
     _, strength, found, converged = best
     return Floor(
