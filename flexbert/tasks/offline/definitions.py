@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flexbert.files.regular import read_regular
-from flexbert.tasks.offline.docstrings import clean, plain_prose, prose_paragraphs, see_also, summary_of
+from flexbert.tasks.offline.docstrings import clean, prose_paragraphs, see_also, summary_of
 from flexbert.tasks.offline.installed import LARGEST_FILE, SourceFile
 
 # Longer functions are cut by any model that trains in minutes.
@@ -139,6 +139,9 @@ def _code(node: Function, lines: list[str]) -> str:
     code = "\n".join(line.rstrip() for line in textwrap.dedent("\n".join(kept)).split("\n"))
     if len(code) > MOST_CODE:
         return ""
+    if code.count(node.name) == 1:
+        # Compiling a pattern for each name would take longer than all else here.
+        return code.replace(node.name, HIDDEN_NAME).strip()
     return re.sub(rf"\b{re.escape(node.name)}\b", HIDDEN_NAME, code).strip()
 
 
@@ -152,5 +155,4 @@ def _comments(source: str) -> Iterator[str]:
     for match in _COMMENT.finditer(source):
         if match.start() > 0:
             text = "\n".join(line.strip().lstrip("#").strip() for line in match.group().split("\n"))
-            for paragraph in prose_paragraphs(text.strip()):
-                yield plain_prose(paragraph)
+            yield from prose_paragraphs(text.strip())

@@ -12,8 +12,9 @@ _SEE_ALSO = re.compile(r"^see also:?$", re.IGNORECASE)
 # Sphinx's roles, double backticks and links: what they hold is text.
 _ROLE = re.compile(r":[\w:+-]+:`~?\.?([^`<]*?)(?:\s*<[^`>]*>)?`_{0,2}")
 _MARKED = re.compile(r"[`*]{1,2}([^`*]+)[`*]{1,2}_{0,2}")
-# A share of letters and spaces; formulas, tables and examples have less.
-MIN_LETTERS = 0.85
+_NO_LETTER = re.compile(r"[\d_]|[^\w ]")
+# A share of characters that are no letters or spaces; formulas, tables and examples have more.
+MOST_OTHERS = 0.15
 
 
 def clean(docstring: str) -> str:
@@ -45,8 +46,8 @@ def prose_paragraphs(docstring: str) -> list[str]:
         if len({len(line) - len(line.lstrip()) for line in lines}) > 1:
             continue
         text = plain_prose(" ".join(line.strip() for line in lines))
-        letters = sum(char.isalpha() or char.isspace() for char in text)
-        if text and text[0].isupper() and letters >= MIN_LETTERS * len(text):
+        others = len(_NO_LETTER.findall(text))
+        if text and text[0].isupper() and others <= MOST_OTHERS * len(text):
             found.append(text)
     return found
 
