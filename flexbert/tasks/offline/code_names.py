@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import io
+import re
 import tokenize
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ LABELS = (
 NUM_TOKENS = range(12, 61)
 _MOST_OF_A_MODULE = 40
 _MOST_LETTERS = 40
+_WORD = re.compile(r"\w+")
 _LEFT_OUT = (
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.JoinedStr, ast.Match),
     *(ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal),
@@ -68,10 +70,13 @@ def labelled_tokens(code: str, imported: Collection[str]) -> tuple[list[str], li
     Args:
         imported: names of modules where the function stands.
     """
-    if not code.isascii():
+    # Parsing is what takes long; no function of so few tokens has more words.
+    if not code.isascii() or len(_WORD.findall(code)) > NUM_TOKENS.stop:
         return None
     try:
-        function = ast.parse(code).body[0]
+        function, *inner = [node for node in ast.walk(ast.parse(code).body[0])]
+        if any(_is_left_out(node) for node in inner):
+            return None
         tokens = [
             token
             for token in tokenize.generate_tokens(io.StringIO(code).readline)
@@ -82,9 +87,6 @@ def labelled_tokens(code: str, imported: Collection[str]) -> tuple[list[str], li
     if len(tokens) not in NUM_TOKENS or max(len(token.string) for token in tokens) > _MOST_LETTERS:
         return None
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-        return None
-    inner = [node for node in ast.walk(function) if node is not function]
-    if any(_is_left_out(node) for node in inner):
         return None
     kinds = _kinds(inner, imported)
     words = [token.string for token in tokens]

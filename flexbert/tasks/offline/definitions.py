@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-import textwrap
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from flexbert.tasks.offline.installed import LARGEST_FILE, SourceFile
 MOST_CODE = 1200
 # The name that every function goes by, for its own says what it does.
 HIDDEN_NAME = "f"
-_COMMENT = re.compile(r"(?:^[ \t]*#[ \t]+\S.*\n){2,}", re.MULTILINE)
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -84,7 +82,7 @@ def read_module(file: SourceFile) -> Module | None:
         name=file.module,
         imported=frozenset(_imported(tree)),
         definitions=tuple(_definitions(tree, lines, file.module)),
-        comments=tuple(_comments(source)),
+        comments=tuple(_comments(lines)),
     )
 
 
@@ -136,7 +134,7 @@ def _code(node: Function, lines: list[str]) -> str:
             return ""
         end = statement.end_lineno or statement.lineno
         kept = lines[node.lineno - 1 : statement.lineno - 1] + lines[end:last]
-    code = "\n".join(line.rstrip() for line in textwrap.dedent("\n".join(kept)).split("\n"))
+    code = "\n".join(_dedented(line, node.col_offset).rstrip() for line in kept)
     if len(code) > MOST_CODE:
         return ""
     if code.count(node.name) == 1:
@@ -150,9 +148,20 @@ def _has_lines_alone(statement: ast.stmt, node: Function) -> bool:
     return node.lineno < statement.lineno and (statement.end_lineno or 0) < (following or 0)
 
 
-def _comments(source: str) -> Iterator[str]:
+def _dedented(line: str, indentation: int) -> str:
+    # The lines of a long string may stand further left.
+    return line[indentation:] if line[:indentation].isspace() else line
+
+
+def _comments(lines: list[str]) -> Iterator[str]:
     """Comments of two lines or more that are prose; a file's first one is its license."""
-    for match in _COMMENT.finditer(source):
-        if match.start() > 0:
-            text = "\n".join(line.strip().lstrip("#").strip() for line in match.group().split("\n"))
-            yield from prose_paragraphs(text.strip())
+    block: list[str] = []
+    is_first = True
+    for line in [*lines, ""]:
+        text = line.lstrip()
+        if text.startswith("#"):
+            block.append(text.lstrip("#").strip())
+        elif block:
+            if len(block) > 1 and not is_first:
+                yield from prose_paragraphs("\n".join(block).strip())
+            block, is_first = [], False

@@ -8,6 +8,7 @@ not among them: a model that was trained on it has not seen these texts.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,14 +101,11 @@ def source_files(package: str, search: Sequence[str] | None = None) -> Iterator[
         return
     with_section: dict[str, Path] = {}
     others: dict[str, Path] = {}
-    for path in root.rglob("*.py"):
-        inside = path.relative_to(root)
-        if _FOLDERS_LEFT_OUT.intersection(inside.parts) or _is_test(inside.name):
-            continue
-        size = _size(path)
-        if 0 < size <= LARGEST_FILE:
+    for path in _own_files(root):
+        if 0 < _size(path) <= LARGEST_FILE:
             is_first = _SEE_ALSO in path.read_bytes()
-            (with_section if is_first else others)[f"{package}/{inside.as_posix()}"] = path
+            module = f"{package}/{path.relative_to(root).as_posix()}"
+            (with_section if is_first else others)[module] = path
     left = MOST_BYTES
     for paths in (with_section, others):
         for module in keyed_order(paths, "files"):
@@ -115,6 +113,14 @@ def source_files(package: str, search: Sequence[str] | None = None) -> Iterator[
             if size <= left:
                 left -= size
                 yield SourceFile(package=package, module=module, path=paths[module])
+
+
+def _own_files(root: Path) -> Iterator[Path]:
+    for folder, inside, names in os.walk(root):
+        inside[:] = [name for name in inside if name not in _FOLDERS_LEFT_OUT]
+        for name in names:
+            if name.endswith(".py") and not _is_test(name):
+                yield Path(folder, name)
 
 
 def _package_folder(package: str, search: Sequence[str] | None) -> Path | None:

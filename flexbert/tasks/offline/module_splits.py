@@ -7,6 +7,7 @@ out. Packages hold many copies: of their own, of each other's and of the standar
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -27,12 +28,11 @@ def split_modules(modules: Sequence[Module], corpus: Iterable[str]) -> dict[str,
         corpus: texts that models may have been pretrained on.
     """
     seen = RepeatedText()
-    seen.add(corpus)
+    seen.add(list(corpus))
     found = {}
     for split in SPLITS:
         own = [module for module in modules if split_of(module.name) == split]
         found[split] = _without_repeated(sorted(own, key=lambda module: module.name), seen)
-        seen.add([text for module in found[split] for text in _texts(module)])
     return found
 
 
@@ -46,9 +46,8 @@ def split_of(module: str) -> str:
 
 def _without_repeated(modules: Sequence[Module], seen: RepeatedText) -> list[Module]:
     texts = [text for module in modules for text in _texts(module)]
-    firsts, repeated = first_of_each(texts), seen.repeated(texts)
     # In the order of the texts, which is the order they are asked for below.
-    is_new = iter([first and not old for first, old in zip(firsts, repeated, strict=True)])
+    is_new = map(operator.and_, first_of_each(texts), seen.add(texts))
     found = []
     for module in modules:
         comments = tuple(text for text in module.comments if next(is_new))

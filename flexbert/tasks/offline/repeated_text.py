@@ -8,7 +8,7 @@ others. Case and punctuation do not count.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xxhash
@@ -21,30 +21,28 @@ _WORD = re.compile(r"\w+")
 
 
 class RepeatedText:
-    """The runs of all texts that were added, as sorted 64-bit hashes: 8 bytes a run."""
+    """The runs of all texts so far, as sorted 64-bit hashes: 8 bytes a run."""
 
     def __init__(self) -> None:
         self._seen = np.empty(0, np.uint64)
-        self._word_hashes: dict[str, int] = {}
+        self._hashes = _WordHashes()
 
-    def add(self, texts: Iterable[str]) -> None:
-        runs, _ = self._runs(list(texts))
-        self._seen = np.union1d(self._seen, runs)
+    def add(self, texts: Sequence[str]) -> list[bool]:
+        """Add texts, and say of each whether it is new: whether it repeats no text added before.
 
-    def repeated(self, texts: Sequence[str]) -> list[bool]:
-        """Of each text, whether at least half of its runs are in texts that were added.
-
-        A text without a word is repeated.
+        Those that are added together are not compared with each other. A text without a word is
+        not new.
         """
         runs, counts = self._runs(texts)
-        if not len(self._seen):
-            return [count == 0 for count in counts]
-        places = np.searchsorted(self._seen, runs)
-        is_seen = self._seen[np.minimum(places, len(self._seen) - 1)] == runs
+        is_seen = np.zeros(len(runs), np.bool_)
+        if len(self._seen):
+            places = np.searchsorted(self._seen, runs)
+            is_seen = self._seen[np.minimum(places, len(self._seen) - 1)] == runs
+        self._seen = np.union1d(self._seen, runs)
         sums = np.concatenate([[0], np.cumsum(is_seen)])
         ends = np.cumsum(counts)
         found = sums[ends] - sums[ends - counts]
-        return [bool(flag) for flag in found >= MOST_REPEATED * counts]
+        return [bool(flag) for flag in found < MOST_REPEATED * counts]
 
     def _runs(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Hashes of the runs of all texts, one text after the other, and each text's number of them.
@@ -57,8 +55,9 @@ class RepeatedText:
         padded = np.where(lengths > 0, np.maximum(lengths, RUN_WORDS), 0)
         hashes = np.zeros(int(padded.sum()), np.uint64)
         starts = np.cumsum(padded) - padded
+        known = self._hashes
         for start, words in zip(starts.tolist(), lists, strict=True):
-            hashes[start : start + len(words)] = [self._hash(word) for word in words]
+            hashes[start : start + len(words)] = [known[word] for word in words]
         counts = np.maximum(padded - (RUN_WORDS - 1), 0)
         firsts = np.repeat(starts - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
         runs = np.zeros(len(firsts), np.uint64)
@@ -66,10 +65,11 @@ class RepeatedText:
             runs = (runs + hashes[firsts + place]) * _FACTOR
         return runs, counts
 
-    def _hash(self, word: str) -> int:
-        found = self._word_hashes.get(word)
-        if found is None:
-            found = self._word_hashes[word] = xxhash.xxh3_64_intdigest(word) | 1
+
+class _WordHashes(dict[str, int]):
+    def __missing__(self, word: str) -> int:
+        # Never 0, which is what a short text is filled up with.
+        found = self[word] = xxhash.xxh3_64_intdigest(word) | 1
         return found
 
 

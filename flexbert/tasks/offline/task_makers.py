@@ -13,7 +13,7 @@ from flexbert.tasks.offline.docstring_choice import docstring_choice_rows
 from flexbert.tasks.offline.docstring_match import docstring_match_rows
 from flexbert.tasks.offline.installed import installed_versions, source_files
 from flexbert.tasks.offline.module_splits import split_modules
-from flexbert.tasks.offline.package_topic import package_topic_rows, topic_packages
+from flexbert.tasks.offline.package_topic import package_topic_rows
 from flexbert.tasks.offline.relatedness import relatedness_rows
 
 # Enough to learn from in minutes; 2,000 rows tell accuracies apart that differ by some 2 percent.
@@ -41,13 +41,11 @@ def make_tasks(
     with _without_collector():
         modules = list(_modules(search))
         splits = split_modules(modules, corpus)
-        packages = topic_packages(splits["train"])
-        made: dict[str, dict[str, Rows]] = {task: {} for task in TASKS}
-        for split, own in splits.items():
-            most = MOST_ROWS[split]
-            for task, make in _MAKERS.items():
-                made[task][split] = make(own, most)
-            made["package_topic"][split] = package_topic_rows(own, packages, most)
+        made = {
+            task: {split: make(own, MOST_ROWS[split]) for split, own in splits.items()}
+            for task, make in _MAKERS.items()
+        }
+        made["package_topic"] = package_topic_rows(splits, MOST_ROWS)
     return made
 
 
