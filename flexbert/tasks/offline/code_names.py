@@ -7,7 +7,7 @@ import builtins
 import io
 import re
 import tokenize
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flexbert.tasks.offline.definitions import Module
@@ -35,16 +35,24 @@ _LAYOUT = {
 Position = tuple[int, int]
 
 
-def code_names_rows(modules: Sequence[Module], most: int) -> list[dict[str, Any]]:
-    """Rows with the columns ``tokens`` and ``labels``, equally long: functions of 12 to 60 tokens.
+def code_names_rows(
+    splits: Mapping[str, Sequence[Module]], most: Mapping[str, int]
+) -> dict[str, list[dict[str, Any]]]:
+    """Of each split, rows with the columns ``tokens`` and ``labels``, equally long lists.
 
-    Tokens are Python's, without line ends, indentation and comments; a label says what a name
-    stands for there (``LABELS``), which often only another part of the function shows.
+    A row is a function of 12 to 60 tokens. They are Python's, without line ends, indentation and
+    comments; a label says what a name stands for there (``LABELS``), which often only another part
+    of the function shows. No two rows have the same tokens.
 
     Args:
-        modules: of a split.
-        most: rows.
+        splits: the modules of each split, those to train on first.
+        most: rows of each split.
     """
+    seen: set[tuple[str, ...]] = set()
+    return {split: _rows(modules, most[split], seen) for split, modules in splits.items()}
+
+
+def _rows(modules: Sequence[Module], most: int, seen: set[tuple[str, ...]]) -> list[dict[str, Any]]:
     codes = {}
     for module in modules:
         own = {one.key: one.code for one in module.definitions if one.code}
@@ -55,7 +63,8 @@ def code_names_rows(modules: Sequence[Module], most: int) -> list[dict[str, Any]
         if len(rows) == most:
             break
         found = labelled_tokens(*codes[key])
-        if found is not None:
+        if found is not None and tuple(found[0]) not in seen:
+            seen.add(tuple(found[0]))
             rows.append({"tokens": found[0], "labels": found[1]})
     return rows
 
@@ -74,7 +83,7 @@ def labelled_tokens(code: str, imported: Collection[str]) -> tuple[list[str], li
     if not code.isascii() or len(_WORD.findall(code)) > NUM_TOKENS.stop:
         return None
     try:
-        function, *inner = [node for node in ast.walk(ast.parse(code).body[0])]
+        function, *inner = ast.walk(ast.parse(code).body[0])
         if any(_is_left_out(node) for node in inner):
             return None
         tokens = [

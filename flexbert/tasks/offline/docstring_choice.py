@@ -13,7 +13,7 @@ NUM_CHOICES = 4
 
 
 def docstring_choice_rows(modules: Sequence[Module], most: int) -> list[dict[str, Any]]:
-    """Rows with the columns ``code``, ``choices`` (four texts) and ``label``, the right one's index.
+    """Rows with the columns ``code``, ``choices`` (four texts) and ``label`` (an index of them).
 
     All four are first paragraphs of docstrings in one module, and each is right in one row and
     wrong in three. Each index is right in one row of four.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -131,8 +132,8 @@ def _package_folder(package: str, search: Sequence[str] | None) -> Path | None:
 
 
 def _version(distribution: str, search: Sequence[str] | None) -> str:
-    named = {} if search is None else {"path": list(search)}
-    for found in importlib.metadata.distributions(name=distribution, **named):
+    folders = list(sys.path if search is None else search)
+    for found in importlib.metadata.distributions(name=distribution, path=folders):
         return found.version
     return "unknown"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +43,34 @@ def relatedness_rows(modules: Sequence[Module], most: int) -> list[dict[str, Any
     links = dict(_links(described))
     ends = {key: one for pair in links.values() for one in pair for key in (one.definition.key,)}
     linked = {frozenset((a.definition.key, b.definition.key)) for a, b in links.values()}
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
+    used: set[frozenset[str]] = set()
     for key in keyed_order(links, "relatedness rows"):
         first, second = links[key]
-        near = [one for one in ends.values() if one.module == first.module]
+        near = [one for one in ends.values() if one.module == first.module and one is not first]
+        near = [one for one in near if _pair(first, one) not in linked]
         far = [one for one in ends.values() if one.package != first.package]
-        near = [one for one in near if _pair(first, one) not in linked and one is not first]
-        if near and far and len(rows) + 3 <= most:
-            for score, others in ((LINKED, [second]), (SAME_MODULE, near), (OTHER_PACKAGE, far)):
-                other = others[keyed_number(key, f"relatedness {score}") % len(others)]
+        same, foreign = _unused(first, near, used), _unused(first, far, used)
+        if same is not None and foreign is not None and len(rows) + 3 <= most:
+            for score, other in (
+                (LINKED, second),
+                (SAME_MODULE, same),
+                (OTHER_PACKAGE, foreign),
+            ):
+                used.add(_pair(first, other))
                 rows[f"{key} {score}"] = _row(key, first, other, score)
     return [rows[key] for key in keyed_order(rows, "relatedness order")]
+
+
+def _unused(
+    first: _Described, others: Sequence[_Described], used: Collection[frozenset[str]]
+) -> _Described | None:
+    """Another one that makes no pair twice; None where there is none."""
+    start = keyed_number(first.definition.key, "relatedness others") % max(len(others), 1)
+    for other in (*others[start:], *others[:start]):
+        if _pair(first, other) not in used:
+            return other
+    return None
 
 
 def _row(key: str, first: _Described, second: _Described, score: float) -> dict[str, Any]:

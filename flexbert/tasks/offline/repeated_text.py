@@ -45,7 +45,7 @@ class RepeatedText:
         return [bool(flag) for flag in found < MOST_REPEATED * counts]
 
     def _runs(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of the runs of all texts, one text after the other, and each text's number of them.
+        """Hashes of the runs of all texts, one text after the other, and how many each text has.
 
         A text of fewer words is one run.
         """

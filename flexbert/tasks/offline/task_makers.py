@@ -21,12 +21,11 @@ MOST_ROWS = {"train": 12_000, "validation": 2_000, "test": 2_000}
 
 Rows = list[dict[str, Any]]
 _MAKERS: Mapping[str, Callable[[Sequence[Module], int], Rows]] = {
-    "code_names": code_names_rows,
     "docstring_choice": docstring_choice_rows,
     "docstring_match": docstring_match_rows,
     "relatedness": relatedness_rows,
 }
-TASKS = (*sorted(_MAKERS), "package_topic")
+TASKS = ("code_names", *sorted(_MAKERS), "package_topic")
 
 
 def make_tasks(
@@ -45,6 +44,7 @@ def make_tasks(
             task: {split: make(own, MOST_ROWS[split]) for split, own in splits.items()}
             for task, make in _MAKERS.items()
         }
+        made["code_names"] = code_names_rows(splits, MOST_ROWS)
         made["package_topic"] = package_topic_rows(splits, MOST_ROWS)
     return made
 
@@ -59,7 +59,7 @@ def _modules(search: Sequence[str] | None) -> Iterator[Module]:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Millions of small objects are made, none of them in a circle: looking for those takes long."""
+    """Millions of small objects are made, none of them in a circle; looking for any takes long."""
     was_on = gc.isenabled()
     gc.disable()
     try:
