@@ -11,7 +11,7 @@ _UNDERLINE = re.compile(r"^[-=~]{3,}\s*$")
 _SEE_ALSO = re.compile(r"^see also:?$", re.IGNORECASE)
 # Sphinx's roles, double backticks and links: what they hold is text.
 _ROLE = re.compile(r":[\w:+-]+:`~?\.?([^`<]*?)(?:\s*<[^`>]*>)?`_{0,2}")
-_MARKED = re.compile(r"[`*]{1,2}([^`*]+)[`*]{1,2}_{0,2}")
+_MARKED = re.compile(r"[`*]{1,2}([^`*<]+?)(?:\s*<[^`>]*>)?[`*]{1,2}_{0,2}")
 _NO_LETTER = re.compile(r"[\d_]|[^\w ]")
 # A share of characters that are no letters or spaces; formulas, tables and examples have more.
 MOST_OTHERS = 0.15

@@ -34,7 +34,7 @@ def package_topic_rows(
     """Of each split, rows with the columns ``text`` and ``label``, equally many of each package.
 
     A text is a paragraph of a docstring or of comments. What packages are called is masked in it,
-    and so are names of code. The packages are those with the most paragraphs.
+    and so are names of code. The packages are those with the most paragraphs. No rows where there is one package alone.
 
     Args:
         splits: the modules of each split, those to train on first.
@@ -43,12 +43,14 @@ def package_topic_rows(
     texts = {split: _paragraphs(modules) for split, modules in splits.items()}
     counts = {name: min(len(own[name]) for own in texts.values()) for name in _all_names(texts)}
     largest = sorted(counts, key=lambda name: (-counts[name], name))[:NUM_PACKAGES]
+    if len(largest) < 2:
+        return {split: [] for split in texts}
     seen: set[str] = set()
     found = {}
     for split, own in texts.items():
-        each = most[split] // max(len(largest), 1)
+        each = most[split] // len(largest)
         chosen = {name: _first_masked(own[name], each, seen) for name in sorted(largest)}
-        fewest = min(map(len, chosen.values()), default=0)
+        fewest = min(map(len, chosen.values()))
         rows = {text: name for name, masked in chosen.items() for text in masked[:fewest]}
         order = keyed_order(rows, "package_topic order")
         found[split] = [{"text": text, "label": rows[text]} for text in order]

@@ -10,7 +10,7 @@ from flexbert.tasks.offline.definitions import Module, read_module
 from flexbert.tasks.offline.installed import DISTRIBUTIONS, SourceFile, source_files
 
 PACKAGES = ("pandas", "rich", "scipy", "sympy")
-NUM_MODULES = 16
+NUM_MODULES = 32
 NUM_FUNCTIONS = 6
 _SYLLABLES = ("ba", "do", "fe", "gi", "ku", "lo", "ma", "ne", "ri", "su", "ta", "vo")
 
