@@ -25,6 +25,7 @@ PACKAGE_MASK = "package"
 # In names of code: an underscore, a digit, a dot or a call inside, a capital after a small letter.
 _OF_CODE = re.compile(r"_|\d|\w\.\w|\w\(|[a-z][A-Z]")
 NAME_MASK = "name"
+_SENTENCE_MARKS = ".,;:!?"
 _EDGES = re.compile(r"^\W*|\W*$")
 
 
@@ -34,7 +35,8 @@ def package_topic_rows(
     """Of each split, rows with the columns ``text`` and ``label``, equally many of each package.
 
     A text is a paragraph of a docstring or of comments. What packages are called is masked in it,
-    and so are names of code. The packages are those with the most paragraphs. No rows where there is one package alone.
+    and so are names of code. The packages are those with the most paragraphs; there are no rows
+    where there is one package alone.
 
     Args:
         splits: the modules of each split, those to train on first.
@@ -86,7 +88,9 @@ def _masked_word(word: str) -> str:
     inside = _EDGES.sub("", word)
     if inside.lower() in _ABBREVIATED:
         return word.replace(inside, PACKAGE_MASK)
-    return word.replace(inside, NAME_MASK) if _OF_CODE.search(word) else word
+    if _OF_CODE.search(word):
+        return NAME_MASK + word[len(word.rstrip(_SENTENCE_MARKS)) :]
+    return word
 
 
 def _paragraphs(modules: Sequence[Module]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""A folder of small packages in the place of what is installed: made in a moment, always the same."""
+"""A folder of small packages in the place of what is installed; always the same."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def test_tokens_are_pythons_and_every_name_has_a_label() -> None:
             tokens, labels = found
             assert len(tokens) == len(labels)
             assert 12 <= len(tokens) <= 60
-            words = [t for t in tokenize.generate_tokens(io.StringIO(one.code).readline)]
+            words = tokenize.generate_tokens(io.StringIO(one.code).readline)
             kept = [t for t in words if t.string.strip() and t.type != tokenize.COMMENT]
             assert [" ".join(t.string.split()) for t in kept] == tokens
             for word, label in zip(kept, labels, strict=True):

@@ -65,9 +65,7 @@ def test_code_has_neither_docstring_nor_name_nor_decorator(file: Path) -> None:
     found = {one.key.partition(":")[2]: one for one in module.definitions}
     assert list(found) == ["mean", "Thing", "Thing.run", "Thing.stop", "Thing.go", "plain"]
     assert found["mean"].code == (
-        "def f(x, *, mean_of=None):\n"
-        "    # A comment in the code.\n"
-        "    return f(x) + x.f + mean_of"
+        "def f(x, *, mean_of=None):\n    # A comment in the code.\n    return f(x) + x.f + mean_of"
     )
     assert found["mean"].summary == "Compute the average of numbers."
     assert found["mean"].paragraphs == ("Another paragraph.",)
@@ -138,8 +136,8 @@ def test_files_that_cannot_be_read_are_passed_over(file: Path, source: bytes) ->
 
 
 def test_other_encodings_and_line_ends_are_read(file: Path) -> None:
-    source = '# coding: latin-1\r\ndef f():\r\n    """Über alles hinaus."""\r\n    \x0c\r\n    return 1\r\n'
-    module = module_of(file, source.encode("latin-1"))
+    source = '# coding: latin-1\ndef f():\n    """Über alles hinaus."""\n    \x0c\n    return 1\n'
+    module = module_of(file, source.replace("\n", "\r\n").encode("latin-1"))
     assert module is not None
     assert module.definitions[0].summary == "Über alles hinaus."
     assert module.definitions[0].code == "def f():\n\n    return 1"

@@ -46,13 +46,24 @@ def test_names_to_see_also_end_with_the_section() -> None:
     names = ["rfft", "scipy.fft.fftn", "numpy.fft.fft", "DataFrame.head"]
     assert see_also(clean(DOCSTRING)) == names
     # As sympy underlines it; and at the docstring's end.
-    assert see_also(clean("A.\n\n    See Also\n    ========\n\n    one, two\n    ")) == ["one", "two"]
+    assert see_also(clean("A.\n\n    See Also\n    ========\n\n    one, two\n    ")) == [
+        "one",
+        "two",
+    ]
     assert see_also("A sentence that says: see also\nanother one.") == []
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "lower case", ">>> f(1)", "x : int\n    The input.", "Name\n----", "1 2 3 4", "* An item."],
+    [
+        "",
+        "lower case",
+        ">>> f(1)",
+        "x : int\n    The input.",
+        "Name\n----",
+        "1 2 3 4",
+        "* An item.",
+    ],
 )
 def test_what_is_no_prose_is_left_out(text: str) -> None:
     assert prose_paragraphs(text) == []
