@@ -7,6 +7,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``tasks``        what a model can do: tasks, and tables of their results
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
+``tasks``        what a trained model can do: tasks and their data
 ``recipes``      ``load_recipe``, with every component and trained models at hand
 ``pretrained``   loading a trained model; warm starts
 ``huggingface``  import and export
@@ -16,9 +17,10 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``nn``, ``optim``, ``data``   the model; optimizers; from a corpus to batches
 ``schedule``     what happens when: learning rate, batch size, mask rate, weight decay
 ``config``       the recipe: YAML to frozen dataclasses
-``manifest_file``, ``metrics_file``, ``health_file``, ``mask_examples_file``   what a run's folder
-                 says
+``manifest_file``, ``metrics_file``, ``health_file``, ``mask_examples_file``,
+``task_metrics_file``   what a run's folder says
 ``pictures``     how pictures look
+``statistics``   what seeds and examples say about a difference
 ``files``, ``errors``   files that survive a kill; a user's mistakes in one line
 
 The ``__init__`` of each says what is inside and in which order to read it.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from typing import Any
 from flexbert.config.plain_values import count, text, value_of
 from flexbert.config.tree import flatten
 from flexbert.errors import UserError
-from flexbert.files.durable import sync_folder
-from flexbert.files.line_file import close_line, json_line, write_whole
+from flexbert.files.durable import write_text
+from flexbert.files.line_file import append_lines, json_line
+from flexbert.files.set_aside import set_aside, tell_set_aside
 
 METRICS = "metrics.jsonl"
 
@@ -58,18 +58,21 @@ class Record:
             "stage_tokens": value_of(plain, "stage_tokens", count),
         }
         numbers = {
-            name: _number(value)
+            name: number_or_nan(value)
             for name, value in flatten(plain).items()
-            if name not in header and (value is None or isinstance(value, int | float))
+            if name not in header and (value is None or type(value) in (int, float))
         }
         return cls(**header, numbers=numbers)
 
 
-def _number(value: float | None) -> float:
-    """A number as it is, and nan for what JSON cannot hold."""
-    if value is None or not -1e300 < value < 1e300:
+def number_or_nan(value: Any) -> float:
+    """A number as it is, and nan for what JSON cannot hold; raises TypeError for anything else."""
+    if value is None:
         return math.nan
-    return value
+    if type(value) not in (int, float):
+        raise TypeError(f"no number ({type(value).__name__})")
+    found: float = value
+    return found if -1e300 < found < 1e300 else math.nan
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,32 @@ def _line(content: bytes) -> Line | None:
         return Line(text, plain, value_of(plain, "step", count))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def drop_lines_after(file: Path, step: int) -> None:
+    """Forget lines of updates that a resume will run again, and a half-written last line.
+
+    A reader, or a kill at any moment, sees the old file or the new one. A file with lines that
+    cannot be read, or whose lines no checkpoint holds, is kept under another name.
+
+    Raises:
+        UserError: if the file cannot be read or written.
+    """
+    if not file.exists():
+        return
+    try:
+        lines, num_bad = lines_of(file)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+    if step == 0 and lines:
+        # Of a run whose checkpoints somebody took away, perhaps; or of one killed before its first.
+        last = max(line.step for line in lines)
+        problem = f"no checkpoint holds what it records, up to step {last}"
+        tell_set_aside(file, set_aside(file), problem)
+        return
+    if num_bad:
+        tell_set_aside(file, set_aside(file), f"{num_bad} lines of it are no records")
+    write_text(file, "".join(line.text + "\n" for line in lines if line.step <= step))
 
 
 def read_metrics(run_folder: Path, event: str | None = None) -> list[Record]:
@@ -160,7 +189,7 @@ class MetricsWriter:
         self._told = False
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line, in JSON that every reader takes: what is no finite number becomes null."""
+        """Add a line, as :func:`~flexbert.files.line_file.json_line` writes it."""
         self._waiting.append(json_line(record))
         self._write(sync=False)
 
@@ -170,7 +199,8 @@ class MetricsWriter:
 
     def _write(self, sync: bool) -> None:
         try:
-            self._try_to_write(sync)
+            append_lines(self._file, self._waiting, sync=sync)
+            self._told = False
         except OSError as error:
             if not self._told:
                 self._told = True
@@ -180,27 +210,3 @@ class MetricsWriter:
                     file=sys.stderr,
                     flush=True,
                 )
-
-    def _try_to_write(self, sync: bool) -> None:
-        is_new = not self._file.exists()
-        if is_new and not self._waiting:
-            return
-        # Unbuffered, so that what was written is known.
-        with self._file.open("ab", buffering=0) as file:
-            descriptor = file.fileno()
-            if self._waiting:
-                close_line(self._file, descriptor)
-            while self._waiting:
-                before = os.fstat(descriptor).st_size
-                try:
-                    write_whole(descriptor, self._waiting[0])
-                except OSError:
-                    # No half line stays; where that fails too, it is closed before the next.
-                    os.ftruncate(descriptor, before)
-                    raise
-                del self._waiting[0]
-            if sync:
-                os.fsync(descriptor)
-        if sync and is_new:
-            sync_folder(self._file.parent)
-        self._told = False

@@ -25,6 +25,8 @@ ALLOWED = {
     "train/processes/launch_agreement.py": "values that processes compare, whatever they are",
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
+    "pretrained/load_model.py with_head": "a head's tree",
+    "tasks/fine_tuning.py head_of": "a head's tree",
     "pretrained/architecture.py read_architecture": "a recipe's tree, in part",
     # What others have defined.
     "huggingface/": "config.json, as transformers writes it",
@@ -35,6 +37,7 @@ ALLOWED = {
     "data/packing/microbatches.py MicrobatchBuilder.build": "Composer's batch",
     "train/loggers/": "metrics and hyperparameters, as Composer's loggers take them",
     "train/recipe_callbacks.py": "what a Composer callback keeps of itself in a checkpoint",
+    "tasks/offline/": "rows of a data set, as readers of jsonl and parquet give them",
     # A dataclass as the plain containers of a file or of printed JSON, and back.
     "data/packing/position.py": "a file format: plain and read",
     "metrics_file.py Record.read": "a file format: one line",
@@ -42,6 +45,9 @@ ALLOWED = {
     "mask_examples_file.py EvaluationExamples.plain": "a file format: one line",
     "report/plotly_figures.py plotly_figures": "figures as plotly.js reads them",
     "tasks/results.py FitRecord.read": "a file format: one line",
+    "tasks/suite.py": "a suite's tree",
+    "tasks/fits.py fit_settings": "a suite's tree, in part",
+    "tasks/tables.py rows_fingerprint": "rows of a source, as it has them",
     "provenance/order_log.py RunSegment.read": "a file format: a segment",
     "plan/plan.py StagePlan.plain": "printed JSON",
     "plan/plan.py Plan.plain": "printed JSON",

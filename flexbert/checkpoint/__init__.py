@@ -10,6 +10,7 @@ Read in this order:
 ``optimizer_state``   an optimizer's state by parameter names
 ``restart``           ``start_from``: a checkpoint that another run goes on from
 ``tiling``, ``model_parts``   a larger model from a smaller one's weights
+``run_metric``        an evaluation's or a task's metric by its name, at each step
 ``averaging``, ``best``   the mean of checkpoints, and which are the best
 
 Resuming: ``flexbert.train.start.find_start`` decides from recipe, folder and what is on disk where

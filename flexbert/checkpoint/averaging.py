@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flexbert.checkpoint.best import DEFAULT_METRIC, best_and_last
+from flexbert.checkpoint.best import DEFAULT_METRIC, best_and_last, names_text
 from flexbert.checkpoint.checkpoint import Averaged, Checkpoint, Weights
 from flexbert.checkpoint.checkpoint_file import (
     CheckpointError,
@@ -73,12 +73,14 @@ def average_best(
     _refuse_existing(out)
     chosen = best_and_last(run_folder, count, metric, stage)
     roles = ["among the best"] * count + ["the last"]
+    passed_over = names_text(chosen.passed_over)
     return [
         *(
-            f"{path}: {metric} {value:.4f}, {role}"
-            for (path, value), role in zip(chosen.items(), roles, strict=True)
+            f"{path}: {metric} {'not known' if math.isnan(value) else f'{value:.4f}'}, {role}"
+            for (path, value), role in zip(chosen.values.items(), roles, strict=True)
         ),
-        _write_mean(list(chosen), [1.0] * len(chosen), out),
+        *([f"passed over, {metric} is not known of them: {passed_over}"] if passed_over else []),
+        _write_mean(list(chosen.values), [1.0] * len(chosen.values), out),
     ]
 
 

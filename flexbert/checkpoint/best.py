@@ -1,93 +1,128 @@
-"""Which checkpoints of a run are the best by what its evaluations measured."""
+"""Which checkpoints of a run are the best by what was measured of them."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_step, list_checkpoints
+from flexbert.checkpoint.run_metric import find_metric
 from flexbert.errors import UserError, did_you_mean
 from flexbert.metrics_file import Record, read_metrics
+from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 
 DEFAULT_METRIC = "eval_loss"
+_LISTED = 8
 
 
-def best_and_last(
-    run_folder: Path, count: int, metric: str, stage: str | None
-) -> dict[Path, float]:
+@dataclass(frozen=True, kw_only=True)
+class BestAndLast:
+    """
+    Attributes:
+        values: path to value, oldest first. The last is the stage's last, and nan where nothing is
+            known of it.
+        passed_over: checkpoints before it that nothing is known of by this metric, and newer ones
+            of which no record says whether they are the stage's.
+    """
+
+    values: Mapping[Path, float]
+    passed_over: tuple[Path, ...]
+
+
+def best_and_last(run_folder: Path, count: int, metric: str, stage: str | None) -> BestAndLast:
     """The best checkpoints of a stage, and its last, which does not count among them.
 
     So the final ModernBERT-base was made: of the 3 best of its decay and the last one (Warner et
-    al. 2024). Eligible is what was evaluated at its very step.
+    al. 2024). Among the best is what was measured at its very step, and as a finite number; of
+    equal ones the earlier.
 
     Args:
         count: how many besides the last.
-        metric: ``eval_loss``, ``eval_accuracy`` or ``eval_losses.SOURCE``: a loss is better if
-            smaller, an accuracy if larger.
+        metric: see :mod:`flexbert.checkpoint.run_metric`: a loss or an error is better if smaller,
+            anything else if larger.
         stage: that of the newest checkpoint if None.
-
-    Returns:
-        Path to value, oldest first.
 
     Raises:
         UserError: if there are too few, or no such metric or stage.
     """
     if count < 1:
         raise UserError(f"--best: expected at least 1, got {count}")
-    evaluations = read_metrics(run_folder, "eval")
-    known = {name for record in evaluations for name in record.numbers if _is_metric(name)}
-    if metric not in known:
-        raise UserError(f"{run_folder}: unknown metric {metric!r}; {did_you_mean(metric, known)}")
+    records, tasks = read_metrics(run_folder), read_task_metrics(run_folder)
+    evaluations = [record for record in records if record.event == "eval"]
+    measured = find_metric(metric, evaluations, tasks, run_folder)
     checkpoints = {checkpoint_step(p): p for p in list_checkpoints(run_folder / "checkpoints")}
-    if stage is None:
-        stage = _newest_stage(run_folder, checkpoints, evaluations)
-    stages = {record.stage for record in evaluations}
-    if stage not in stages:
-        raise UserError(f"{run_folder}: unknown stage {stage!r}; {did_you_mean(stage, stages)}")
-    eligible = {
-        checkpoints[record.step]: record.numbers[metric]
-        for record in evaluations
-        if record.stage == stage and record.step in checkpoints and metric in record.numbers
-    }
-    if len(eligible) <= count:
-        raise UserError(
-            f"{run_folder}: {metric} was evaluated at the step of {len(eligible)} of stage "
-            f"{stage}'s checkpoints; the best {count} and the last one are {count + 1}. "
-            "Evaluations and checkpoints fall on the same steps where one interval is a multiple "
-            "of the other"
-        )
-    *earlier, last = eligible
-    sign = 1 if _is_loss(metric) else -1
-
-    def rank(path: Path) -> tuple[bool, float]:
-        return math.isnan(eligible[path]), sign * eligible[path]
-
-    chosen = {*sorted(earlier, key=rank)[:count], last}
-    return {path: value for path, value in eligible.items() if path in chosen}
-
-
-def _newest_stage(
-    run_folder: Path, checkpoints: Mapping[int, Path], evaluations: Sequence[Record]
-) -> str:
     if not checkpoints:
         raise UserError(f"{run_folder}: no checkpoint in it")
-    newest = max(checkpoints)
-    for record in evaluations:
-        if record.step == newest:
-            return record.stage
-    stages = ", ".join(dict.fromkeys(record.stage for record in evaluations))
-    raise UserError(
-        f"{checkpoints[newest]}: was not evaluated, so that its stage is not known; give --stage "
-        f"(evaluated: {stages})"
+    stages = stages_of_steps(list(checkpoints), [*records, *tasks])
+    if stage is None:
+        stage = _newest_stage(checkpoints, stages, records)
+    known = {record.stage for record in records}
+    if stage not in known:
+        raise UserError(f"{run_folder}: unknown stage {stage!r}; {did_you_mean(stage, known)}")
+    steps = [step for step in checkpoints if stages[step] == stage]
+    best = measured.best_steps(steps[:-1], count)
+    passed_over = [
+        step
+        for step in checkpoints
+        if (stages[step] == stage and not measured.is_number(step) and step != steps[-1])
+        or stages[step] is None
+    ]
+    if len(best) < count:
+        raise UserError(
+            f"{run_folder}: {metric} was measured at the step of {len(best)} of stage {stage}'s "
+            f"checkpoints before its last{_not_of([checkpoints[step] for step in passed_over])}; "
+            f"--best {count} needs {count}. {_ADVICE}"
+        )
+    return BestAndLast(
+        values={
+            checkpoints[step]: measured.by_step.get(step, math.nan)
+            for step in (*sorted(best), steps[-1])
+        },
+        passed_over=tuple(checkpoints[step] for step in passed_over),
     )
 
 
-def _is_metric(name: str) -> bool:
-    """Whether it is a loss or an accuracy, of all sources or of one."""
-    return _is_loss(name) or "accuracy" in name.partition(".")[0]
+_ADVICE = (
+    "Evaluations and checkpoints fall on the same steps where one interval is a multiple of the "
+    "other"
+)
 
 
-def _is_loss(name: str) -> bool:
-    # Not to be told by a source's name.
-    return "loss" in name.partition(".")[0]
+def names_text(paths: Sequence[Path]) -> str:
+    """Names of checkpoints for a message, the first few of many."""
+    listed = ", ".join(path.name for path in paths[:_LISTED])
+    more = len(paths) - _LISTED
+    return f"{listed} and {more:,} more" if more > 0 else listed
+
+
+def _not_of(passed_over: Sequence[Path]) -> str:
+    return f" (not of {names_text(passed_over)})" if passed_over else ""
+
+
+def stages_of_steps(
+    steps: Sequence[int], records: Sequence[Record | TaskMetrics]
+) -> dict[int, str | None]:
+    """The stage that each step is of: that of the first record at it or later; None after all."""
+    ordered = sorted(records, key=lambda record: record.step)
+    ends = [record.step for record in ordered]
+    found: dict[int, str | None] = {}
+    for step in steps:
+        index = bisect_left(ends, step)
+        found[step] = ordered[index].stage if index < len(ordered) else None
+    return found
+
+
+def _newest_stage(
+    checkpoints: Mapping[int, Path], stages: Mapping[int, str | None], records: Sequence[Record]
+) -> str:
+    newest = max(checkpoints)
+    if (stage := stages[newest]) is not None:
+        return stage
+    known = ", ".join(dict.fromkeys(record.stage for record in records))
+    raise UserError(
+        f"{checkpoints[newest]}: nothing is recorded at its step or later, so that its stage is "
+        f"not known; give --stage (recorded: {known})"
+    )

@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--metric",
-        help="what is best by: eval_loss (the default), eval_accuracy or eval_losses.SOURCE",
+        help="what is best by: eval_loss (the default), eval_accuracy, eval_losses.SOURCE, or a "
+        "task's TASK.METRIC",
     )
     parser.add_argument(
         "--stage", help="whose checkpoints are compared (default: that of the newest)"

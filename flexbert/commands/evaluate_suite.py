@@ -15,7 +15,7 @@ from flexbert.errors import UserError, positive
 
 if TYPE_CHECKING:
     from flexbert.tasks.results import FitRecord
-    from flexbert.tasks.search import Progress
+    from flexbert.tasks.search import SearchProgress
 
 # A key of a suite, which no model's path begins with.
 _OVERRIDE = re.compile(r"(suite|defaults|tasks)(\.[^=/]+)?=")
@@ -73,7 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from flexbert.devices.chosen import chosen_device
-    from flexbert.tasks.evaluation import SuiteRequest, evaluate_suite, export_best, plan, prepare
+    from flexbert.tasks.evaluation import (
+        SuiteRequest,
+        evaluate_suite,
+        export_best,
+        plan,
+        prepare,
+        table_text,
+    )
     from flexbert.tasks.search_plan import search_plan_text
 
     overrides = [text for text in arguments.models if _OVERRIDE.match(text)]
@@ -107,13 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
     records = evaluate_suite(search, device, _tell)
     if arguments.json:
         return print_found(arguments, tuple(records), str)
-    print(f"{search.folder}: {len(records)} fits; flexbert compare {search.folder}")
+    print(table_text(search))
     if arguments.export is not None:
         print(*export_best(search, arguments.export, device), sep="\n")
     return 0
 
 
-def _tell(record: FitRecord, progress: Progress) -> None:
+def _tell(record: FitRecord, progress: SearchProgress) -> None:
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in record.metrics.items())
     point = " ".join(f"{axis}={value}" for axis, value in record.point.items())
     share = "" if record.budget == 1 else f" {record.budget:.0%} of its updates"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flexbert.config.by_metric import KeepBestConfig, source_of
 from flexbert.config.callback import CallbackConfig
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
@@ -34,7 +35,7 @@ from flexbert.config.training import (
     OptimizerConfig,
     ScheduleConfig,
 )
-from flexbert.errors import ConfigError, config_errors_under
+from flexbert.errors import ConfigError, config_errors_under, did_you_mean
 
 Precision = Literal["amp_bf16", "fp32"]
 Compile = Literal["auto", "always", "never"]
@@ -135,10 +136,23 @@ class Recipe(Node):
             )
         with config_errors_under("batch"):
             self.batch.check(self.data, self.duration)
+        self._check_metric("checkpoints.keep_best", self.checkpoints.keep_best)
         for name in ("schedule", "weight_decay_schedule", "mask_rate_schedule"):
             if (schedule := getattr(self, name)) is not None:
                 with config_errors_under(name):
                     schedule.check(self.duration)
+
+    def _check_metric(self, path: str, node: KeepBestConfig | None) -> None:
+        """Refuse a metric of a source that is none: it would never be measured."""
+        if node is None or (source := source_of(node.metric)) is None:
+            return
+        if len(self.data.all_sources) < 2:
+            whole = "eval_loss" if node.metric.startswith("eval_losses.") else "eval_accuracy"
+            problem = f"{node.metric!r} is of a mixture, and the recipe has one corpus: {whole}"
+            raise ConfigError(f"{path}.metric", problem)
+        if source not in self.data.sources:
+            problem = f"no source {source!r}; {did_you_mean(source, self.data.sources)}"
+            raise ConfigError(f"{path}.metric", problem)
 
     @property
     def run_folder(self) -> Path:

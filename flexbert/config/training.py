@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
+from flexbert.config.by_metric import KeepBestConfig
 from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
@@ -214,10 +215,21 @@ class CheckpointConfig(Node):
     Attributes:
         interval: length of training between two checkpoints; one more is saved at the end.
         keep: how many of the newest to keep; null keeps all.
+        keep_best: which others stay for what a metric says of them; null lets none stay.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
     keep: int | None = key(OPERATIONAL, default=None, above=0, unit="checkpoints")
+    keep_best: KeepBestConfig | None = key(OPERATIONAL, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.keep is None and self.keep_best is not None:
+            raise ConfigError(
+                "keep_best",
+                "changes nothing, because keep is null and all checkpoints stay; give keep, for "
+                "instance 2",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

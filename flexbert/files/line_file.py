@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +36,59 @@ def append_line(path: Path, line: bytes) -> None:
         WriteError: if the disk refuses it; then nothing of the line stays.
     """
     make_folder(path.parent)
-    with write_errors(path, len(line)), file_lock(path.with_name(f".{path.name}.lock")):
-        is_new = not path.exists()
-        # Unbuffered, so that what was written is known.
-        with path.open("ab", buffering=0) as file:
-            descriptor = file.fileno()
+    with write_errors(path, len(line)), lines_lock(path):
+        append_lines(path, [line], sync=True)
+
+
+def lines_lock(path: Path) -> AbstractContextManager[bool]:
+    """The lock that whoever adds to a file of lines, or takes some away, holds."""
+    return file_lock(path.with_name(f".{path.name}.lock"))
+
+
+def append_lines(path: Path, waiting: list[bytes], *, sync: bool) -> None:
+    """Add lines to a file, in order, and take off the list those that are written.
+
+    A line that a kill has cut is ended first, so that it does not spoil the next.
+
+    Args:
+        waiting: each with its end.
+        sync: wait until the file is on the disk.
+
+    Raises:
+        OSError: if the disk takes no more; what is still in ``waiting`` is not written.
+    """
+    is_new = not path.exists()
+    if is_new and not waiting:
+        return
+    # Unbuffered, so that what was written is known.
+    with path.open("ab", buffering=0) as file:
+        descriptor = file.fileno()
+        if waiting:
+            _close_line(path, descriptor)
+        while waiting:
             before = os.fstat(descriptor).st_size
-            close_line(path, descriptor)
             try:
-                write_whole(descriptor, line)
-                os.fsync(descriptor)
+                _write_whole(descriptor, waiting[0])
+                if sync and len(waiting) == 1:
+                    os.fsync(descriptor)
             except OSError:
+                # No half line stays; where that fails too, it is closed before the next.
                 os.ftruncate(descriptor, before)
                 raise
-        if is_new:
-            sync_folder(path.parent)
+            del waiting[0]
+        if sync:
+            os.fsync(descriptor)  # of lines that were added before, too
+    if sync and is_new:
+        sync_folder(path.parent)
 
 
-def write_whole(descriptor: int, content: bytes) -> None:
-    """Write all of it: a disk that becomes full takes a part, and says why at the next attempt."""
+def _write_whole(descriptor: int, content: bytes) -> None:
+    # A disk that becomes full takes a part, and says why at the next attempt.
     while content:
         content = content[os.write(descriptor, content) :]
 
 
-def close_line(path: Path, descriptor: int) -> None:
+def _close_line(path: Path, descriptor: int) -> None:
     """End a line that was left half written, so that it does not spoil the next."""
     size = os.fstat(descriptor).st_size
     if size == 0:

@@ -38,3 +38,11 @@ def make_way(path: Path, *, for_folder: bool = False) -> Path | None:
     """
     is_right = path.is_dir() if for_folder else path.is_file()
     return set_aside(path) if os.path.lexists(path) and not is_right else None
+
+
+def tell_set_aside(
+    file: Path, aside: Path | None, problem: str = "it is not what it should be"
+) -> None:
+    """Say that a file was kept under another name, if it was."""
+    if aside is not None:
+        print(f"warning: {file}: {problem}; it is kept as {aside.name}, and made again", flush=True)

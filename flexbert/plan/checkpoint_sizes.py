@@ -32,11 +32,15 @@ class StageCheckpoints:
         count: how many, that of its end included.
         bytes_each: of one of them.
         keep: how many of the newest steps stay; None for all.
+        best: how many others stay for being the best.
+        waiting: how many more stay at most until it is known whether they are.
     """
 
     count: int
     bytes_each: int
     keep: int | None
+    best: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +49,9 @@ class CheckpointRoom:
 
     Attributes:
         written: how many the run writes in all.
-        at_once: the most that are there together: those that are kept, the one that is being
-            written, and the ends of stages, which are kept as ``STAGE.pt``.
+        at_once: the most that are there together: those that are kept, the best and those that
+            may be included, the one that is being written, and the ends of stages, which are kept
+            as ``STAGE.pt``.
         largest_bytes: of one.
         total_bytes: of those that are there together.
         free_bytes: what the disk of the run's folder has room for, what the run has already
@@ -93,10 +98,13 @@ def stage_checkpoints(
         corpora: for their tokenizer, which is in every checkpoint; without any it is left out.
     """
     recipe = stage.recipe
+    best = recipe.checkpoints.keep_best
     return StageCheckpoints(
         count=_count(recipe.checkpoints.interval, stage.duration, length),
         bytes_each=checkpoint_bytes(recipe, model) + _tokenizer_bytes(corpora),
         keep=recipe.checkpoints.keep,
+        best=best.count if best is not None else 0,
+        waiting=best.waiting if best is not None else 0,
     )
 
 
@@ -156,22 +164,45 @@ def room_of(
     )
 
 
+@dataclass(frozen=True)
+class _Saved:
+    """A checkpoint that is there: its size, and the number of the stage that it is of."""
+
+    size: int
+    stage: int
+
+
 def _most_at_once(stages: Sequence[StageCheckpoints]) -> tuple[int, int]:
-    """The most checkpoints, and the most bytes, that are there together."""
-    steps: list[tuple[int, bool]] = []  # bytes, and whether a stage ended with it
+    """The most checkpoints, and the most bytes, that are there together.
+
+    Of those that are not among the newest, a stage's end stays anyway; the others stay as the best
+    of their stage while there is room among these, then as waiting.
+    """
+    newest: list[tuple[_Saved, bool]] = []  # and whether a stage ended with it
+    best, waiting = [0] * len(stages), list[_Saved]()
     count = total = most = most_bytes = 0
-    for stage in stages:
-        # With some kept, those before the newest few change nothing.
-        few = stage.count if stage.keep is None else min(stage.count, stage.keep + 2)
-        for number in range(few):
-            steps.append((stage.bytes_each, number == few - 1))
+    for number, stage in enumerate(stages):
+        few = stage.count
+        if stage.keep is not None:
+            # With some kept, those before the last few change nothing.
+            few = min(stage.count, stage.keep + stage.best + stage.waiting + 2)
+        for left in reversed(range(few)):
+            newest.append((_Saved(stage.bytes_each, number), left == 0))
             count, total = count + 1, total + stage.bytes_each
             most, most_bytes = max(most, count), max(most_bytes, total)
-            dropped = [] if stage.keep is None else steps[: -stage.keep]
-            steps = steps[len(dropped) :]
-            for size, is_end in dropped:
-                if not is_end:
-                    count, total = count - 1, total - size
+            if stage.keep is None:
+                continue
+            dropped, newest = newest[: -stage.keep], newest[-stage.keep :]
+            for saved, is_end in dropped:
+                if is_end:
+                    continue
+                if best[saved.stage] < stages[saved.stage].best:
+                    best[saved.stage] += 1
+                else:
+                    waiting.append(saved)
+            while len(waiting) > stage.waiting:
+                gone = waiting.pop(0)
+                count, total = count - 1, total - gone.size
     return most, most_bytes
 
 

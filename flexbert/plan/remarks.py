@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 
+from flexbert.config.by_metric import is_own_metric
 from flexbert.config.duration import Duration
 from flexbert.data.packing.loader import RankRows
 from flexbert.data.reading.corpora import Corpora
@@ -119,14 +120,16 @@ def _unevaluated_checkpoints(stage: Stage) -> Iterator[str]:
     together = _common_multiple(saved, measured)
     kept = recipe.checkpoints.keep
     before_the_end = math.ceil(Fraction(whole.value) / _exact(saved)) - 1
-    if kept is not None:
+    best = recipe.checkpoints.keep_best
+    by_evaluation = best is not None and is_own_metric(best.metric)
+    if kept is not None and best is None:
         before_the_end = min(before_the_end, kept - 1)
-    if before_the_end >= _CHOICE and together >= whole.value:
+    if (before_the_end >= _CHOICE or by_evaluation) and together >= whole.value:
+        who = "flexbert average --best finds" if best is None else "checkpoints.keep_best finds"
         yield (
             f"evaluation.interval {recipe.evaluation.interval} of stage {stage.name} does not meet "
             f"checkpoints.interval {recipe.checkpoints.interval} before the stage's end, so that "
-            "flexbert average --best finds no evaluated checkpoint; make one a multiple of the "
-            "other"
+            f"{who} no evaluated checkpoint; make one a multiple of the other"
         )
 
 

@@ -23,7 +23,7 @@ class FitChoice(NamedTuple):
     budget: float = 1.0
 
 
-class Stage(NamedTuple):
+class Rung(NamedTuple):
     """So many fits of a share of the updates each."""
 
     fits: int
@@ -76,7 +76,7 @@ class Design(ABC):
         """
 
     @abstractmethod
-    def stages(self, space: Space) -> list[Stage]:
+    def rungs(self, space: Space) -> list[Rung]:
         """How many fits of which share it comes to in all."""
 
 
@@ -88,8 +88,8 @@ class FullGrid(Design):
     def wanted(self, space: Space, values: Mapping[FitChoice, float]) -> list[FitChoice]:
         return [FitChoice(point, seed) for point in range(space.points) for seed in space.seeds]
 
-    def stages(self, space: Space) -> list[Stage]:
-        return [Stage(space.points * len(space.seeds), 1.0)]
+    def rungs(self, space: Space) -> list[Rung]:
+        return [Rung(space.points * len(space.seeds), 1.0)]
 
 
 class GridOfOneSeed(Design):
@@ -101,8 +101,8 @@ class GridOfOneSeed(Design):
         first = [FitChoice(point, space.seeds[0]) for point in range(space.points)]
         return first + _with_other_seeds(space, first, values)
 
-    def stages(self, space: Space) -> list[Stage]:
-        return [Stage(space.points + len(space.seeds) - 1, 1.0)]
+    def rungs(self, space: Space) -> list[Rung]:
+        return [Rung(space.points + len(space.seeds) - 1, 1.0)]
 
 
 class SuccessiveHalving(Design):
@@ -131,12 +131,12 @@ class SuccessiveHalving(Design):
             points = sorted(choice.point for choice in best)
         return wanted + _with_other_seeds(space, rung, values)
 
-    def stages(self, space: Space) -> list[Stage]:
-        stages, count = [], space.points
+    def rungs(self, space: Space) -> list[Rung]:
+        rungs, count = [], space.points
         for budget in self.budgets:
-            stages.append(Stage(count, budget))
+            rungs.append(Rung(count, budget))
             count = math.ceil(count / self.keep)
-        return [*stages, Stage(len(space.seeds) - 1, 1.0)]
+        return [*rungs, Rung(len(space.seeds) - 1, 1.0)]
 
 
 def _with_other_seeds(

@@ -19,7 +19,7 @@ from flexbert.config.optimizer import Multipliers
 from flexbert.nn.build import build_model
 from flexbert.pretrained.load_model import with_head
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoding import EncodedSplit, TaskBatch
+from flexbert.tasks.encoded_tasks import EncodedSplit, TaskBatch
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import EncodedTask
@@ -29,7 +29,7 @@ TOKENS_PER_FORWARD = 1 << 15
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class FitStart:
     """What a fit starts from.
 
     Attributes:
@@ -81,7 +81,7 @@ class Fitted:
 
 
 def fine_tune(
-    start: Start,
+    start: FitStart,
     task: EncodedTask,
     settings: TaskConfig,
     *,
@@ -106,7 +106,7 @@ def fine_tune(
 
 
 def new_start(
-    start: Start, settings: TaskConfig, task: EncodedTask
+    start: FitStart, settings: TaskConfig, task: EncodedTask
 ) -> tuple[ModelConfig, nn.Module]:
     """The model that a fit begins with; what is new is drawn from torch's random state."""
     head = head_of(settings, task.names)

@@ -19,7 +19,7 @@ from flexbert.checkpoint.weights import filled_model, model_config
 from flexbert.config.encode import encode
 from flexbert.doctor import package_version
 from flexbert.files.durable import make_folder
-from flexbert.tasks.fine_tuning import Fitted, Start, fine_tune, predict
+from flexbert.tasks.fine_tuning import FitStart, Fitted, fine_tune, predict
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.predictions_file import FitPredictions, write_predictions
 from flexbert.tasks.probing import probe
@@ -169,12 +169,12 @@ class FitMaker:
             budget=fit.budget,
         )
 
-    def _start(self, fit: Fit) -> Start:
+    def _start(self, fit: Fit) -> FitStart:
         read = fit.model.read()
         if fit.start is not None:
             checkpoint = read_checkpoint(weights_path(self.folder, fit.start.fit))
-            return Start(config=model_config(checkpoint), weights=checkpoint.model)
-        return Start(config=read.config, weights=None if fit.model.untrained else read.weights)
+            return FitStart(config=model_config(checkpoint), weights=checkpoint.model)
+        return FitStart(config=read.config, weights=None if fit.model.untrained else read.weights)
 
     def _encode(self, fit: Fit) -> EncodedTask:
         """The task in the model's tokens: the last one is kept, as fits of a task come together."""

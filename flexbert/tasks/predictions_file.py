@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,11 @@ from flexbert.files.durable import make_folder, write_durably
 from flexbert.files.regular import open_regular
 
 _LABEL_NAMES = "label_names"
+# What numpy, zipfile and zlib answer to an archive that is damaged, or is none.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, RuntimeError),
+)
 _ARRAYS = ("predictions", "labels", "lengths", "scores")
 
 
@@ -34,6 +40,22 @@ class SplitPredictions:
     labels: np.ndarray
     lengths: np.ndarray | None = None
     scores: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError if the arrays do not go together."""
+        if self.predictions.ndim != 1 or self.labels.ndim != 1:
+            raise ValueError("predictions and labels are no lists")
+        expected = {len(self.labels)}
+        if self.lengths is not None:
+            if self.lengths.ndim != 1 or not np.issubdtype(self.lengths.dtype, np.integer):
+                raise ValueError("lengths are no counts")
+            if (self.lengths < 0).any() or self.lengths.sum() != len(self.labels):
+                raise ValueError(f"lengths are not those of {len(self.labels)} labels")
+            expected.add(len(self.lengths))
+        if len(self.predictions) not in expected:
+            raise ValueError(
+                f"{len(self.predictions)} predictions do not go with {len(self.labels)} labels"
+            )
 
     @property
     def num_examples(self) -> int:
@@ -90,5 +112,5 @@ def read_predictions(path: Path) -> FitPredictions:
         )
     except FileNotFoundError:
         raise UserError(f"{path}: not there; the fit's predictions were not kept") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path}: no predictions of a fit ({first_line(error)})") from error

@@ -23,8 +23,8 @@ from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoding import EncodedSplit, encode_split
-from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, Start, autocast
+from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
+from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
 from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
@@ -69,7 +69,7 @@ class Features:
 
 
 def probe(
-    start: Start,
+    start: FitStart,
     task: EncodedTask,
     settings: TaskConfig,
     *,
@@ -92,8 +92,8 @@ def probe(
         for name, split in task.splits.items()
         if name != TRAIN
     }
-    spread, centre = torch.std_mean(train.values, dim=0, correction=0)
-    scale = torch.where(spread > 0, 1 / spread, 0.0)
+    deviation, centre = torch.std_mean(train.values, dim=0, correction=0)
+    scale = torch.where(deviation > 0, 1 / deviation, 0.0)
     train = replace(train, values=(train.values - centre) * scale)
     best: tuple[float, float, nn.Linear] | None = None
     for l2 in settings.probe.l2:
@@ -152,7 +152,7 @@ def _scores(
     return np.split(logits, features.counts.cumsum()[:-1])
 
 
-def _encoder(start: Start, seed: int, device: torch.device) -> Encoder:
+def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
     if start.weights is None:
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
@@ -183,7 +183,7 @@ class _FeatureMaker:
         settings: TaskConfig,
         tokenizer: Mapping[str, str],
         device: torch.device,
-        start: Start,
+        start: FitStart,
     ) -> None:
         self.encoder = encoder
         self.settings = settings

@@ -37,7 +37,7 @@ _WAIT_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class SearchProgress:
     """Where a search stands.
 
     Attributes:
@@ -73,7 +73,7 @@ class Search:
     keeps_all: bool = False
     _fits: dict[Any, Fit] = field(default_factory=dict)
 
-    def progress(self, done: Mapping[str, FitRecord]) -> Progress:
+    def progress(self, done: Mapping[str, FitRecord]) -> SearchProgress:
         """Where the search stands, given the fits that are finished by their ids."""
         ready: list[Fit] = []
         known = finished = 0
@@ -94,7 +94,7 @@ class Search:
                     is_over = False
                 else:
                     over[name] = [done[fit.id] for fit in fits]
-        return Progress(ready=ready, known=known, finished=finished, is_over=is_over)
+        return SearchProgress(ready=ready, known=known, finished=finished, is_over=is_over)
 
     def records(self, done: Mapping[str, FitRecord]) -> list[FitRecord]:
         """Those of the finished fits that are this search's, once it is over."""
@@ -204,7 +204,7 @@ def finished_fits(folder: Path) -> dict[str, FitRecord]:
 
 
 def run_search(
-    search: Search, maker: FitMaker, tell: Callable[[FitRecord, Progress], None]
+    search: Search, maker: FitMaker, tell: Callable[[FitRecord, SearchProgress], None]
 ) -> None:
     """Make fits until the search is over, next to any other processes that do.
 

@@ -13,7 +13,7 @@ from flexbert.nn.flops import encoder_cost
 from flexbert.plan.remarks import clock_text
 from flexbert.plan.stage_cost import Hardware
 from flexbert.tasks.designs import DESIGNS, Design, Space
-from flexbert.tasks.encoding import EncodedSplit
+from flexbert.tasks.encoded_tasks import EncodedSplit
 from flexbert.tasks.fine_tuning import course_of
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.results import VALIDATION
@@ -145,6 +145,8 @@ def search_plan_text(plan: SearchPlan) -> str:
     ]
     whole = sum(plan.models * cost.fits for cost in plan.costs.values())
     for name, (fits, updates) in plan.others.items():
+        if updates >= whole:
+            continue
         lines.append(
             f"--design {name}: {fits:,} fits, {updates / max(whole, 1):.0%} of these updates "
             f"({DESIGNS[name].summary})"
@@ -158,9 +160,9 @@ def _space(task: Task) -> Space:
 
 def _extent(suite: Suite, design: Design, models: int) -> tuple[int, float]:
     """Fits, and fits times their shares of the updates."""
-    stages = [stage for task in suite.tasks.values() for stage in design.stages(_space(task))]
-    fits = sum(stage.fits for stage in stages)
-    return models * fits, models * sum(stage.fits * stage.budget for stage in stages)
+    rungs = [rung for task in suite.tasks.values() for rung in design.rungs(_space(task))]
+    fits = sum(rung.fits for rung in rungs)
+    return models * fits, models * sum(rung.fits * rung.budget for rung in rungs)
 
 
 def _task_cost(
@@ -177,12 +179,12 @@ def _task_cost(
         course = course_of(point.settings, len(train), 0)
         epochs.append(course.updates / course.per_epoch)
         evaluations.append(len(course.evaluated))
-    stages = design.stages(_space(task))
-    share = sum(stage.fits * stage.budget for stage in stages)
+    rungs = design.rungs(_space(task))
+    share = sum(rung.fits * rung.budget for rung in rungs)
     mean_epochs = float(np.mean(epochs))
     forward = validation_flops / 3 * float(np.mean(evaluations))
     return TaskCost(
-        fits=sum(stage.fits for stage in stages),
+        fits=sum(rung.fits for rung in rungs),
         tokens=round(share * mean_epochs * epoch_tokens),
         flops=share * (mean_epochs * train_flops + forward),
         rows={name: len(split) for name, split in encoded.splits.items()},

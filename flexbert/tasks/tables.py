@@ -26,8 +26,7 @@ from flexbert.errors import UserError, did_you_mean, first_line
 
 OFFLINE = "offline:"
 FORMATS = (JSONL, CSV, TSV, PARQUET)
-_SPLITS = ("train", "validation", "test")
-Row = dict[str, Any]
+TaskRow = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,7 @@ class Table:
     """
 
     source: str
-    rows: list[Row]
+    rows: list[TaskRow]
     fingerprint: str
 
     def place(self, index: int) -> str:
@@ -62,10 +61,10 @@ def read_table(source: str) -> Table:
         rows = list(_file(Path(source).expanduser()))
     if not rows:
         raise UserError(f"{source}: has no rows")
-    return Table(source=source, rows=rows, fingerprint=fingerprint(rows))
+    return Table(source=source, rows=rows, fingerprint=rows_fingerprint(rows))
 
 
-def fingerprint(rows: Iterable[Row]) -> str:
+def rows_fingerprint(rows: Iterable[TaskRow]) -> str:
     """The same for the same rows in the same order, wherever they are from."""
     digest = hashlib.sha256()
     for row in rows:
@@ -73,19 +72,15 @@ def fingerprint(rows: Iterable[Row]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _offline(source: str) -> list[Row]:
+def _offline(source: str) -> list[TaskRow]:
     # Not before it is asked for: it reads what is installed.
-    from flexbert.tasks.offline.rows import OFFLINE_TASKS, offline_rows
+    from flexbert.tasks.offline.offline_rows import offline_rows
 
     task, _, split = source.removeprefix(OFFLINE).partition(":")
-    if task not in OFFLINE_TASKS:
-        raise UserError(f"{source}: no such task; {did_you_mean(task, OFFLINE_TASKS)}")
-    if split not in _SPLITS:
-        raise UserError(f"{source}: no such split; {did_you_mean(split, _SPLITS)}")
     return offline_rows(task, split)
 
 
-def _dataset(source: str) -> Iterator[Row]:
+def _dataset(source: str) -> Iterator[TaskRow]:
     dataset = open_dataset(source)
     names = _class_names(dataset)
     try:
@@ -114,7 +109,7 @@ def _named(value: Any, names: list[str] | None) -> Any:
     return names[value] if 0 <= value < len(names) else None
 
 
-def _file(path: Path) -> Iterator[Row]:
+def _file(path: Path) -> Iterator[TaskRow]:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a file of it")
     if not path.exists():
@@ -134,7 +129,7 @@ def _file(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[TaskRow]:
     import pyarrow as pa
 
     try:
@@ -144,7 +139,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from None
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _json_rows(path: Path) -> Iterator[TaskRow]:
     with open_input(str(path)) as file:
         for number, line in enumerate(file, 1):
             if number == 1:
@@ -158,7 +153,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             yield record
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[Row]:
+def _csv_rows(path: Path, delimiter: str) -> Iterator[TaskRow]:
     csv.field_size_limit(FIELD_LIMIT)
     with io.TextIOWrapper(open_input(str(path)), encoding="utf-8-sig", newline="") as file:
         records = csv.reader(file, delimiter=delimiter, strict=True)

@@ -12,13 +12,13 @@ import numpy as np
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError
 from flexbert.huggingface.tokenizer import load_tokenizer
-from flexbert.tasks.encoding import EncodedSplit, check_tokenizer, encode_split
+from flexbert.tasks.encoded_tasks import EncodedSplit, check_tokenizer, encode_split
 from flexbert.tasks.kinds.kind import Examples, TaskKind
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.results import VALIDATION, FitData
 from flexbert.tasks.scoring import require_metrics, score
 from flexbert.tasks.suite import Task
-from flexbert.tasks.tables import Row, Table, fingerprint, read_table
+from flexbert.tasks.tables import Table, TaskRow, read_table, rows_fingerprint
 
 TRAIN = "train"
 
@@ -93,6 +93,8 @@ def read_task(task: Task) -> TaskExamples:
         tables[TRAIN], tables[VALIDATION] = held_out(tables[TRAIN], settings.data.validation_share)
     else:
         tables[VALIDATION] = read_table(settings.data.validation)
+    if settings.data.train_rows is not None:
+        tables[TRAIN] = some_rows(tables[TRAIN], settings.data.train_rows)
     for name, source in settings.data.tests.items():
         if name in tables:
             raise ConfigError(f"tasks.{task.name}.data.tests.{name}", "is a name of another split")
@@ -130,13 +132,23 @@ def held_out(table: Table, share: float) -> tuple[Table, Table]:
             f"{table.source}: too few rows ({len(table.rows)}) to hold some out for validation"
         )
     return (
-        replace(table, rows=kept, fingerprint=fingerprint(kept)),
+        replace(table, rows=kept, fingerprint=rows_fingerprint(kept)),
         Table(
             source=f"{table.source} ({len(held):,} rows held out)",
             rows=held,
-            fingerprint=fingerprint(held),
+            fingerprint=rows_fingerprint(held),
         ),
     )
+
+
+def some_rows(table: Table, most: int) -> Table:
+    """A table with so many of its rows at most, the same ones in whatever order they stand."""
+    if len(table.rows) <= most:
+        return table
+    keys = [_row_key(row) for row in table.rows]
+    last = sorted(keys)[most - 1]
+    rows = [row for row, key in zip(table.rows, keys, strict=True) if key <= last][:most]
+    return replace(table, rows=rows, fingerprint=rows_fingerprint(rows))
 
 
 def encode_task(
@@ -176,6 +188,6 @@ def encode_task(
     )
 
 
-def _row_key(row: Row) -> str:
+def _row_key(row: TaskRow) -> str:
     text = json.dumps(row, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import math
 from collections.abc import Callable, Mapping
@@ -30,6 +29,7 @@ from flexbert.train.health.update_guard import UpdateGuard, require_finite
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.recipe_callbacks import callback_states, load_callback_states
+from flexbert.train.retention import Retention
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.stage_run import StageRun, stage_is_over
 
@@ -59,6 +59,7 @@ class Checkpointer(Callback):
         model: nn.Module,
         guard: UpdateGuard,
         peers: Peers,
+        retention: Retention,
         lock: RunLock | None,
         due_step: int,
         is_overdue: bool,
@@ -85,6 +86,7 @@ class Checkpointer(Callback):
         self.model = model
         self.guard = guard
         self.peers = peers
+        self.retention = retention
         self.lock = lock
         self.due_step = due_step
         self.resolved = resolved
@@ -195,15 +197,8 @@ class Checkpointer(Callback):
 
     def _delete_old(self) -> None:
         self._may_delete = False
-        keep = self.run.recipe.checkpoints.keep
-        if keep is not None and self.peers.rank.is_first:
-            due = checkpoint_name(self.due_step)
-            for old in list_checkpoints(self.folder.checkpoints)[:-keep]:
-                if old.name == due and self.run.recipe.health.rolls_back:
-                    continue
-                # Another update deletes what this one cannot.
-                with contextlib.suppress(OSError):
-                    old.unlink()
+        if self.peers.rank.is_first:
+            self.retention.delete_old([self.due_step] if self.run.recipe.health.rolls_back else [])
 
     def _collect(self, state: State, *, due_step: int, evaluation_due: bool) -> Checkpoint:
         (optimizer,) = state.optimizers

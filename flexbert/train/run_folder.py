@@ -29,11 +29,12 @@ from flexbert.files.durable import (
     write_errors,
     write_text,
 )
-from flexbert.files.set_aside import make_way, set_aside
+from flexbert.files.set_aside import make_way, set_aside, tell_set_aside
 from flexbert.manifest_file import MANIFEST
 from flexbert.mask_examples_file import MASK_EXAMPLES
-from flexbert.metrics_file import METRICS, MetricsWriter, lines_of
+from flexbert.metrics_file import METRICS, MetricsWriter, Record, drop_lines_after, read_metrics
 from flexbert.report.reports import PAGE, PICTURE
+from flexbert.task_metrics_file import TASKS, drop_after
 
 
 class RunFolder:
@@ -44,6 +45,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.manifest = path / MANIFEST
         self.metrics = path / METRICS
+        self.tasks = path / TASKS
         self.checkpoints = path / "checkpoints"
         self.mask_examples = path / MASK_EXAMPLES
         self.report = path / PICTURE
@@ -53,6 +55,7 @@ class RunFolder:
         self.orders = path / "orders"
         self._metrics_writer = MetricsWriter(self.metrics)
         self._examples_writer = MetricsWriter(self.mask_examples)
+        self._evaluations: list[Record] | None = None
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
         """Make the folder ready for a launch that continues after update ``after_step``.
@@ -63,12 +66,15 @@ class RunFolder:
             WriteError: if the folder cannot be written.
         """
         make_folder(self.path)
+        self._evaluations = None
         recorded = (self.metrics, self.mask_examples)
-        for file in (self.config, self.manifest, *recorded, self.report, self.page):
-            _tell(file, make_way(file))
+        made = (self.config, self.manifest, *recorded, self.tasks, self.report, self.page)
+        for file in made:
+            tell_set_aside(file, make_way(file))
         write_text(self.config, yaml.safe_dump(dict(resolved), sort_keys=False))
         for file in recorded:
-            _drop_lines_after(file, after_step)
+            drop_lines_after(file, after_step)
+        drop_after(self.path, after_step)
         if self.checkpoints.is_dir():
             # Of a launch that was killed while it saved: as large as a checkpoint.
             with write_errors(self.checkpoints / checkpoint_name(after_step)):
@@ -78,6 +84,21 @@ class RunFolder:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record to ``metrics.jsonl``; a disk that does not take it ends nothing."""
         self._metrics_writer.append(record)
+        if self._evaluations is not None and record["event"] == "eval":
+            self._evaluations.append(Record.read(record))
+
+    def evaluations(self) -> list[Record]:
+        """The run's evaluations so far, oldest first, those included that wait for the disk.
+
+        They are read from the file once, and on the first process alone.
+        """
+        if self._evaluations is None:
+            self.flush_metrics()
+            try:
+                self._evaluations = read_metrics(self.path, "eval")
+            except UserError:  # nothing is recorded yet
+                self._evaluations = []
+        return list(self._evaluations)
 
     def append_mask_examples(self, evaluation: Mapping[str, Any]) -> None:
         """Add an evaluation to ``mask_examples.jsonl``, as :meth:`append_metrics` does."""
@@ -94,29 +115,10 @@ class RunFolder:
         if os.path.lexists(file):
             if known := _wandb_id(file):
                 return known
-            _tell(file, set_aside(file))
+            tell_set_aside(file, set_aside(file))
         new = secrets.token_hex(8)
         write_text(file, new)
         return new
-
-
-def _drop_lines_after(file: Path, step: int) -> None:
-    """Forget lines of updates that a resume will run again, and a half-written last line."""
-    if not file.exists():
-        return
-    try:
-        lines, num_bad = lines_of(file)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
-    if step == 0 and lines:
-        # Of a run whose checkpoints somebody took away, perhaps; or of one killed before its first.
-        last = max(line.step for line in lines)
-        problem = f"no checkpoint holds what it records, up to step {last}"
-        _tell(file, set_aside(file), problem)
-        return
-    if num_bad:
-        _tell(file, set_aside(file), f"{num_bad} lines of it are no records")
-    write_text(file, "".join(line.text + "\n" for line in lines if line.step <= step))
 
 
 def _wandb_id(file: Path) -> str | None:
@@ -126,11 +128,6 @@ def _wandb_id(file: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return text if re.fullmatch(r"[\w-]{1,128}", text, re.ASCII) else None
-
-
-def _tell(file: Path, aside: Path | None, problem: str = "it is not what it should be") -> None:
-    if aside is not None:
-        print(f"warning: {file}: {problem}; it is kept as {aside.name}, and made again", flush=True)
 
 
 # What file systems answer that know no second names, or not for this file.
@@ -160,7 +157,7 @@ def name_stage_end(checkpoints: Path, stage: str, step: int) -> None:
     if not saved.exists():
         return
     named, temporary = checkpoints / f"{stage}.pt", checkpoints / f".{stage}.pt.tmp"
-    _tell(named, make_way(named))
+    tell_set_aside(named, make_way(named))
     try:
         temporary.unlink(missing_ok=True)
         temporary.hardlink_to(saved)

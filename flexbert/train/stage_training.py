@@ -193,6 +193,7 @@ class StageTraining:
             position=position,
             moving_average=moving_average,
             resolved=context.resolved,
+            stages=context.stages,
             stop=stop,
             peers=context.peers,
             lock=context.lock,

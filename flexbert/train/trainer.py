@@ -21,6 +21,7 @@ from flexbert.data.packing.loader import Loader, eval_loader, train_loader
 from flexbert.data.packing.microbatches import training_builder
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.sampling.mixture import Mixture
+from flexbert.schedule.stages import Stage
 from flexbert.train.callbacks import (
     DataPosition,
     Gradients,
@@ -39,6 +40,7 @@ from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.progress import Progress
 from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.processes.stopping import StopBetween
+from flexbert.train.retention import Retention
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.run_log import RunLog
 from flexbert.train.speed_monitor import SpeedMonitor
@@ -58,6 +60,7 @@ def stage_trainer(
     position: DataPosition,
     moving_average: MovingAverage | None,
     resolved: Mapping[str, Any],
+    stages: Sequence[Stage],
     stop: StopBetween,
     peers: Peers,
     lock: RunLock | None,
@@ -76,6 +79,7 @@ def stage_trainer(
         speed_monitor, display: of this stage.
         moving_average: of the weights, where the recipe keeps one.
         resolved: the resolved recipe of the whole run, for checkpoints.
+        stages: of the run.
         lock: on the run folder, which the first process holds.
         due_step: updates in the run's last checkpoint that was due, 0 if there is none.
         is_overdue: whether another is due.
@@ -95,6 +99,7 @@ def stage_trainer(
         model,
         guard,
         peers,
+        Retention(folder, stages, run.stage),
         lock,
         due_step,
         is_overdue,

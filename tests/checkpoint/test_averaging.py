@@ -369,6 +369,7 @@ def test_the_chosen_are_told_with_their_values(run: Path, capsys: Output) -> Non
     assert capsys.readouterr().out.splitlines() == [
         f"{folder / checkpoint_name(400)}: eval_loss 2.2000, among the best",
         f"{folder / checkpoint_name(600)}: eval_loss 2.3000, the last",
+        f"passed over, eval_loss is not known of them: {checkpoint_name(550)}",
         f"{run / 'mean.pt'}: the mean of 2",
     ]
 
@@ -377,8 +378,12 @@ def test_the_chosen_are_told_with_their_values(run: Path, capsys: Output) -> Non
     ("arguments", "words"),
     [
         ([0], "--best: expected at least 1, got 0"),
-        ([4], "at the step of 4 of stage decay's checkpoints; the best 4 and the last one are 5"),
-        ([2, "--stage", "pretrain"], "at the step of 2 of stage pretrain's"),
+        (
+            [4],
+            "at the step of 3 of stage decay's checkpoints before its last (not of "
+            "step-00000550.pt); --best 4 needs 4",
+        ),
+        ([2, "--stage", "pretrain"], "at the step of 1 of stage pretrain's"),
         ([1, "--stage", "decai"], "unknown stage 'decai'; did you mean 'decay'? (known: decay, pr"),
         (
             [1, "--metric", "loss"],
@@ -398,8 +403,8 @@ def test_a_choice_that_cannot_be_made_is_refused(
 def test_a_newest_checkpoint_of_unknown_stage_is_refused(run: Path, capsys: Output) -> None:
     save(run / "checkpoints" / checkpoint_name(610))
     line = refusal(capsys, run, "--out", run / "mean.pt", "--best", 1)
-    assert f"{checkpoint_name(610)}: was not evaluated" in line
-    assert "give --stage (evaluated: pretrain, decay)" in line
+    assert f"{checkpoint_name(610)}: nothing is recorded at its step or later" in line
+    assert "give --stage (recorded: pretrain, decay)" in line
     assert steps_averaged(run, "--best", 1, "--stage", "decay") == [400, 600]
 
 

@@ -107,12 +107,22 @@ Case = namedtuple("Case", "stages written at_once total")
         Case([(5, 10, None), (5, 10, 1)], 10, 6, 60),
         Case([(1, 10, 5)], 1, 1, 10),
         Case([(10**6, 7, 2), (10**6, 7, 2)], 2 * 10**6, 4, 28),
+        # Newest, best, waiting, one in the making.
+        Case([(235, 10, 2, 3)], 235, 6, 60),
+        Case([(235, 10, 2, 3, 4)], 235, 10, 100),
+        Case([(4, 10, 2, 3, 4)], 4, 4, 40),
+        # Three best of the first stage and its end, one of the second.
+        Case([(50, 10, 1, 3), (50, 20, 1, 1)], 100, 7, 100),
+        Case([(50, 10, 1, 1, 2), (50, 20, 1, 1, 2)], 100, 7, 120),
+        # What waited of the first stage goes once the second has saved one.
+        Case([(50, 10, 1, 0, 5), (50, 20, 1)], 100, 7, 80),
     ],
 )
 def test_what_is_there_at_once_is_what_is_kept_and_one_in_the_making(
     tmp_path: Path, case: Any
 ) -> None:
-    stages = [StageCheckpoints(count=c, bytes_each=size, keep=k) for c, size, k in case.stages]
+    names = ("count", "bytes_each", "keep", "best", "waiting")
+    stages = [StageCheckpoints(**dict(zip(names, values, strict=False))) for values in case.stages]
     room = checkpoint_room(stages, tmp_path)
     assert (room.written, room.at_once, room.total_bytes) == case[1:]
 

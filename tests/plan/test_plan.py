@@ -92,7 +92,7 @@ def test_json_has_the_keys_that_programs_read(
         *("weights", "gradients", "optimizer", "moving_average", "communication"),
         *("activations", "loss", "total"),
     }
-    assert set(stage["checkpoints"]) == {"count", "bytes_each", "keep"}
+    assert set(stage["checkpoints"]) == {"count", "bytes_each", "keep", "best", "waiting"}
     assert set(planned["checkpoints"]) == {
         *("written", "at_once", "largest_bytes", "total_bytes", "free_bytes"),
     }

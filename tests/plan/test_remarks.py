@@ -112,6 +112,8 @@ def test_checkpoints_that_no_average_can_choose_from_are_remarked() -> None:
     assert "flexbert average --best finds no evaluated checkpoint" in found
     few = f"{decay}={{duration: 8000ba, evaluation.interval: 7901ba, checkpoints.keep: 2}}"
     assert remarks(BASE, few) == []
+    best = few.replace("checkpoints.keep: 2", "checkpoints: {keep: 2, keep_best: {count: 1}}")
+    assert "checkpoints.keep_best finds no evaluated checkpoint" in the_remark(BASE, best)
 
 
 def test_an_average_of_more_updates_than_there_are_is_remarked(whole: Overrides) -> None:

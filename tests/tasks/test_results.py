@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from flexbert.tasks.predictions_file import (
     write_predictions,
 )
 from flexbert.tasks.results import RESULTS, FitRecord, append_result, predictions_path, read_results
+from tests.conftest import REPOSITORY
 from tests.tasks.fits import FULL, fit
 
 
@@ -129,6 +133,41 @@ def test_two_processes_that_add_at_once_lose_no_fit(tmp_path: Path) -> None:
     assert sorted(record.seed for record in read_results(tmp_path)) == list(range(60))
 
 
+def test_a_fit_that_was_said_to_be_written_survives_a_kill(tmp_path: Path) -> None:
+    code = (
+        "import dataclasses, pathlib, sys\n"
+        "from flexbert.tasks.results import append_result\n"
+        "from tests.tasks.fits import fit\n"
+        "for seed in range(10**6):\n"
+        "    append_result(pathlib.Path(sys.argv[1]), fit(0.5, seed=seed))\n"
+        "    print(seed, flush=True)\n"
+    )
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        said = [int(process.stdout.readline()) for _ in range(20)]
+        process.kill()
+        said += map(int, process.stdout.read().split())
+        process.wait()
+        assert set(said) <= {record.seed for record in read_results(tmp_path)}
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(FitRecord)])
+def test_any_value_in_any_place_is_read_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    oddities: list[Any] = [None, True, -1, 1e308, 10**400, "", "x", [], [1], {}, {"a": 1}, [[]]]
+    for value in oddities:
+        (tmp_path / RESULTS).write_text(json.dumps({**encode(FULL), name: value}))
+        with contextlib.suppress(UserError):
+            (record,) = read_results(tmp_path)
+            append_result(tmp_path / "again", record)
+    without = {key: value for key, value in encode(FULL).items() if key != name}
+    (tmp_path / RESULTS).write_text(json.dumps(without) + "\n")
+    with pytest.raises(UserError, match=f"line 1: '{name}' is missing"):
+        read_results(tmp_path)
+
+
 def test_predictions_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = predictions_path(tmp_path, FULL.fit)
     assert path == tmp_path / str(FULL.predictions)
@@ -156,4 +195,43 @@ def test_what_is_no_file_of_predictions_is_one_line(tmp_path: Path, content: byt
         read_predictions(path)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"damaged.npz: no predictions of a fit"):
+        read_predictions(path)
+
+
+def test_a_damaged_file_of_predictions_is_read_right_or_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "fit.npz"
+    split = SplitPredictions(predictions=np.arange(300), labels=np.arange(300))
+    write_predictions(path, FitPredictions(label_names=("a", "b"), splits={"test": split}))
+    sound = path.read_bytes()
+    refused = 0
+    for place in range(0, len(sound), 7):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
+        try:
+            found = read_predictions(path)
+        except UserError:
+            refused += 1
+            continue
+        # Names of arrays and dates are under no checksum.
+        for kept in found.splits.values():
+            np.testing.assert_array_equal(kept.labels, split.labels)
+    assert refused > len(sound) / 7 / 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"predictions": [1, 2], "labels": [1]}, "2 predictions do not go with 1 labels"),
+        ({"predictions": [[1]], "labels": [1]}, "predictions and labels are no lists"),
+        ({"predictions": [1], "labels": [1], "lengths": [2]}, "lengths are not those of 1 labels"),
+        ({"predictions": [1], "labels": [1], "lengths": [1.0]}, "lengths are no counts"),
+        ({"predictions": [1]}, "labels"),
+        ({"predictions": [1], "labels": [1], "logits": [1]}, "test.logits is no array"),
+    ],
+)
+def test_arrays_that_do_not_go_together_are_one_line(
+    tmp_path: Path, arrays: dict[str, list[Any]], problem: str
+) -> None:
+    path = tmp_path / "fit.npz"
+    np.savez(path, **{f"test.{name}": np.array(array) for name, array in arrays.items()})
+    with pytest.raises(UserError, match=f"fit.npz: no predictions of a fit .*{problem}"):
         read_predictions(path)

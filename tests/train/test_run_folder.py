@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import yaml
 from flexbert.errors import UserError
 from flexbert.metrics_file import lines_of
 from flexbert.recipes import load_recipe
+from flexbert.task_metrics_file import append, read_task_metrics
 from flexbert.train.run_folder import RunFolder, refuse_changed_recipe
 from tests.conftest import TINY_RECIPE
+from tests.test_task_metrics_file import MEASURED
 
 
 def test_lines_after_the_checkpoint_and_a_half_line_are_dropped(tmp_path: Path) -> None:
@@ -26,6 +29,14 @@ def test_lines_after_the_checkpoint_and_a_half_line_are_dropped(tmp_path: Path) 
     assert folder.metrics.read_text() == "\n".join(lines[:2]) + "\n"
     assert yaml.safe_load(folder.config.read_text()) == {"seed": 1}
     assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "metrics.jsonl"]
+
+
+def test_tasks_after_the_checkpoint_are_dropped_with_the_records(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (2, 4):
+        append(tmp_path, replace(MEASURED, step=step))
+    folder.begin({"seed": 1}, after_step=2)
+    assert [measured.step for measured in read_task_metrics(tmp_path)] == [2]
 
 
 def test_changed_keys_are_named_with_both_values() -> None:

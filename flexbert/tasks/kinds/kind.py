@@ -107,7 +107,7 @@ class TaskKind(Component, ABC, family="task"):
                     raise UserError(f"{place}: no column {column!r}; {did_you_mean(column, row)}")
 
 
-def text_of(table: Table, index: int, column: str) -> str:
+def text_in(table: Table, index: int, column: str) -> str:
     """The text in a column; raises UserError if it is none."""
     value = table.rows[index][column]
     if not isinstance(value, str):
@@ -115,7 +115,7 @@ def text_of(table: Table, index: int, column: str) -> str:
     return value
 
 
-def list_of(table: Table, index: int, column: str) -> list[Any]:
+def list_in(table: Table, index: int, column: str) -> list[Any]:
     """The list in a column; raises UserError if it is none, or empty."""
     value = table.rows[index][column]
     if not isinstance(value, list) or not value:

@@ -14,7 +14,7 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, UserError
-from flexbert.tasks.kinds.kind import Examples, TaskKind, class_of, list_of, text_of
+from flexbert.tasks.kinds.kind import Examples, TaskKind, class_of, list_in, text_in
 from flexbert.tasks.tables import Table
 
 
@@ -62,16 +62,16 @@ class MultipleChoice(TaskKind):
 
             numbers = (self.labels or tuple(map(str, range(len(choices)))))[: len(choices)]
             labels.append(class_of(row[self.label], numbers, place))
-            first += [text_of(table, index, self.text)] * len(choices)
+            first += [text_in(table, index, self.text)] * len(choices)
             second += choices
             counts.append(len(choices))
         return Examples(first=first, second=second, labels=labels, choices=counts, names=names)
 
     def _choices(self, table: Table, index: int) -> list[str]:
         if len(self.choices) > 1:
-            return [text_of(table, index, column) for column in self.choices]
+            return [text_in(table, index, column) for column in self.choices]
         (column,) = self.choices
-        found = list_of(table, index, column)
+        found = list_in(table, index, column)
         if len(found) < 2 or not all(isinstance(choice, str) for choice in found):
             raise UserError(f"{table.place(index)}: {column}: expected a list of two texts or more")
         return found

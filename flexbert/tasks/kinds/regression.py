@@ -14,7 +14,7 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
-from flexbert.tasks.kinds.kind import Examples, TaskKind, text_of
+from flexbert.tasks.kinds.kind import Examples, TaskKind, text_in
 from flexbert.tasks.tables import Table
 
 
@@ -46,9 +46,9 @@ class Regression(TaskKind):
         count = range(len(table.rows))
         pairs = None
         if self.pair is not None:
-            pairs = [text_of(table, index, self.pair) for index in count]
+            pairs = [text_in(table, index, self.pair) for index in count]
         return Examples(
-            first=[text_of(table, index, self.text) for index in count],
+            first=[text_in(table, index, self.text) for index in count],
             second=pairs,
             labels=[self._number(table, index) for index in count],
         )

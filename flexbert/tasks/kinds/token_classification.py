@@ -18,7 +18,7 @@ from flexbert.tasks.kinds.kind import (
     TaskKind,
     class_of,
     label_names,
-    list_of,
+    list_in,
 )
 from flexbert.tasks.tables import Table
 
@@ -53,17 +53,17 @@ class TokenClassification(TaskKind):
         found = {
             str(value): None
             for index in range(len(table.rows))
-            for value in list_of(table, index, self.label)
+            for value in list_in(table, index, self.label)
         }
         return label_names(found)
 
     def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
         words, labels = [], []
         for index in range(len(table.rows)):
-            own = list_of(table, index, self.words)
+            own = list_in(table, index, self.words)
             if not all(isinstance(word, str) for word in own):
                 raise UserError(f"{table.place(index)}: {self.words}: expected a list of texts")
-            classes = list_of(table, index, self.label)
+            classes = list_in(table, index, self.label)
             if len(own) != len(classes):
                 raise UserError(f"{table.place(index)}: {len(own)} words and {len(classes)} labels")
 

@@ -145,10 +145,10 @@ def encode_split(
         else:
             encoded, is_cut = _encode_texts(examples, some, tokenizer, max_length)
         cut += is_cut
-        for ids, segments in encoded:
+        for ids, types_of in encoded:
             lengths.append(len(ids))
             tokens.append(np.array(ids, np.int32))
-            types.append(np.array(segments, np.uint8))
+            types.append(np.array(types_of, np.uint8))
     flat_labels = np.concatenate(labels) if kind.of_words else np.array(examples.labels)
     is_number = flat_labels.dtype.kind == "f"
     return EncodedSplit(

@@ -18,7 +18,7 @@ from flexbert.tasks.kinds.kind import (
     TaskKind,
     class_of,
     label_names,
-    text_of,
+    text_in,
 )
 from flexbert.tasks.tables import Table
 
@@ -71,10 +71,10 @@ class Classification(TaskKind):
     def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
         count = range(len(table.rows))
         return Examples(
-            first=[text_of(table, index, self.text) for index in count],
+            first=[text_in(table, index, self.text) for index in count],
             second=None
             if self.pair is None
-            else [text_of(table, index, self.pair) for index in count],
+            else [text_in(table, index, self.pair) for index in count],
             labels=[
                 class_of(
                     table.rows[index][self.label],
