@@ -46,9 +46,9 @@ from flexbert.huggingface.importing import read_folder
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.optim.adamw import AdamW
 from flexbert.schedule.schedules import Trapezoidal
-from flexbert.tasks.encoding import EncodedSplit
-from flexbert.tasks.fine_tuning import Start, course_of, fine_tune
-from flexbert.tasks.kinds.classification import Classification
+from flexbert.tasks.encoded_tasks import EncodedSplit
+from flexbert.tasks.fine_tuning import FitStart, course_of, fine_tune
+from flexbert.tasks.kinds.text_classification import Classification
 from flexbert.tasks.suite import TaskConfig, TaskData
 from flexbert.tasks.task_data import TRAIN, VALIDATION, EncodedTask
 
@@ -130,7 +130,7 @@ def ways(
         their_config(arguments.layers, arguments.hidden)
     ).save_pretrained(folder)
     read = read_folder(folder)
-    start = Start(config=read.config, weights=read.state)
+    start = FitStart(config=read.config, weights=read.state)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     settings = settings_of(arguments)
     train = split_of(lengths_of(name, arguments.batch * arguments.updates))

@@ -169,7 +169,7 @@ def check_tokenizer(tokenizer: Any, model: str, *, pairs: bool) -> None:
             raise UserError(f"{model}: its tokenizer has no [{role.upper()}]")
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     single = tokenizer("a")["input_ids"]
-    if single[0] != cls or single[-1] != sep:
+    if single[:1] != [cls] or single[-1] != sep:
         raise UserError(f"{model}: its tokenizer puts no [CLS] and [SEP] around a text")
     if pairs and tokenizer("a", "a")["input_ids"][1:].count(sep) < 2:
         raise UserError(f"{model}: its tokenizer puts no [SEP] between two texts")

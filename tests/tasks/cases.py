@@ -20,7 +20,7 @@ from flexbert.config.model import ModelConfig
 from flexbert.huggingface.tokenizer import of_older_transformers
 from flexbert.nn.build import build_model
 from flexbert.nn.init import MegatronInitConfig
-from flexbert.tasks.fine_tuning import Start
+from flexbert.tasks.fine_tuning import FitStart
 from flexbert.tasks.suite import Task, load_suite
 from flexbert.tasks.task_data import EncodedTask, TaskExamples, encode_task, read_task
 from tests.huggingface.cases import SPECIAL
@@ -156,8 +156,8 @@ def encoded(
     return examples, encode_task(examples, config, tokenizer, task.settings.max_length, "model")
 
 
-def start_of(config: ModelConfig, seed: int = 0) -> Start:
+def start_of(config: ModelConfig, seed: int = 0) -> FitStart:
     """A trained model's stand-in."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Start(config=config, weights=build_model(config).state_dict())
+        return FitStart(config=config, weights=build_model(config).state_dict())

@@ -16,7 +16,7 @@ from benchmarks.fine_tuning_peers import HAS_TRAINER, Collate, Feature, Peer
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.pretrained.load_model import LoadedModel, save_model
-from flexbert.tasks.fine_tuning import Start, course_of, fine_tune, new_start
+from flexbert.tasks.fine_tuning import FitStart, course_of, fine_tune, new_start
 from flexbert.tasks.kinds.kind import IGNORE
 from flexbert.tasks.suite import Task
 from flexbert.tasks.task_data import EncodedTask
@@ -41,7 +41,7 @@ CLASSES = {
 
 
 def exported(
-    start: Start, task: Task, data: EncodedTask, tokenizer: Mapping[str, str], folder: Path
+    start: FitStart, task: Task, data: EncodedTask, tokenizer: Mapping[str, str], folder: Path
 ) -> Path:
     """The model that a fit begins with, its new head included, as a folder of transformers."""
     with torch.random.fork_rng():
