@@ -80,11 +80,28 @@ def probe(
 ) -> Probed:
     """Fit a probe with each strength of the penalty; the validation rows choose.
 
+    torch's own random state is left as it was.
+
     Args:
         seed: of the encoder's weights where none are given, and of which training rows are taken
             where there are more than ``probe.examples``.
     """
-    maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start)
+    # What is built here draws numbers, whether or not they are used.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return _probe(start, task, settings, examples, tokenizer, seed, device)
+
+
+def _probe(
+    start: FitStart,
+    task: EncodedTask,
+    settings: TaskConfig,
+    examples: TaskExamples,
+    tokenizer: Mapping[str, str],
+    seed: int,
+    device: torch.device,
+) -> Probed:
+    maker = _FeatureMaker(_encoder(start, device), settings, tokenizer, device, start)
     rows = _chosen(len(task.train), settings.probe.examples, seed)
     train = maker.of(task.train, examples.splits[TRAIN], rows)
     others = {
@@ -152,11 +169,9 @@ def _scores(
     return np.split(logits, features.counts.cumsum()[:-1])
 
 
-def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
+def _encoder(start: FitStart, device: torch.device) -> Encoder:
     if start.weights is None:
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            model: Any = build_model(start.config)
+        model: Any = build_model(start.config)
         return model.encoder.to(device).eval()
     encoder = Encoder(start.config)
     prefix = "encoder."

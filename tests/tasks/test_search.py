@@ -250,3 +250,17 @@ def test_models_are_told_apart(made: Made, tmp_path: Path, pair_tokenizer: dict[
         find_models([f"a={path}", f"b={path}"])
     two = find_models([path, str(tmp_path / "b.pt")], untrained=True)
     assert [each.label for each in two] == ["model", "model (untrained)", "b"]
+
+
+@pytest.mark.parametrize("mode", ["fine_tune", "frozen"])
+def test_making_a_fit_leaves_the_global_random_state_as_it_is(
+    made: Made, tmp_path: Path, mode: str
+) -> None:
+    rows = write_jsonl(tmp_path / "test.jsonl", rows_of("pair", 8))
+    test = f"tasks.mnli.data.tests.other={rows}"
+    state = torch.get_rng_state()
+    overrides = ["defaults.grid.epochs=[1]", "defaults.grid.optimizer.lr=[1e-3]", test]
+    records = made.run(tmp_path / "results", *overrides, mode=mode, tasks=["mnli"])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(set(record.tests) == {"other"} for record in records.values())
+    assert len(records) == len(SEEDS)
