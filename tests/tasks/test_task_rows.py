@@ -134,8 +134,6 @@ def test_a_label_is_a_number_only_where_names_are_given(tmp_path: Path) -> None:
     rows = [{"text": f"{n}", "label": n % 2} for n in range(20)]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     found = examples_of(tmp_path, path, labels=["no", "yes"])
-    by_text = {
-        t: found.names[i]
-        for t, i in zip(found.splits["train"].first, found.splits["train"].labels, strict=True)
-    }  # type: ignore[misc]
-    assert all(name == ("no", "yes")[int(text) % 2] for text, name in by_text.items())
+    train = found.splits["train"]
+    for text, label in zip(train.first, train.labels, strict=True):
+        assert found.names[label] == ("no", "yes")[int(str(text)) % 2]
