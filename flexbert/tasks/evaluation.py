@@ -107,7 +107,13 @@ def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchP
         hardware = cpu_hardware(precision)
     done = search.progress(finished_fits(search.folder))
     return plan_search(
-        search.suite, search.models, request.design, search.examples, hardware, done.finished
+        search.suite,
+        search.models,
+        request.design,
+        search.examples,
+        hardware,
+        done.finished,
+        search.mode,
     )
 
 
