@@ -5,6 +5,7 @@
 ``check_installation``  ``flexbert doctor``
 ``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
 ``evaluate_suite``, ``evaluate_model``   ``flexbert evaluate`` and ``flexbert evaluate-lm``
+``watch_run``           ``flexbert watch``
 ``compare_results``     ``flexbert compare``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
@@ -35,6 +36,7 @@ from flexbert.commands import (
     report_runs,
     rows_of_update,
     seen_document,
+    watch_run,
 )
 from flexbert.commands.command import add_version
 from flexbert.components import register_all
@@ -49,6 +51,7 @@ COMMANDS = (
     import_model.COMMAND,
     evaluate_suite.COMMAND,
     evaluate_model.COMMAND,
+    watch_run.COMMAND,
     compare_results.COMMAND,
     average_models.COMMAND,
     seen_document.COMMAND,

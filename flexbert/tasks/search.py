@@ -175,8 +175,12 @@ def make_search(
     folder: Path,
     *,
     keeps_all: bool = False,
+    examples: Mapping[str, TaskExamples] | None = None,
 ) -> Search:
     """A search, its rows read and held against what the folder has.
+
+    Args:
+        examples: of each task, where they are read already.
 
     Raises:
         UserError: if a task's rows cannot be read, or the folder holds fits of another task by the
@@ -188,12 +192,17 @@ def make_search(
         mode=mode,
         design=design,
         folder=folder,
-        examples={name: read_task(task) for name, task in suite.tasks.items()},
+        examples=read_tasks(suite) if examples is None else examples,
         keeps_all=keeps_all,
     )
     for record in finished_fits(folder).values():
         _check_same(record, search)
     return search
+
+
+def read_tasks(suite: Suite) -> dict[str, TaskExamples]:
+    """Every task's rows. Raises: UserError, as :func:`~flexbert.tasks.task_data.read_task`."""
+    return {name: read_task(task) for name, task in suite.tasks.items()}
 
 
 def finished_fits(folder: Path) -> dict[str, FitRecord]:
@@ -218,6 +227,7 @@ def run_search(
             return
         record = _make_first_free(search, maker, progress.ready)
         if record is None:
+            maker.beat()
             time.sleep(_WAIT_SECONDS)
         else:
             tell(record, search.progress(finished_fits(search.folder)))
