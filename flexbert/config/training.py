@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
-from flexbert.config.by_metric import KeepBestConfig
+from flexbert.config.by_metric import EarlyStoppingConfig, KeepBestConfig
 from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
@@ -189,6 +189,7 @@ class EvaluationConfig(Node):
             training.
         examples: masked texts of each source to record with the model's predictions at every
             evaluation, in ``mask_examples.jsonl``; 0 records none.
+        early_stopping: when a stage ends before its duration; null never ends it.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
@@ -198,6 +199,18 @@ class EvaluationConfig(Node):
     rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
+    early_stopping: EarlyStoppingConfig | None = key(COMPUTATION, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.early_stopping is not None:
+            with config_errors_under("early_stopping"):
+                self.early_stopping.check(has_suite=getattr(self, "suite", None) is not None)
+
+    @property
+    def restores_best(self) -> bool:
+        """Whether a stage ends with the weights of its best evaluation."""
+        return self.early_stopping is not None and self.early_stopping.restore == "best"
 
     def rows_of(self, share: float) -> int | None:
         """The rows of a source with this share of the tokens; None means all of its split."""
