@@ -123,7 +123,7 @@ def cut_dataset(reference: str) -> tuple[int, int]:
     Raises:
         UserError: if the dataset cannot be loaded.
     """
-    dataset = _load(reference)
+    dataset = open_dataset(reference)
     split = DatasetReference.parse(reference).split
     splits = dataset.info.splits or {}
     size = splits[split].num_bytes if split in splits else None
@@ -132,7 +132,7 @@ def cut_dataset(reference: str) -> tuple[int, int]:
 
 def dataset_rows(reference: str, start: int, stop: int, fields: Fields) -> Iterator[Row]:
     """The rows of some shards of a dataset, in order; raises UserError if that is not possible."""
-    dataset = _load(reference)
+    dataset = open_dataset(reference)
     check_dataset(reference, fields)
     if dataset.column_names is not None:
         dataset = dataset.select_columns(_outermost(fields, dataset.column_names))
@@ -158,7 +158,7 @@ def dataset_rows(reference: str, start: int, stop: int, fields: Fields) -> Itera
 
 def check_dataset(reference: str, fields: Fields) -> None:
     """Raises UserError if a dataset lacks a column that is asked for, as far as it tells."""
-    dataset = _load(reference)
+    dataset = open_dataset(reference)
     if dataset.features is not None:
         check_schema(reference, fields, dataset.features.arrow_schema)
     elif dataset.column_names is not None:
@@ -172,7 +172,12 @@ def _outermost(fields: Fields, names: list[str]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _load(text: str) -> datasets.IterableDataset:
+def open_dataset(text: str) -> datasets.IterableDataset:
+    """The stream of a dataset's rows.
+
+    Raises:
+        UserError: if it is not named rightly, or cannot be loaded.
+    """
     try:
         import datasets
     except ImportError as error:

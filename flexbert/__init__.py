@@ -4,6 +4,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 
 ``commands``     the ``flexbert`` command; training starts in ``main.py``
 ``train``        training with Composer
+``tasks``        what a model can do: tasks, and tables of their results
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
 ``recipes``      ``load_recipe``, with every component and trained models at hand
@@ -18,6 +19,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``manifest_file``, ``metrics_file``, ``health_file``, ``mask_examples_file``,
 ``task_metrics_file``   what a run's folder says
 ``pictures``     how pictures look
+``statistics``   what seeds and examples say about a difference
 ``files``, ``errors``   files that survive a kill; a user's mistakes in one line
 
 The ``__init__`` of each says what is inside and in which order to read it.

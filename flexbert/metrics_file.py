@@ -16,8 +16,8 @@ from typing import Any
 from flexbert.config.plain_values import count, text, value_of
 from flexbert.config.tree import flatten
 from flexbert.errors import UserError
-from flexbert.files.appending import append_lines
 from flexbert.files.durable import write_text
+from flexbert.files.line_file import append_lines, json_line
 from flexbert.files.set_aside import set_aside, tell_set_aside
 
 METRICS = "metrics.jsonl"
@@ -200,8 +200,8 @@ class MetricsWriter:
         self._told = False
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a line, as :func:`as_line` writes it."""
-        self._waiting.append(as_line(record))
+        """Add a line, as :func:`~flexbert.files.line_file.json_line` writes it."""
+        self._waiting.append(json_line(record))
         self._write(sync=False)
 
     def flush(self) -> None:
@@ -221,18 +221,3 @@ class MetricsWriter:
                     file=sys.stderr,
                     flush=True,
                 )
-
-
-def as_line(record: Mapping[str, Any]) -> bytes:
-    """A line of JSON that every reader takes: what is no finite number becomes null."""
-    line = json.dumps(_finite(record), allow_nan=False, ensure_ascii=False) + "\n"
-    return line.encode(errors="backslashreplace")
-
-
-def _finite(value: Any) -> Any:
-    """Nested containers with None for every number that JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,10 +14,9 @@ from pathlib import Path
 from flexbert.config.encode import encode
 from flexbert.config.plain_values import count, counts, dict_of, number, text, value_of
 from flexbert.errors import UserError
-from flexbert.files.appending import append_lines
 from flexbert.files.durable import write_errors
-from flexbert.files.file_lock import file_lock
-from flexbert.metrics_file import Line, as_line, drop_lines_after, lines_of, number_or_nan
+from flexbert.files.line_file import append_line, json_line, lines_lock
+from flexbert.metrics_file import Line, drop_lines_after, lines_of, number_or_nan
 
 TASKS = "tasks.jsonl"
 _EVENT = "task"
@@ -61,8 +60,7 @@ def append(run_folder: Path, measured: TaskMetrics) -> None:
         WriteError: if the disk does not take it; no half line is left then.
     """
     file = run_folder / TASKS
-    with write_errors(file), _lock(run_folder):
-        append_lines(file, [as_line({"event": _EVENT, **encode(measured)})], sync=True)
+    append_line(file, json_line({"event": _EVENT, **encode(measured)}))
 
 
 def drop_after(run_folder: Path, step: int) -> None:
@@ -73,7 +71,7 @@ def drop_after(run_folder: Path, step: int) -> None:
     """
     file = run_folder / TASKS
     if file.exists():
-        with write_errors(file), _lock(run_folder):
+        with write_errors(file), lines_lock(file):
             drop_lines_after(file, step)
 
 
@@ -125,9 +123,3 @@ def _read(line: Line) -> TaskMetrics:
         metrics=dict_of(plain, "metrics", number_or_nan),
         seconds=value_of(plain, "seconds", number),
     )
-
-
-@contextlib.contextmanager
-def _lock(run_folder: Path) -> Iterator[None]:
-    with file_lock(run_folder / f".{TASKS}.lock"):
-        yield

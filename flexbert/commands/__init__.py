@@ -4,7 +4,8 @@
 ``plan_recipe``         ``flexbert plan``
 ``check_installation``  ``flexbert doctor``
 ``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
-``evaluate_model``      ``flexbert evaluate-lm``
+``evaluate_suite``, ``evaluate_model``   ``flexbert evaluate`` and ``flexbert evaluate-lm``
+``compare_results``     ``flexbert compare``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
@@ -23,7 +24,9 @@ from collections.abc import Sequence
 from flexbert.commands import (
     average_models,
     check_installation,
+    compare_results,
     evaluate_model,
+    evaluate_suite,
     export_model,
     import_model,
     launch_processes,
@@ -44,7 +47,9 @@ COMMANDS = (
     check_installation.COMMAND,
     export_model.COMMAND,
     import_model.COMMAND,
+    evaluate_suite.COMMAND,
     evaluate_model.COMMAND,
+    compare_results.COMMAND,
     average_models.COMMAND,
     seen_document.COMMAND,
     rows_of_update.COMMAND,

@@ -15,9 +15,8 @@ from flexbert.config.model import MASKED_LM
 from flexbert.data.counting.neighbours import NeighbourModel, neighbours_of
 from flexbert.data.packing.loader import eval_loader
 from flexbert.data.sampling.chunks import Chunks, Cut
-from flexbert.devices.float32 import forbid_tf32
-from flexbert.devices.nvidia import ON_THE_CPU, nvidia_problem
-from flexbert.errors import UserError, first_line
+from flexbert.devices.chosen import chosen_device
+from flexbert.errors import UserError
 from flexbert.evaluation.pseudo_perplexity import PseudoPerplexity, pseudo_perplexity
 from flexbert.evaluation.scores import MaskedScore, PositionScore, ScoreSums
 from flexbert.evaluation.settings import (
@@ -104,7 +103,7 @@ def evaluate_lm(source: Path, request: LmRequest) -> LmEvaluation:
     if (task := read.config.head.task) != MASKED_LM:
         raise UserError(f"{read.path}: its head is for {task}, not for masked tokens")
     settings = settle(read, request)
-    device = _device(request.device)
+    device = chosen_device(request.device)
     model = cast(MaskedLM, filled_model(read.config, read.weights)).to(device).eval()
     total = ScoreSums(settings.data.max_length)
     sources = {}
@@ -126,21 +125,6 @@ def evaluate_lm(source: Path, request: LmRequest) -> LmEvaluation:
         sources=sources,
         notes=settings.notes,
     )
-
-
-def _device(name: str | None) -> torch.device:
-    """Raises UserError if it is not there, or a GPU is that cannot be used."""
-    if name is None and (problem := nvidia_problem()):
-        raise UserError(f"{problem}; {ON_THE_CPU.replace('trains', 'evaluates')}")
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name}: cannot be used ({first_line(error)})") from None
-    forbid_tf32()
-    return device
 
 
 def _evaluate(

@@ -5,6 +5,7 @@
 ``set_aside``       another name for what is damaged
 ``private_folder``  a folder among temporary files that no other user can fill
 ``file_lock``       a lock between a node's processes that dies with its holder
+``line_file``       lines of JSON that several processes add to
 ``regular``         reading what others made: regular files alone, of bounded length
 ``progress_bar``    a bar that no other process can make wait
 ``content_hash``    the hash of a file, read a little at a time

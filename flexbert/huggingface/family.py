@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -150,6 +150,7 @@ class Family(ABC):
         del leaves["name"]
         _list_windows(leaves, model)
         note = self._adapt_common(leaves)
+        names = leaves.pop("head.labels", None)
         self.adapt_ours(leaves)
         task = model.head.task
         pad_id = facts.special_ids.get("pad")
@@ -159,7 +160,7 @@ class Family(ABC):
         result.notes += self.training_notes(leaves)
         if not result.problems:
             self.add_newer_keys(result.config)
-            self._add_common(result.config, task, facts)
+            self._add_common(result.config, task, facts, names)
             self.finish_theirs(result.config, facts)
         return result
 
@@ -183,11 +184,14 @@ class Family(ABC):
         leaves["init.std"] = own.get("init.std", self.init["init.std"])
         return f"model.init {own['init.name']} is not kept; it only matters for new weights"
 
-    def _add_common(self, config: dict[str, Any], task: str, facts: Facts) -> None:
+    def _add_common(
+        self, config: dict[str, Any], task: str, facts: Facts, names: Sequence[str] | None
+    ) -> None:
         labels = config.pop("num_labels", None)
         if labels is not None:
-            config["id2label"] = {str(index): f"LABEL_{index}" for index in range(labels)}
-            config["label2id"] = {f"LABEL_{index}": index for index in range(labels)}
+            names = names or _unnamed(labels)
+            config["id2label"] = {str(index): name for index, name in enumerate(names)}
+            config["label2id"] = {name: index for index, name in enumerate(names)}
         for key, roles in self.special_keys.items():
             given = [facts.special_ids.get(role) for role in roles]
             config[key] = next((value for value in given if value is not None), None)
@@ -237,6 +241,8 @@ class Family(ABC):
                 leaves |= dict.fromkeys(key.paths, key.to_ours(value))
             except ValueError as error:
                 raise UserError(f"{key.name}: {error}") from None
+        if task in (SEQUENCE, TOKEN):
+            leaves["head.labels"] = _names_of_labels(raw.get("id2label"))
         try:
             self.finish_ours(leaves)
             return decode(ModelConfig, {"name": self.model_type, **nest(leaves)})
@@ -246,6 +252,21 @@ class Family(ABC):
             raise UserError(f"{names[0]}: {error.problem}" if names else f"model.{error}") from None
         except TypeError as error:
             raise UserError(f"a value has the wrong type ({error})") from None
+
+
+def _unnamed(count: int) -> list[str]:
+    """What transformers calls labels that have no names."""
+    return [f"LABEL_{index}" for index in range(count)]
+
+
+def _names_of_labels(id2label: Any) -> list[str] | None:
+    """The names of labels in the order of their numbers; None where they have none."""
+    if not isinstance(id2label, Mapping):
+        return None
+    names = {str(index): str(name) for index, name in id2label.items()}
+    ordered = [names.get(str(index), "") for index in range(len(names))]
+    is_named = ordered != _unnamed(len(ordered)) and len(set(ordered)) == len(ordered)
+    return ordered if is_named and "" not in ordered else None
 
 
 def _list_windows(leaves: Leaves, model: ModelConfig) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from flexbert.config.fields import COMPUTATION, FUNCTION, key
+from flexbert.config.fields import COMPUTATION, FUNCTION, OPERATIONAL, key
 from flexbert.config.model import ModelConfig, Pooling
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
@@ -24,10 +24,19 @@ class ClassificationHeadConfig(TransformedHeadConfig):
     Attributes:
         num_labels: logits of each sequence, or token.
         dropout: before the classifier.
+        labels: their names, which an export keeps; null is that they have none.
     """
 
     num_labels: int = key(FUNCTION, above=0)
     dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
+    labels: tuple[str, ...] | None = key(OPERATIONAL, default=None, by_value=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is not None and len(set(self.labels)) != self.num_labels:
+            raise ConfigError(
+                "labels", f"expected {self.num_labels} names, each once, got {len(self.labels)}"
+            )
 
     def build(self, model: ModelConfig) -> ClassificationHead:
         return ClassificationHead(self, model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import ModelConfig
+from flexbert.nn.encoder import Encoder
 from flexbert.nn.masked_lm import MaskedLM
 
 FORMULA = (
@@ -64,9 +65,15 @@ def model_cost(model: MaskedLM, config: ModelConfig) -> ModelCost:
     Matrices alone are counted: neither biases and norms nor tables that are looked up in.
     """
     of_head = {decoder_matrix(model, config.hidden_size), *_matrices(model.head)}
+    head_matrices = sum(matrix.numel() for matrix in of_head)
+    return replace(encoder_cost(model.encoder, config), head_matrices=head_matrices)
+
+
+def encoder_cost(encoder: Encoder, config: ModelConfig) -> ModelCost:
+    """That of an encoder whose head costs next to nothing."""
     return ModelCost(
-        encoder_matrices=sum(matrix.numel() for matrix in _matrices(model.encoder.layers)),
-        head_matrices=sum(matrix.numel() for matrix in of_head),
+        encoder_matrices=sum(matrix.numel() for matrix in _matrices(encoder.layers)),
+        head_matrices=0,
         attention=tuple((layer.attention_size, layer.window) for layer in layer_plan(config)),
     )
 

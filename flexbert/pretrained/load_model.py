@@ -79,10 +79,21 @@ def load_model(
     if head is None:
         model = filled_model(config, weights)
     else:
-        before = config.head
-        config = replace(config, head=_new_head(before, head))
-        model = _with_new_head(config, weights, before)
+        config, model = with_head(config, weights, head)
     return LoadedModel(model, config, tokenizer, max_length).eval()
+
+
+def with_head(
+    config: ModelConfig, weights: Weights, head: Mapping[str, Any]
+) -> tuple[ModelConfig, Model]:
+    """A model with a new head in place of its own, and its config: see :func:`load_model`.
+
+    Raises:
+        ConfigError: if the head is none of this model.
+    """
+    before = config.head
+    config = replace(config, head=_new_head(before, head))
+    return config, _with_new_head(config, weights, before)
 
 
 class ReadModel(NamedTuple):

@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pytest.importorskip("datasets")
-    hub_datasets._load.cache_clear()
+    hub_datasets.open_dataset.cache_clear()
 
 
 def test_each_shard_is_a_piece_and_every_row_comes_once(folder: Path) -> None:

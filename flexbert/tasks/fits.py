@@ -1,0 +1,281 @@
+"""One fit of a search: what tells it from others, and making it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flexbert.checkpoint.checkpoint import Checkpoint
+from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
+from flexbert.checkpoint.weights import filled_model, model_config
+from flexbert.config.encode import encode
+from flexbert.doctor import package_version
+from flexbert.files.durable import make_folder
+from flexbert.tasks.fine_tuning import FitStart, Fitted, fine_tune, predict
+from flexbert.tasks.models import TaskModel
+from flexbert.tasks.predictions_file import FitPredictions, write_predictions
+from flexbert.tasks.probing import probe
+from flexbert.tasks.results import (
+    VALIDATION,
+    FitEvaluation,
+    FitRecord,
+    Mode,
+    predictions_path,
+)
+from flexbert.tasks.scoring import score
+from flexbert.tasks.suite import Point, Task, TaskConfig
+from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples, encode_task
+
+# Raised whenever a fit with the same settings comes to something else.
+FORMAT = 1
+WEIGHTS = "weights"
+PACKAGES = ("flexbert", "torch", "transformers", "tokenizers", "numpy", "flash-attn")
+# What a fit does not depend on, or by something else than the key itself.
+NOT_OF_A_FIT = ("data", "metrics", "from", "seeds", "microbatch_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """A fit to be made.
+
+    Attributes:
+        examples: of its task.
+        budget: the share of the updates that are made.
+        start: the fit that its encoder is from; None takes the model's own.
+    """
+
+    suite: str
+    task: Task
+    examples: TaskExamples
+    model: TaskModel
+    mode: Mode
+    point: Point
+    seed: int
+    budget: float = 1.0
+    start: FitRecord | None = None
+
+    @property
+    def settings(self) -> TaskConfig:
+        return self.point.settings
+
+    @property
+    def id(self) -> str:
+        """The same for the same fit, in any process and on any machine."""
+        made_of = {
+            "format": FORMAT,
+            "task": self.task.name,
+            "mode": self.mode,
+            "model": self.model.fingerprint,
+            "settings": fit_settings(self.settings, self.mode),
+            "data": {name: data.fingerprint for name, data in self.examples.data.items()},
+            "seed": self.seed,
+            "budget": self.budget,
+            "start": None if self.start is None else self.start.fit,
+        }
+        text = json.dumps(made_of, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        """For a line of progress."""
+        values = [
+            f"{axis.split('.')[-1]} {value:g}"
+            for axis, value in self.point.values.items()
+            if isinstance(value, int | float)
+        ]
+        share = [f"{self.budget:.0%} of the updates"] if self.budget < 1 else []
+        return ", ".join(
+            [f"{self.model.label}, {self.task.name}", *values, f"seed {self.seed}", *share]
+        )
+
+
+def fit_settings(settings: TaskConfig, mode: Mode) -> dict[str, Any]:
+    """What a fit's outcome depends on of its task's settings, and the metric it is chosen by."""
+    plain = {key: value for key, value in settings.written.items() if key not in NOT_OF_A_FIT}
+    if mode == "frozen":
+        plain = {key: plain[key] for key in ("kind", "max_length", "precision", "probe")}
+    else:
+        plain.pop("probe")
+    return {**plain, "metric": settings.metric}
+
+
+@dataclass
+class FitMaker:
+    """Makes fits on a device, and keeps what several of them have in common.
+
+    Args:
+        folder: of the results.
+    """
+
+    folder: Path
+    device: torch.device
+    _encoded: dict[tuple[Any, ...], EncodedTask] = field(default_factory=dict)
+
+    def make(self, fit: Fit, *, keep_weights: bool) -> FitRecord:
+        """Make a fit; its predictions, and its weights where they are to be kept, are on the disk.
+
+        Raises:
+            UserError: if the model does not go with the task.
+        """
+        begun = time.perf_counter()
+        task = self._encode(fit)
+        if fit.mode == "frozen":
+            return self._probed(fit, task, begun)
+        fitted = self._fitted(fit, task)
+        model = filled_model(fitted.config, fitted.weights).to(self.device)
+        scores = {VALIDATION: fitted.scores}
+        for name in _tests(task):
+            scores[name], _ = predict(model, task.splits[name], fit.settings, self.device)
+        if keep_weights:
+            self._write_weights(fit, fitted)
+        return self._record(
+            fit,
+            task,
+            scores,
+            begun,
+            updates=fitted.updates,
+            epochs_run=fitted.epochs_run,
+            train_tokens=fitted.train_tokens,
+            evaluations=tuple(
+                FitEvaluation(
+                    update=each.update, epoch=each.epoch, loss=each.loss, metrics=each.metrics
+                )
+                for each in fitted.evaluations
+            ),
+        )
+
+    def weights_of(self, fit: Fit) -> Path:
+        """The checkpoint of a fit's best weights; made again if it was not kept."""
+        path = weights_path(self.folder, fit.id)
+        if not path.exists():
+            self._write_weights(fit, self._fitted(fit, self._encode(fit)))
+        return path
+
+    def _fitted(self, fit: Fit, task: EncodedTask) -> Fitted:
+        return fine_tune(
+            self._start(fit),
+            task,
+            fit.settings,
+            seed=fit.seed,
+            device=self.device,
+            budget=fit.budget,
+        )
+
+    def _start(self, fit: Fit) -> FitStart:
+        read = fit.model.read()
+        if fit.start is not None:
+            checkpoint = read_checkpoint(weights_path(self.folder, fit.start.fit))
+            return FitStart(config=model_config(checkpoint), weights=checkpoint.model)
+        return FitStart(config=read.config, weights=None if fit.model.untrained else read.weights)
+
+    def _encode(self, fit: Fit) -> EncodedTask:
+        """The task in the model's tokens: the last one is kept, as fits of a task come together."""
+        read, length = fit.model.read(), fit.settings.max_length
+        key = (fit.task.name, fit.model.path, length)
+        if key not in self._encoded:
+            self._encoded.clear()
+            self._encoded[key] = encode_task(
+                fit.examples, read.config, read.tokenizer, length, fit.model.label
+            )
+        return self._encoded[key]
+
+    def _probed(self, fit: Fit, task: EncodedTask, begun: float) -> FitRecord:
+        start = self._start(fit)
+        found = probe(
+            start,
+            task,
+            fit.settings,
+            examples=fit.examples,
+            tokenizer=fit.model.read().tokenizer,
+            seed=fit.seed,
+            device=self.device,
+        )
+        return self._record(
+            fit,
+            task,
+            found.scores,
+            begun,
+            updates=0,
+            epochs_run=0.0,
+            train_tokens=found.train_tokens,
+            evaluations=(),
+        )
+
+    def _write_weights(self, fit: Fit, fitted: Fitted) -> None:
+        read = fit.model.read()
+        recipe: dict[str, Any] = {
+            "model": encode(fitted.config),
+            "data": {"max_length": fit.settings.max_length},
+        }
+        path = weights_path(self.folder, fit.id)
+        make_folder(path.parent)
+        write_checkpoint(
+            path, Checkpoint(recipe=recipe, tokenizer=dict(read.tokenizer), model=fitted.weights)
+        )
+
+    def _record(
+        self,
+        fit: Fit,
+        task: EncodedTask,
+        scores: Mapping[str, list[np.ndarray]],
+        begun: float,
+        **course: Any,
+    ) -> FitRecord:
+        found = {name: task.predictions(name, each) for name, each in scores.items()}
+        path = predictions_path(self.folder, fit.id)
+        write_predictions(path, FitPredictions(label_names=task.names, splits=found))
+        metrics = {
+            name: score(fit.settings.metrics, task.kind.name, split, task.names)
+            for name, split in found.items()
+        }
+        validation = metrics.pop(VALIDATION)
+        return FitRecord(
+            fit=fit.id,
+            suite=fit.suite,
+            task=fit.task.name,
+            model=fit.model.label,
+            model_path=str(fit.model.path),
+            model_fingerprint=fit.model.fingerprint,
+            mode=fit.mode,
+            seed=fit.seed,
+            point=fit.point.values if fit.mode == "fine_tune" else {},
+            settings=fit.settings.written,
+            budget=fit.budget,
+            start=None if fit.start is None else fit.start.fit,
+            metric=fit.settings.metric,
+            value=validation[fit.settings.metric],
+            metrics=validation,
+            tests=metrics,
+            examples={name: len(split) for name, split in task.splits.items()},
+            cut={name: split.cut for name, split in task.splits.items()},
+            data=fit.examples.data,
+            versions={name: package_version(name) for name in PACKAGES},
+            device=device_name(self.device),
+            seconds=round(time.perf_counter() - begun, 3),
+            predictions=str(path.relative_to(self.folder)),
+            **course,
+        )
+
+
+def weights_path(folder: Path, fit: str) -> Path:
+    """Where a fit's best weights are kept, a checkpoint, in the folder of the results."""
+    return folder / WEIGHTS / f"{fit}.pt"
+
+
+def device_name(device: torch.device) -> str:
+    """The device's make, or how many threads of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _tests(task: EncodedTask) -> list[str]:
+    return [name for name in task.splits if name not in (TRAIN, VALIDATION)]

@@ -1,0 +1,151 @@
+"""What a kind of task is: columns, labels, a head, a loss.
+
+Shape legend: E examples, S sequences (several of one example where it has choices), N tokens,
+W words, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from flexbert.config.registry import Component
+from flexbert.errors import UserError, did_you_mean, shown
+from flexbert.tasks.tables import Table
+
+# The label of a token that nothing is to be predicted for, as torch and transformers have it.
+IGNORE = -100
+_MOST_LISTED = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """A split's examples, still as text.
+
+    Attributes:
+        first: of each sequence ``[S]``, a text, or the words of one.
+        second: the other text of each sequence where they are pairs.
+        labels: of each example ``[E]``: a class, a number, the right choice, or the class of every
+            word.
+        choices: how many sequences each example has ``[E]``; None is one.
+        names: of the classes.
+    """
+
+    first: Sequence[str] | Sequence[Sequence[str]]
+    second: Sequence[str] | None = None
+    labels: Sequence[Any]
+    choices: Sequence[int] | None = None
+    names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class TaskKind(Component, ABC, family="task"):
+    """What every kind of task has.
+
+    Attributes:
+        head: the name of the head that predicts it.
+        per_token: whether labels are those of tokens.
+        of_words: whether a sequence is given as words.
+    """
+
+    head: ClassVar[str]
+    per_token: ClassVar[bool] = False
+    of_words: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+
+    @abstractmethod
+    def names_in(self, table: Table) -> tuple[str, ...]:
+        """The classes, as given or as the training rows have them; none of a number."""
+
+    @abstractmethod
+    def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
+        """The examples of a split.
+
+        Raises:
+            UserError: naming the first row that is none, and why.
+        """
+
+    @abstractmethod
+    def num_outputs(self, names: Sequence[str]) -> int:
+        """Logits of each sequence, or token."""
+
+    @abstractmethod
+    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+        """What is averaged over a batch ``[I]``: of each example, or of each token with a label.
+
+        Args:
+            logits: ``[S, num_outputs]``, or ``[I, num_outputs]`` of the tokens with a label.
+            labels: ``[I]``.
+            choices: how many sequences each example has ``[I]``; None is one.
+        """
+
+    @abstractmethod
+    def predicted(self, scores: np.ndarray) -> Any:
+        """What an example's logits predict: a class, a number, the right choice, or a class a word.
+
+        Args:
+            scores: ``[1, K]``, ``[choices, 1]`` or ``[W, K]``.
+        """
+
+    def check_columns(self, table: Table) -> None:
+        """Raises UserError if a column is missing, in any row."""
+        for index, row in enumerate(table.rows):
+            for column in self.columns:
+                if column not in row:
+                    place = table.source if index == 0 else table.place(index)
+                    raise UserError(f"{place}: no column {column!r}; {did_you_mean(column, row)}")
+
+
+def text_in(table: Table, index: int, column: str) -> str:
+    """The text in a column; raises UserError if it is none."""
+    value = table.rows[index][column]
+    if not isinstance(value, str):
+        raise UserError(f"{table.place(index)}: {column}: expected a text, got {_seen(value)}")
+    return value
+
+
+def list_in(table: Table, index: int, column: str) -> list[Any]:
+    """The list in a column; raises UserError if it is none, or empty."""
+    value = table.rows[index][column]
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{table.place(index)}: {column}: expected a list, got {_seen(value)}")
+    return value
+
+
+def label_names(values: Mapping[str, None] | set[str]) -> tuple[str, ...]:
+    """Names of classes in an order that no row decides: numbers by value, texts by letter."""
+    if all(value.lstrip("-").isdecimal() for value in values):
+        return tuple(sorted(values, key=int))
+    return tuple(sorted(values))
+
+
+def class_of(value: Any, names: tuple[str, ...], place: Callable[[], str]) -> int:
+    """The class that a label names, or whose number it is.
+
+    Raises:
+        UserError: if it is none of them.
+    """
+    if isinstance(value, str | bool | int | float) and str(value) in names:
+        return names.index(str(value))
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, str) and value.isdecimal():
+        is_number, value = True, int(value)
+    if is_number and 0 <= value < len(names):
+        return int(value)
+    near = did_you_mean(str(value), names[:_MOST_LISTED]) if value is not None else "it has none"
+    raise UserError(f"{place()}: {_seen(value)} is none of the labels; {near}")
+
+
+def _seen(value: Any) -> str:
+    return "null" if value is None else shown(repr(value), 80)

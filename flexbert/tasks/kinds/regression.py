@@ -1,0 +1,75 @@
+"""A number for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from flexbert.config.fields import FUNCTION, key
+from flexbert.config.registry import register
+from flexbert.errors import UserError
+from flexbert.tasks.kinds.kind import Examples, TaskKind, text_in
+from flexbert.tasks.tables import Table
+
+
+@register("regression")
+@dataclass(frozen=True, kw_only=True)
+class Regression(TaskKind):
+    """A number, fitted by its squared error.
+
+    Attributes:
+        text: the column of the text.
+        pair: that of a second text, which follows it; null where there is none.
+        label: that of the number.
+    """
+
+    head: ClassVar[str] = "sequence_classification"
+
+    text: str = key(FUNCTION, default="text")
+    pair: str | None = key(FUNCTION, default=None)
+    label: str = key(FUNCTION, default="label")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.text, self.pair, self.label) if name is not None)
+
+    def names_in(self, table: Table) -> tuple[str, ...]:
+        return ()
+
+    def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
+        count = range(len(table.rows))
+        pairs = None
+        if self.pair is not None:
+            pairs = [text_in(table, index, self.pair) for index in count]
+        return Examples(
+            first=[text_in(table, index, self.text) for index in count],
+            second=pairs,
+            labels=[self._number(table, index) for index in count],
+        )
+
+    def _number(self, table: Table, index: int) -> float:
+        value = table.rows[index][self.label]
+        try:
+            number = float("nan") if isinstance(value, bool | None) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise UserError(
+                f"{table.place(index)}: {self.label}: expected a finite number, got {value!r}"
+            )
+        return number
+
+    def num_outputs(self, names: Sequence[str]) -> int:
+        return 1
+
+    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+        return F.mse_loss(logits[:, 0].float(), labels, reduction="none")
+
+    def predicted(self, scores: np.ndarray) -> Any:
+        return float(scores[0, 0])

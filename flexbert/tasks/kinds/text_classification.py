@@ -1,0 +1,96 @@
+"""One class for a text, or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from flexbert.config.fields import FUNCTION, key
+from flexbert.config.registry import register
+from flexbert.errors import ConfigError, UserError
+from flexbert.tasks.kinds.kind import (
+    Examples,
+    TaskKind,
+    class_of,
+    label_names,
+    text_in,
+)
+from flexbert.tasks.tables import Table
+
+
+@register("classification")
+@dataclass(frozen=True, kw_only=True)
+class Classification(TaskKind):
+    """One of several classes.
+
+    Attributes:
+        text: the column of the text.
+        pair: that of a second text, which follows it; null where there is none.
+        label: that of the class: its name, or its number where ``labels`` are given.
+        labels: the classes' names in the order of their numbers; null takes those of the training
+            rows, numbers by value and names by letter. ``f1`` is that of the second.
+    """
+
+    head: ClassVar[str] = "sequence_classification"
+
+    text: str = key(FUNCTION, default="text")
+    pair: str | None = key(FUNCTION, default=None)
+    label: str = key(FUNCTION, default="label")
+    labels: tuple[str, ...] | None = key(FUNCTION, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels is not None and len(set(self.labels)) != max(2, len(self.labels)):
+            raise ConfigError("labels", "expected two names or more, each once")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(name for name in (self.text, self.pair, self.label) if name is not None)
+
+    def names_in(self, table: Table) -> tuple[str, ...]:
+        if self.labels is not None:
+            return self.labels
+        found: dict[str, None] = {}
+        for index, row in enumerate(table.rows):
+            value = row[self.label]
+            if not isinstance(value, str | int | bool) or value == "":
+                raise UserError(f"{table.place(index)}: {self.label}: no label ({value!r})")
+            found[str(value)] = None
+        if len(found) < 2:
+            raise UserError(
+                f"{table.source}: {self.label}: one class alone ({', '.join(found)}) is nothing to "
+                "predict"
+            )
+        return label_names(found)
+
+    def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
+        count = range(len(table.rows))
+        return Examples(
+            first=[text_in(table, index, self.text) for index in count],
+            second=None
+            if self.pair is None
+            else [text_in(table, index, self.pair) for index in count],
+            labels=[
+                class_of(
+                    table.rows[index][self.label],
+                    names,
+                    lambda index=index: f"{table.place(index)}: {self.label}",  # type: ignore[misc]
+                )
+                for index in count
+            ],
+            names=names,
+        )
+
+    def num_outputs(self, names: Sequence[str]) -> int:
+        return len(names)
+
+    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+        return F.cross_entropy(logits.float(), labels, reduction="none")
+
+    def predicted(self, scores: np.ndarray) -> Any:
+        return int(scores[0].argmax())

@@ -1,0 +1,252 @@
+"""A linear probe on the features of a frozen encoder: no weight of it changes.
+
+The features of a text are its tokens' pooled hidden states; of a word, those of its first token. Of
+two texts they are made apart and joined as (u, v, |u - v|, u * v) (Conneau et al. 2017, InferSent):
+a linear layer over a pair read at once sees next to nothing of how they are related before the
+encoder has learned to tell it. The probe minimises the task's own loss and a penalty on its
+weights by L-BFGS, on features scaled to the spread that training rows have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flexbert.errors import UserError
+from flexbert.huggingface.tokenizer import load_tokenizer
+from flexbert.nn.build import build_model
+from flexbert.nn.encoder import Encoder
+from flexbert.nn.pooling import pool
+from flexbert.tasks.choosing import is_better
+from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
+from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
+from flexbert.tasks.kinds.kind import Examples
+from flexbert.tasks.results import VALIDATION
+from flexbert.tasks.suite import TaskConfig
+from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
+
+_ITERATIONS = 200
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a probe came to.
+
+    Attributes:
+        l2: the strength that was chosen.
+        scores: each example's logits, by split.
+        train_tokens: that features were made of.
+    """
+
+    l2: float
+    scores: dict[str, list[np.ndarray]]
+    train_tokens: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a probe is fitted on.
+
+    Args:
+        values: ``[I, F]``, of each sequence or labelled word, float32.
+        labels: ``[E]``, or ``[I]`` of words.
+        choices: how many rows each example has ``[E]``; None is one.
+        counts: how many rows each example has ``[E]``.
+        tokens: that were read.
+    """
+
+    values: Tensor
+    labels: Tensor
+    choices: Tensor | None
+    counts: np.ndarray
+    tokens: int
+
+
+def probe(
+    start: FitStart,
+    task: EncodedTask,
+    settings: TaskConfig,
+    *,
+    examples: TaskExamples,
+    tokenizer: Mapping[str, str],
+    seed: int,
+    device: torch.device,
+) -> Probed:
+    """Fit a probe with each strength of the penalty; the validation rows choose.
+
+    Args:
+        seed: of the encoder's weights where none are given, and of which training rows are taken
+            where there are more than ``probe.examples``.
+    """
+    maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start)
+    rows = _chosen(len(task.train), settings.probe.examples, seed)
+    train = maker.of(task.train, examples.splits[TRAIN], rows)
+    others = {
+        name: maker.of(split, examples.splits[name], None)
+        for name, split in task.splits.items()
+        if name != TRAIN
+    }
+    deviation, centre = torch.std_mean(train.values, dim=0, correction=0)
+    scale = torch.where(deviation > 0, 1 / deviation, 0.0)
+    train = replace(train, values=(train.values - centre) * scale)
+    best: tuple[float, float, nn.Linear] | None = None
+    for l2 in settings.probe.l2:
+        layer = fit_linear(train, settings, l2, settings.kind.num_outputs(task.names))
+        found = _scores(others[VALIDATION], layer, centre, scale)
+        value = task.score(VALIDATION, found, [settings.metric])[settings.metric]
+        if best is None or is_better(settings.metric, value, best[1]):
+            best = l2, value, layer
+    assert best is not None, "there is a strength"
+    return Probed(
+        l2=best[0],
+        scores={name: _scores(split, best[2], centre, scale) for name, split in others.items()},
+        train_tokens=train.tokens,
+    )
+
+
+def fit_linear(train: Features, settings: TaskConfig, l2: float, num_outputs: int) -> nn.Linear:
+    """The linear layer of the least loss, the mean of the task's with ``l2 / 2 * sum(W^2)``.
+
+    Weights and bias start at zero, so that nothing is random. In float64: L-BFGS stops early where
+    its steps are rounded off.
+    """
+    values = train.values.double()
+    weight = torch.zeros(num_outputs, values.shape[1], dtype=torch.float64, device=values.device)
+    bias = torch.zeros(num_outputs, dtype=torch.float64, device=values.device)
+    parameters = [weight.requires_grad_(), bias.requires_grad_()]
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=_ITERATIONS,
+        tolerance_grad=_TOLERANCE,
+        tolerance_change=1e-10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        logits = values @ weight.T + bias
+        losses = settings.kind.losses(logits, train.labels, train.choices)
+        loss = losses.mean() + l2 / 2 * weight.square().sum()
+        loss.backward()
+        return loss.item()
+
+    optimizer.step(closure)
+    layer = nn.Linear(values.shape[1], num_outputs, device=values.device)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
+
+
+def _scores(
+    features: Features, layer: nn.Linear, centre: Tensor, scale: Tensor
+) -> list[np.ndarray]:
+    with torch.no_grad():
+        logits = layer((features.values - centre) * scale).cpu().numpy()
+    return np.split(logits, features.counts.cumsum()[:-1])
+
+
+def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
+    if start.weights is None:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            model: Any = build_model(start.config)
+        return model.encoder.to(device).eval()
+    encoder = Encoder(start.config)
+    prefix = "encoder."
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in start.weights.items()
+        if name.startswith(prefix)
+    }
+    encoder.load_state_dict(own)
+    return encoder.to(device).eval()
+
+
+def _chosen(count: int, most: int | None, seed: int) -> np.ndarray | None:
+    """Which training rows are taken, in their order; None takes all."""
+    if most is None or count <= most:
+        return None
+    return np.sort(np.random.Generator(np.random.PCG64DXSM(seed)).permutation(count)[:most])
+
+
+class _FeatureMaker:
+    def __init__(
+        self,
+        encoder: Encoder,
+        settings: TaskConfig,
+        tokenizer: Mapping[str, str],
+        device: torch.device,
+        start: FitStart,
+    ) -> None:
+        self.encoder = encoder
+        self.settings = settings
+        self.tokenizer = load_tokenizer(tokenizer)
+        self.device = device
+        self.has_types = getattr(start.config.embedding, "token_types", 0) >= 2
+
+    def of(self, split: EncodedSplit, examples: Examples, rows: np.ndarray | None) -> Features:
+        """The features of a split's examples, or of some of them."""
+        rows = np.arange(len(split)) if rows is None else rows
+        if self.settings.kind.name == "question_answering":
+            raise UserError("question_answering: has no frozen mode; leave --frozen out")
+        if examples.second is None:
+            values, labels, counts, tokens = self._read(split, rows)
+            return Features(values, labels, None, counts, tokens)
+        first, second = (
+            self._apart(examples, texts, split, rows) for texts in (examples.first, examples.second)
+        )
+        u, v = first[0], second[0]
+        choices = None if split.choices is None else torch.from_numpy(split.choices[rows])
+        return Features(
+            torch.cat([u, v, (u - v).abs(), u * v], dim=1),
+            torch.from_numpy(split.labels[rows]).to(self.device),
+            None if choices is None else choices.to(self.device),
+            np.ones(len(rows), np.int64) if split.choices is None else split.choices[rows],
+            first[3] + second[3],
+        )
+
+    def _apart(
+        self, examples: Examples, texts: Any, split: EncodedSplit, rows: np.ndarray
+    ) -> tuple[Tensor, Tensor, np.ndarray, int]:
+        """One of the texts of each of the examples' sequences, read alone."""
+        firsts = split.firsts
+        sequences = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in rows])
+        alone = Examples(first=[texts[i] for i in sequences], labels=[0] * len(sequences))
+        encoded = encode_split(
+            alone,
+            self.settings.kind,
+            self.tokenizer,
+            self.settings.max_length,
+            token_types=self.has_types,
+        )
+        return self._read(encoded, np.arange(len(encoded)))
+
+    def _read(
+        self, split: EncodedSplit, rows: np.ndarray
+    ) -> tuple[Tensor, Tensor, np.ndarray, int]:
+        """Vectors, labels, how many of both each example has, and how many tokens were read."""
+        values, labels, counts = [], [], []
+        with torch.inference_mode(), autocast(self.settings, self.device):
+            for some in split.within(rows, TOKENS_PER_FORWARD):
+                batch = split.batch(some, self.device)
+                hidden = self.encoder(batch.packed)
+                if batch.labelled is None:
+                    vectors = pool(hidden, batch.packed, self.settings.probe.pooling)
+                else:
+                    vectors = hidden[batch.labelled]
+                values.append(vectors.float())
+                labels.append(batch.labels)
+                counts.append(batch.counts)
+        return (
+            torch.cat(values).clone(),
+            torch.cat(labels).clone(),
+            np.concatenate(counts),
+            int(split.lengths[rows].sum()),
+        )

@@ -1,0 +1,181 @@
+"""A task's splits: their rows read and checked once, then in each model's tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flexbert.config.model import ModelConfig
+from flexbert.errors import ConfigError, UserError
+from flexbert.huggingface.tokenizer import load_tokenizer
+from flexbert.tasks.encoded_tasks import EncodedSplit, check_tokenizer, encode_split
+from flexbert.tasks.kinds.kind import Examples, TaskKind
+from flexbert.tasks.predictions_file import SplitPredictions
+from flexbert.tasks.results import VALIDATION, FitData
+from flexbert.tasks.scoring import require_metrics, score
+from flexbert.tasks.suite import Task
+from flexbert.tasks.tables import Table, TaskRow, read_table, rows_fingerprint
+
+TRAIN = "train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskExamples:
+    """A task's examples as text, the same for every model.
+
+    Attributes:
+        names: of its classes.
+        splits: ``train``, ``validation``, and the tests by their names.
+        data: where each split is from.
+    """
+
+    kind: TaskKind
+    names: tuple[str, ...]
+    splits: Mapping[str, Examples]
+    data: Mapping[str, FitData]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedTask:
+    """A task's examples in a model's tokens."""
+
+    kind: TaskKind
+    names: tuple[str, ...]
+    splits: Mapping[str, EncodedSplit]
+
+    @property
+    def train(self) -> EncodedSplit:
+        return self.splits[TRAIN]
+
+    @property
+    def validation(self) -> EncodedSplit:
+        return self.splits[VALIDATION]
+
+    def predictions(self, split: str, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        """What the logits of a split's examples predict, and what is right."""
+        encoded = self.splits[split]
+        predicted = [self.kind.predicted(each) for each in scores]
+        if not self.kind.per_token:
+            same = len({each.shape for each in scores}) == 1
+            return SplitPredictions(
+                predictions=np.array(predicted),
+                labels=encoded.labels,
+                scores=np.stack(scores).reshape(len(scores), -1) if same else None,
+            )
+        return SplitPredictions(
+            predictions=np.concatenate([np.array(each, np.int64) for each in predicted]),
+            labels=encoded.labels[encoded.labels >= 0],
+            lengths=np.array([len(each) for each in predicted]),
+            scores=np.concatenate(scores),
+        )
+
+    def score(
+        self, split: str, scores: Sequence[np.ndarray], metrics: Sequence[str]
+    ) -> dict[str, float]:
+        """Metrics of a split by name."""
+        found = self.predictions(split, scores)
+        return score(metrics, self.kind.name, found, self.names)
+
+
+def read_task(task: Task) -> TaskExamples:
+    """A task's rows, each checked.
+
+    Raises:
+        UserError: if a source cannot be read, or a row is none of the task's.
+    """
+    settings, kind = task.settings, task.settings.kind
+    tables = {TRAIN: read_table(settings.data.train)}
+    if settings.data.validation is None:
+        tables[TRAIN], tables[VALIDATION] = held_out(tables[TRAIN], settings.data.validation_share)
+    else:
+        tables[VALIDATION] = read_table(settings.data.validation)
+    for name, source in settings.data.tests.items():
+        if name in tables:
+            raise ConfigError(f"tasks.{task.name}.data.tests.{name}", "is a name of another split")
+        tables[name] = read_table(source)
+    for table in tables.values():
+        kind.check_columns(table)
+    names = kind.names_in(tables[TRAIN])
+    require_metrics(kind.name, settings.metrics, names)
+    return TaskExamples(
+        kind=kind,
+        names=names,
+        splits={name: kind.examples(table, names) for name, table in tables.items()},
+        data={
+            name: FitData(source=table.source, fingerprint=table.fingerprint)
+            for name, table in tables.items()
+        },
+    )
+
+
+def held_out(table: Table, share: float) -> tuple[Table, Table]:
+    """A table without a share of its rows, and these: the same ones in whatever order they stand.
+
+    Equal rows stay together.
+
+    Raises:
+        UserError: if one of the two would be empty.
+    """
+    keys = [_row_key(row) for row in table.rows]
+    distinct = sorted(set(keys))
+    chosen = set(distinct[: max(1, round(share * len(distinct)))])
+    kept = [row for row, key in zip(table.rows, keys, strict=True) if key not in chosen]
+    held = [row for row, key in zip(table.rows, keys, strict=True) if key in chosen]
+    if not kept:
+        raise UserError(
+            f"{table.source}: too few rows ({len(table.rows)}) to hold some out for validation"
+        )
+    return (
+        replace(table, rows=kept, fingerprint=rows_fingerprint(kept)),
+        Table(
+            source=f"{table.source} ({len(held):,} rows held out)",
+            rows=held,
+            fingerprint=rows_fingerprint(held),
+        ),
+    )
+
+
+def encode_task(
+    examples: TaskExamples,
+    config: ModelConfig,
+    tokenizer: Mapping[str, str],
+    max_length: int,
+    model: str,
+) -> EncodedTask:
+    """A task in a model's tokens.
+
+    Args:
+        tokenizer: the model's, file name to text.
+        model: what it is called in messages.
+
+    Raises:
+        UserError: if the model has no tokenizer that does, or cannot take texts of this length.
+    """
+    if not tokenizer:
+        raise UserError(f"{model}: holds no tokenizer")
+    most = config.embedding.max_length
+    if most is not None and max_length > most:
+        raise UserError(
+            f"{model}: takes texts of up to {most} tokens, and max_length is {max_length}"
+        )
+    loaded = load_tokenizer(tokenizer)
+    pairs = any(split.second is not None for split in examples.splits.values())
+    check_tokenizer(loaded, model, pairs=pairs)
+    has_types = getattr(config.embedding, "token_types", 0) >= 2
+    return EncodedTask(
+        kind=examples.kind,
+        names=examples.names,
+        splits={
+            name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
+            for name, split in examples.splits.items()
+        },
+    )
+
+
+def _row_key(row: TaskRow) -> str:
+    text = json.dumps(row, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
