@@ -7,6 +7,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``tasks``        what a model can do: tasks, and tables of their results
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
+``tasks``        what a trained model can do: tasks and their data
 ``recipes``      ``load_recipe``, with every component and trained models at hand
 ``pretrained``   loading a trained model; warm starts
 ``huggingface``  import and export

@@ -37,6 +37,7 @@ ALLOWED = {
     "data/packing/microbatches.py MicrobatchBuilder.build": "Composer's batch",
     "train/loggers/": "metrics and hyperparameters, as Composer's loggers take them",
     "train/recipe_callbacks.py": "what a Composer callback keeps of itself in a checkpoint",
+    "tasks/offline/": "rows of a data set, as readers of jsonl and parquet give them",
     # A dataclass as the plain containers of a file or of printed JSON, and back.
     "data/packing/position.py": "a file format: plain and read",
     "metrics_file.py Record.read": "a file format: one line",

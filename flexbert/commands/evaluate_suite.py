@@ -73,7 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from flexbert.devices.chosen import chosen_device
-    from flexbert.tasks.evaluation import SuiteRequest, evaluate_suite, export_best, plan, prepare
+    from flexbert.tasks.evaluation import (
+        SuiteRequest,
+        evaluate_suite,
+        export_best,
+        plan,
+        prepare,
+        table_text,
+    )
     from flexbert.tasks.search_plan import search_plan_text
 
     overrides = [text for text in arguments.models if _OVERRIDE.match(text)]
@@ -107,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     records = evaluate_suite(search, device, _tell)
     if arguments.json:
         return print_found(arguments, tuple(records), str)
-    print(f"{search.folder}: {len(records)} fits; flexbert compare {search.folder}")
+    print(table_text(search))
     if arguments.export is not None:
         print(*export_best(search, arguments.export, device), sep="\n")
     return 0

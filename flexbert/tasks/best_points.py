@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.results import VALIDATION
-from flexbert.tasks.scoring import higher_is_better
+from flexbert.tasks.scoring import goodness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,4 @@ def _longest(fits: Sequence[KeptFit]) -> list[KeptFit]:
 def _mean_goodness(fits: Collection[KeptFit], metric: str) -> float:
     """More is better; what is not finite is worse than all."""
     values = [fit.value(VALIDATION, metric) for fit in fits]
-    mean = sum(values) / len(values)
-    if not math.isfinite(mean):
-        return -math.inf
-    return mean if higher_is_better(metric) else -mean
+    return goodness(metric, sum(values) / len(values))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from flexbert.tasks.results import FitRecord
-from flexbert.tasks.scoring import higher_is_better
+from flexbert.tasks.scoring import goodness
 
 
 def is_better(metric: str, new: float, old: float) -> bool:
     """Whether a value of a metric is better than another; one that is no number never is."""
-    if math.isnan(new) or math.isnan(old):
-        return math.isnan(old) and not math.isnan(new)
-    return new > old if higher_is_better(metric) else new < old
+    return goodness(metric, new) > goodness(metric, old)
 
 
 def best_of(records: Sequence[FitRecord]) -> FitRecord:

@@ -16,8 +16,13 @@ from flexbert.errors import UserError, did_you_mean
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.plan.stage_cost import Hardware, cpu_hardware
 from flexbert.tasks.choosing import best_of
+from flexbert.tasks.compare_models import compare_fits
+from flexbert.tasks.comparison import CompareRequest
+from flexbert.tasks.comparison_text import comparison_text
 from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import FitMaker
+from flexbert.tasks.floor_fits import make_floors
+from flexbert.tasks.kept_fits import read_fits
 from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import Search, SearchProgress, finished_fits, make_search, run_search
@@ -103,6 +108,19 @@ def evaluate_suite(
     """
     run_search(search, FitMaker(search.folder, device), tell)
     return search.records(finished_fits(search.folder))
+
+
+def table_text(search: Search) -> str:
+    """The search's table, with its floors, which are made where they are not there yet."""
+    make_floors(search)
+    own = {record.fit for record in search.records(finished_fits(search.folder))}
+    fits = [
+        fit
+        for fit in read_fits([search.folder])
+        if fit.record.fit in own
+        or (fit.record.mode == "floor" and fit.record.task in search.suite.tasks)
+    ]
+    return comparison_text(compare_fits(fits, CompareRequest()))
 
 
 def export_best(search: Search, folder: Path, device: torch.device) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from flexbert.tasks.floors import (
     with_labels,
 )
 from flexbert.tasks.results import TF_IDF, VALIDATION
-from flexbert.tasks.scoring import higher_is_better, score
+from flexbert.tasks.scoring import goodness, score
 from flexbert.tasks.word_features import word_features
 
 MOST_EXAMPLES = 30_000
@@ -32,8 +31,9 @@ MOST_FEATURES = 50_000
 # Of a text, in characters.
 LONGEST_TEXT = 5_000
 _ITERATIONS = 200
-# The inverse of the penalty on squared weights.
+# The inverse of the penalty on squared weights; ridge, which is quick, may have a stronger one.
 _STRENGTHS = (0.1, 1.0, 10.0)
+_RIDGE_STRENGTHS = (0.01, *_STRENGTHS)
 
 # Features of a split's rows, sparse ``[rows, features]``.
 _Featurize = Callable[[Any], Any]
@@ -85,15 +85,13 @@ def tf_idf_floor(
         return Floor(model=TF_IDF, splits=floor.splits, settings=floor.settings)
     rows = {name: problem.features(examples) for name, examples in others.items()}
     best: tuple[float, float, dict[str, np.ndarray], bool] | None = None
-    for strength in _STRENGTHS:
+    for strength in _RIDGE_STRENGTHS if problem.is_number else _STRENGTHS:
         model, converged = _fit(problem, strength)
         found = {name: problem.to_predictions(model, others[name], rows[name]) for name in others}
         split = with_labels(others[VALIDATION], found[VALIDATION])
         value = score([metric], kind, split, label_names)[metric]
-        goodness = value if higher_is_better(metric) else -value
-        goodness = goodness if math.isfinite(goodness) else -math.inf
-        if best is None or goodness > best[0]:
-            best = goodness, strength, found, converged
+        if best is None or goodness(metric, value) > best[0]:
+            best = goodness(metric, value), strength, found, converged
     assert best is not None
     _, strength, found, converged = best
     return Floor(

@@ -81,6 +81,13 @@ def higher_is_better(metric: str) -> bool:
     return metric not in ("mse", "loss")
 
 
+def goodness(metric: str, value: float) -> float:
+    """A value of a metric as a number of which more is better; what is not finite is the worst."""
+    if not math.isfinite(value):
+        return -math.inf
+    return value if higher_is_better(metric) else -value
+
+
 def _of_arrays(measure: Callable[[np.ndarray, np.ndarray], float]) -> _Make:
     def make(split: SplitPredictions, label_names: Sequence[str]) -> Scorer:
         return lambda examples: measure(split.predictions[examples], split.labels[examples])

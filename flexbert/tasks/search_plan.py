@@ -145,6 +145,8 @@ def search_plan_text(plan: SearchPlan) -> str:
     ]
     whole = sum(plan.models * cost.fits for cost in plan.costs.values())
     for name, (fits, updates) in plan.others.items():
+        if updates >= whole:
+            continue
         lines.append(
             f"--design {name}: {fits:,} fits, {updates / max(whole, 1):.0%} of these updates "
             f"({DESIGNS[name].summary})"

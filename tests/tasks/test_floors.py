@@ -147,7 +147,7 @@ def test_the_linear_floor_of_texts_is_that_of_a_pipeline_of_scikit_learn(numbers
     floor = tf_idf_floor(kind, train, others, metric)
     scores = {}
     predictions = {}
-    for strength in (0.1, 1.0, 10.0):
+    for strength in (0.01, 0.1, 1.0, 10.0) if numbers else (0.1, 1.0, 10.0):
         model = Ridge(alpha=1 / strength) if numbers else LogisticRegression(C=strength)
         vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         pipeline = make_pipeline(vectorizer, model).fit(train.first, train.labels)
