@@ -25,7 +25,7 @@ from flexbert.checkpoint.weights import checked_weights
 from flexbert.config.encode import encode
 from flexbert.data.packing.position import DataState
 from flexbert.files.durable import WriteError
-from flexbert.train.early_stopping import EarlyStopping, ending_checkpoint
+from flexbert.train.early_stopping import EarlyStopper, ending_checkpoint
 from flexbert.train.health.update_guard import UpdateGuard, require_finite
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.run_lock import RunLock
@@ -61,7 +61,7 @@ class Checkpointer(Callback):
         guard: UpdateGuard,
         peers: Peers,
         retention: Retention,
-        early_stopping: EarlyStopping,
+        early_stopping: EarlyStopper,
         lock: RunLock | None,
         due_step: int,
         is_overdue: bool,

@@ -31,7 +31,7 @@ from flexbert.train.run_folder import RunFolder
 from flexbert.train.stage_run import StageRun
 
 
-class EarlyStopping(Callback):
+class EarlyStopper(Callback):
     """Counts a stage's evaluations and ends the stage; does nothing where the recipe has none.
 
     It comes before what writes checkpoints, which hold its state.

@@ -33,7 +33,7 @@ from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
 from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.device_checks import training_device
-from flexbert.train.early_stopping import EarlyStopping
+from flexbert.train.early_stopping import EarlyStopper
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
 from flexbert.train.mask_examples import MaskExamples
@@ -96,7 +96,7 @@ def stage_trainer(
     tracing = recipe.logging.profiler
     gradients = Gradients(run, model.parameters())
     guard = UpdateGuard(run, model, gradients, position, folder, stop, peers, health)
-    stopping = EarlyStopping(run, folder, stop, peers, early_stopping)
+    stopping = EarlyStopper(run, folder, stop, peers, early_stopping)
     checkpointer = Checkpointer(
         run,
         folder,
