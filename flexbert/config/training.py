@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flexbert.config.by_metric import KeepBestConfig
+from flexbert.config.by_metric import EarlyStoppingConfig, KeepBestConfig
 from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
@@ -219,6 +219,7 @@ class EvaluationConfig(Node):
         examples: masked texts of each source to record with the model's predictions at every
             evaluation, in ``mask_examples.jsonl``; 0 records none.
         suite: tasks to try checkpoints on, the results in ``tasks.jsonl``; null tries none.
+        early_stopping: when a stage ends before its duration; null never ends it.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
@@ -229,6 +230,18 @@ class EvaluationConfig(Node):
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
     suite: SuiteEvaluationConfig | None = key(OPERATIONAL, default=None, scope=RUN)
+    early_stopping: EarlyStoppingConfig | None = key(COMPUTATION, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.early_stopping is not None:
+            with config_errors_under("early_stopping"):
+                self.early_stopping.check(has_suite=self.suite is not None)
+
+    @property
+    def restores_best(self) -> bool:
+        """Whether a stage ends with the weights of its best evaluation."""
+        return self.early_stopping is not None and self.early_stopping.restore == "best"
 
     def rows_of(self, share: float) -> int | None:
         """The rows of a source with this share of the tokens; None means all of its split."""

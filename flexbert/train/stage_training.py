@@ -35,11 +35,12 @@ from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.processes.stop_request import StopRequest
-from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped
+from flexbert.train.processes.stopping import EndStage, RollBack, StopBetween, Stopped
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_data import StageData, open_stage_data
+from flexbert.train.stage_end import end_stage
 from flexbert.train.stage_run import StageRun, stage_is_over
 from flexbert.train.start import Start
 from flexbert.train.trainer import close, stage_trainer
@@ -104,6 +105,10 @@ class StageTraining:
         try:
             with self.context.console.live_bar():
                 self._fit(trainer, checkpointer)
+                if self.stage.recipe.evaluation.restores_best:
+                    end_stage(run, trainer.state, checkpointer, self.context.console)
+        except EndStage:
+            end_stage(run, trainer.state, checkpointer, self.context.console)
         except Stopped:
             if stop.roll_back_asked:
                 # What the last update left is not to be gone on from.
@@ -127,6 +132,7 @@ class StageTraining:
     def _fit(self, trainer: StageTrainer, checkpointer: Checkpointer) -> None:
         if self.start.evaluation_due:
             trainer.evaluate_now()
+            checkpointer.early_stopping.look(trainer.state)
             checkpointer.save_evaluated(trainer.state)
         elif self.stage.recipe.evaluation.at_start and self._begins_the_run():
             trainer.evaluate_now()
@@ -205,6 +211,7 @@ class StageTraining:
             saved_step=None if self._begins_the_run() else start.clock.updates,
             health=start.health,
             live_tasks=context.live_tasks,
+            early_stopping=start.early_stopping,
             loggers=context.loggers,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,
