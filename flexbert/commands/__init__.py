@@ -4,6 +4,7 @@
 ``plan_recipe``         ``flexbert plan``
 ``check_installation``  ``flexbert doctor``
 ``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
+``publish_run``         ``flexbert publish``
 ``evaluate_model``      ``flexbert evaluate-lm``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
@@ -29,6 +30,7 @@ from flexbert.commands import (
     launch_processes,
     plan_recipe,
     plot_runs,
+    publish_run,
     report_runs,
     rows_of_update,
     seen_document,
@@ -44,6 +46,7 @@ COMMANDS = (
     check_installation.COMMAND,
     export_model.COMMAND,
     import_model.COMMAND,
+    publish_run.COMMAND,
     evaluate_model.COMMAND,
     average_models.COMMAND,
     seen_document.COMMAND,
