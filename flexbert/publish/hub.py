@@ -35,13 +35,13 @@ class HubRepository:
     """
     Args:
         name: ``OWNER/NAME``.
-        waits: seconds before each further attempt where the Hub fails or cannot be reached.
+        repeat: whether a request is made again where the Hub fails or cannot be reached.
 
     Raises:
         UserError: if no repository can have that name.
     """
 
-    def __init__(self, name: str, waits: tuple[float, ...] = WAITS) -> None:
+    def __init__(self, name: str, repeat: bool = True) -> None:
         from huggingface_hub import HfApi
         from huggingface_hub.utils import logging, validate_repo_id
 
@@ -54,7 +54,7 @@ class HubRepository:
         # What it says of requests that it repeats has addresses with signatures in it.
         logging.set_verbosity_error()
         self.name = name
-        self._waits = waits
+        self._waits = WAITS if repeat else ()
         self._api = HfApi(library_name="flexbert", library_version=__version__)
 
     @property

@@ -177,8 +177,8 @@ def _results(results: RunResults, places: Sequence[tuple[str, int]]) -> Iterator
     )
     if results.manifest.unigram_entropy is not None:
         yield (
-            f"Predicting every token by its frequency alone gives "
-            f"{results.manifest.unigram_entropy:.4f} nats a token there."
+            "The entropy of the validation split's own token frequencies is "
+            f"{results.manifest.unigram_entropy:.4f} nats a token."
         )
 
 

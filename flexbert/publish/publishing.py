@@ -90,7 +90,7 @@ def publish(request: PublishRequest, tell: Tell) -> None:
         UserError: if there is anything in the way. What was uploaded before stays, and the same
             command goes on.
     """
-    hub = HubRepository(request.repository, **({"waits": ()} if request.dry_run else {}))
+    hub = HubRepository(request.repository, repeat=not request.dry_run)
     results = read_results(request.run_folder)
     checkpoints = run_checkpoints(request.run_folder, results.manifest.stages)
     last = checkpoints[-1]
