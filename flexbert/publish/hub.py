@@ -8,6 +8,7 @@ its answer was lost, is found to be done.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -158,6 +159,10 @@ class HubRepository:
             The branch's head commit.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+        from huggingface_hub.utils import disable_progress_bars
+
+        if not sys.stderr.isatty():
+            disable_progress_bars()  # transformers has turned them on since
 
         def call() -> str:
             # An operation is good for one attempt.

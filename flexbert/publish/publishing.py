@@ -90,6 +90,7 @@ def publish(request: PublishRequest, tell: Tell) -> None:
         UserError: if there is anything in the way. What was uploaded before stays, and the same
             command goes on.
     """
+    tell = _notes_once(tell)
     hub = HubRepository(request.repository, repeat=not request.dry_run)
     results = read_results(request.run_folder)
     checkpoints = run_checkpoints(request.run_folder, results.manifest.stages)
@@ -126,6 +127,19 @@ def publish(request: PublishRequest, tell: Tell) -> None:
             for revision in revisions:
                 _bring(hub, revision, request, folder, tell)
         tell(hub.address)
+
+
+def _notes_once(tell: Tell) -> Tell:
+    """What every export has to say is said of the first."""
+    told: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in told:
+            tell(line)
+        if line.startswith("note: "):
+            told.add(line)
+
+    return once
 
 
 def _branches(hub: HubRepository, request: PublishRequest, tell: Tell) -> dict[str, str] | None:

@@ -44,6 +44,8 @@ def speak_to(endpoint: str, token: str, cache: Path, patch: pytest.MonkeyPatch) 
     from flexbert.publish import hub
 
     patch.setattr(constants, "ENDPOINT", endpoint)
+    files = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(hub, "WAITS", (0.0, 0.0))

@@ -393,7 +393,8 @@ class _Handler(BaseHTTPRequestHandler):
             elif key == "deletedFile":
                 del files[value["path"]]
         name = repository.commit(branch, Commit(files, message, head))
-        return {"success": True, "commitOid": name, "commitUrl": f"{self.hub.endpoint}/{name}"}
+        address = f"{self.hub.endpoint}/{repo}/commit/{name}"
+        return {"success": True, "commitOid": name, "commitUrl": address}
 
     def _download(self, body: bytes, repo: str, revision: str, file: str) -> Any:
         repository, head = self._head(repo, revision)
