@@ -13,8 +13,8 @@ from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint
 from flexbert.checkpoint.weights import model_config, model_of
 from flexbert.config.model import ModelConfig, Pooling
-from flexbert.errors import UserError
-from flexbert.files.durable import new_folder
+from flexbert.errors import UserError, first_line
+from flexbert.files.durable import WriteError, new_folder
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
 from flexbert.huggingface.config_keys import Expressed
 from flexbert.huggingface.families import family_for, transformers_version
@@ -148,9 +148,13 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = folder / "model.safetensors"
-    save_file(dict(state), path, metadata={"format": "pt"})
+    try:
+        save_file(dict(state), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise WriteError(f"{path}: cannot be written: {first_line(error)}") from None
     # safetensors lets nobody else read it, whatever the user's umask.
     path.chmod((folder / "config.json").stat().st_mode)

@@ -214,19 +214,19 @@ def _bring(
 ) -> None:
     """Make a branch what it is to be."""
     found, branch = revision.found, revision.branch
-    if found.state is State.THERE:
+    is_there = found.state is State.THERE
+    if is_there and not (request.replace and is_edited(hub, found)):
         tell(f"{branch}: {found.state}")
         return
     texts = dict(revision.texts)
-    if is_edited(hub, found) and not request.replace:
+    hashes = {name: text_hash(text) for name, text in texts.items()}
+    if not request.replace and found.record is not None and is_edited(hub, found):
         tell(f"note: {branch}: its {CARD} was changed there, and is kept; --replace writes ours")
         del texts[CARD]
-    if found.state is State.TEXTS_DIFFER and found.record is not None:
-        files = {
-            **found.record.files,
-            **{name: text_hash(text) for name, text in revision.texts.items()},
-        }
-        _commit(hub, revision, {}, texts, files)
+        # What was written last, so that it is still known to be changed.
+        hashes[CARD] = found.record.files[CARD]
+    if found.record is not None and (is_there or found.state is State.TEXTS_DIFFER):
+        _commit(hub, revision, {}, texts, {**found.record.files, **hashes})
         tell(f"{branch}: card and recipe are written again")
         return
     if branch != MAIN:
@@ -234,8 +234,7 @@ def _bring(
     exported = _exported(revision.checkpoint, folder, tell)
     files = hashed_folder(exported)
     weights = {name: exported / name for name in files}
-    files |= {name: text_hash(text) for name, text in revision.texts.items()}
-    commit = _commit(hub, revision, weights, texts, files)
+    commit = _commit(hub, revision, weights, texts, {**files, **hashes})
     tell(f"{branch}: uploaded {revision.checkpoint.path.name} as commit {commit[:12]}")
 
 

@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import transformers
 from torch import Tensor
 
 import flexbert
+from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
 from flexbert.commands import main
 from tests.publish.conftest import speak_to
 from tests.publish.loopback_hub import TOKEN, Fault, LoopbackHub
@@ -124,26 +126,19 @@ def _publish_in_child(endpoint: str, cache: Path, arguments: Sequence[str]) -> N
         raise SystemExit(main(["publish", *arguments]))
 
 
-@pytest.fixture(scope="module")
-def start() -> Callable[..., BaseProcess]:
-    """Starts the command as a process of its own, which has imported everything before."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.publish.conftest", "flexbert.publish.publishing"])
-
-    def started(hub: LoopbackHub, cache: Path, run: WrittenRun) -> BaseProcess:
-        arguments = (hub.endpoint, cache, [str(run.folder), NAME])
-        process = context.Process(target=_publish_in_child, args=arguments)
-        process.start()
-        return process
-
-    return started
+def start(hub: LoopbackHub, cache: Path, run: WrittenRun) -> BaseProcess:
+    """Start the command as a process of its own, which has imported everything before."""
+    arguments = (hub.endpoint, cache, [str(run.folder), NAME])
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_publish_in_child, args=arguments)
+    process.start()
+    return process
 
 
 def test_killed_at_every_kind_of_moment_the_same_command_goes_on(
-    hub: LoopbackHub, run: WrittenRun, tmp_path: Path, start: Callable[..., BaseProcess]
+    hub: LoopbackHub, run: WrittenRun, tmp_path: Path
 ) -> None:
-    moments = dict(MOMENTS)
-    for moment, fault in moments.items():
+    for moment, fault in MOMENTS.items():
         process: list[BaseProcess] = []
 
         def kill(process: list[BaseProcess] = process) -> None:
@@ -302,17 +297,13 @@ def test_a_revision_that_is_taken_is_not_written_over(
 
 
 def test_another_checkpoint_of_the_same_name_is_not_written_over(
-    hub: LoopbackHub, run: WrittenRun, word_tokenizer: dict[str, str], capsys: Output
+    hub: LoopbackHub, run: WrittenRun, capsys: Output
 ) -> None:
     publish(run, "--stage", "decay")
     # The run was made again, with other weights.
-    from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
-
     checkpoint = read_checkpoint(run.checkpoint(12))
     name = next(iter(checkpoint.model))
     changed = {**checkpoint.model, name: checkpoint.model[name] + 1}
-    from dataclasses import replace
-
     write_checkpoint(run.checkpoint(12), replace(checkpoint, model=changed))
     publish(run, "--stage", "decay", code=2)
     assert "another checkpoint of this run, after update 12" in one_line_error(capsys)
