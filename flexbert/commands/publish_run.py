@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from flexbert.publish.model_card import OwnText
+    from flexbert.publish.model_card import OwnText, check_own_text
     from flexbert.publish.publishing import PublishRequest, publish
 
     if arguments.card_alone and (arguments.card is None or arguments.license):
@@ -67,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         text="" if arguments.card is None else _text(arguments.card),
         is_alone=arguments.card_alone,
     )
+    check_own_text(own, str(arguments.card))
     request = PublishRequest(
         run_folder=arguments.run_folder,
         repository=arguments.repository,

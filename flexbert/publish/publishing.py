@@ -91,6 +91,8 @@ def publish(request: PublishRequest, tell: Tell) -> None:
             command goes on.
     """
     tell = _notes_once(tell)
+    if not request.run_folder.is_dir():
+        raise UserError(f"{request.run_folder}: no such run; give the folder of a run, runs/NAME")
     hub = HubRepository(request.repository, repeat=not request.dry_run)
     results = read_results(request.run_folder)
     checkpoints = run_checkpoints(request.run_folder, results.manifest.stages)

@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -20,6 +22,7 @@ from torch import Tensor
 import flexbert
 from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
 from flexbert.commands import main
+from tests.conftest import REPOSITORY
 from tests.publish.conftest import speak_to
 from tests.publish.loopback_hub import TOKEN, Fault, LoopbackHub
 from tests.publish.written_runs import STEPS, WrittenRun, revision
@@ -385,3 +388,27 @@ def test_a_full_disk_is_one_line(
     (small_disk / "filler").unlink()
     publish(WrittenRun(folder=folder, weights={}))
     assert set(hub.repositories[NAME].branches) == {"main", *REVISIONS}
+
+
+@pytest.mark.slow
+def test_the_endpoint_and_the_token_are_the_environments(run: WrittenRun, tmp_path: Path) -> None:
+    with LoopbackHub() as hub:
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_TOKEN": TOKEN,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        command = [sys.executable, "-m", "flexbert.commands", "publish", run.folder, NAME]
+        done = subprocess.run(
+            [*command, "--every", "15ba"],
+            env=environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert set(hub.repositories[NAME].branches) == {"main", revision(15)}
+    assert done.stdout.splitlines()[-1] == f"{hub.endpoint}/{NAME}"
+    assert TOKEN not in done.stdout + done.stderr
