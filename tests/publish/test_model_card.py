@@ -86,7 +86,7 @@ def test_the_recipe_trains_again_once_it_has_its_corpus(
 ) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(published(hub, run)["main"]["recipe.yaml"])
-    assert load_recipe(file, [], planning=True).missing == ["data.path"]
+    assert load_recipe(file, [], planning=True).missing == ("data.path",)
     stages = load_recipe(file, ["data.path=web"]).stages
     assert list(stages) == ["pretrain", "decay"]
     assert stages["decay"].optimizer.lr == 0.005

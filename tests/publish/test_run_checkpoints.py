@@ -35,8 +35,14 @@ def checkpoints(written: WrittenRun) -> list[RunCheckpoint]:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0"), (999, "999"), (1_000, "1.0k"), (4_719_000_000, "4.7B"), (47_190_000_000, "47B")]
-    + [(1_719_000_000_000, "1.7T")],
+    [
+        (0, "0"),
+        (999, "999"),
+        (1_000, "1.0k"),
+        (4_719_000_000, "4.7B"),
+        (47_190_000_000, "47B"),
+        (1_719_000_000_000, "1.7T"),
+    ],
 )
 def test_tokens_are_short_in_names(count: int, text: str) -> None:
     assert tokens_text(count) == text
