@@ -6,6 +6,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``train``        training with Composer
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
+``publish``      a run's checkpoints on the Hugging Face Hub
 ``recipes``      ``load_recipe``, with every component and trained models at hand
 ``pretrained``   loading a trained model; warm starts
 ``huggingface``  import and export

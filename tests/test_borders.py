@@ -26,6 +26,7 @@ ALLOWED = {
     "__init__.py load_model": "a head's tree",
     "pretrained/load_model.py load_model": "a head's tree",
     "pretrained/architecture.py read_architecture": "a recipe's tree, in part",
+    "publish/published_recipe.py published_recipe": "a recipe's tree",
     # What others have defined.
     "huggingface/": "config.json, as transformers writes it",
     "optim/": "parameter groups and states, as torch's optimizers keep them",

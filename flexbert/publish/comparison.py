@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from flexbert.publish.hub import MAIN, HubRepository
-from flexbert.publish.revision_record import CARD, RECORD, TEXTS, RevisionRecord, text_hash
+from flexbert.publish.revision_record import CARD, RECORD, TEXTS, RevisionRecord, text_digest
 from flexbert.publish.run_checkpoints import RunCheckpoint
 
 # What the Hub makes, and a person may put next to a model.
@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Comparison:
     """What a repository holds under the name of a revision.
 
     Attributes:
@@ -54,7 +54,7 @@ def compare(
     branch: str,
     checkpoint: RunCheckpoint,
     texts: Mapping[str, str],
-) -> Found:
+) -> Comparison:
     """Look at one branch of a repository that is there.
 
     Args:
@@ -63,34 +63,36 @@ def compare(
     """
     head = branches.get(branch)
     if head is None:
-        return Found(state=State.MISSING)
+        return Comparison(state=State.MISSING)
     if branch != MAIN and head == hub.first_commit:
-        return Found(state=State.MISSING, head=head)
+        return Comparison(state=State.MISSING, head=head)
     files = hub.files(head)
     if RECORD not in files:
         return _without_record(files, head)
     try:
         record = RevisionRecord.parse(hub.read(head, RECORD))
     except (KeyError, TypeError, ValueError):
-        return Found(state=State.TAKEN, problem=f"its {RECORD} is none of FlexBERT's", head=head)
+        return Comparison(
+            state=State.TAKEN, problem=f"its {RECORD} is none of FlexBERT's", head=head
+        )
     return _with_record(record, files, branch, checkpoint, texts, head)
 
 
-def is_edited(hub: HubRepository, found: Found) -> bool:
+def is_edited(hub: HubRepository, found: Comparison) -> bool:
     """Whether somebody has changed the card since it was written."""
     if found.head is None or found.record is None or CARD not in found.record.files:
         return False
     if CARD not in hub.files(found.head):
         return False
-    return text_hash(hub.read(found.head, CARD)) != found.record.files[CARD]
+    return text_digest(hub.read(found.head, CARD)) != found.record.files[CARD]
 
 
-def _without_record(files: set[str], head: str) -> Found:
+def _without_record(files: set[str], head: str) -> Comparison:
     own = sorted(files - _NOT_A_MODEL)
     if not own:
-        return Found(state=State.MISSING, head=head)
+        return Comparison(state=State.MISSING, head=head)
     listed = ", ".join(own[:3]) + (", ..." if len(own) > 3 else "")
-    return Found(
+    return Comparison(
         state=State.TAKEN, problem=f"it holds what FlexBERT did not publish ({listed})", head=head
     )
 
@@ -102,7 +104,7 @@ def _with_record(
     checkpoint: RunCheckpoint,
     texts: Mapping[str, str],
     head: str,
-) -> Found:
+) -> Comparison:
     if record.run != checkpoint.run_name:
         state, problem = State.TAKEN, f"it is of the run {record.run}"
     elif record.checkpoint != checkpoint.digest:
@@ -113,6 +115,6 @@ def _with_record(
     elif not record.files.keys() <= files:
         state, problem = State.MISSING, ""
     else:
-        is_same = all(record.files.get(name) == text_hash(texts[name]) for name in TEXTS)
+        is_same = all(record.files.get(name) == text_digest(texts[name]) for name in TEXTS)
         state, problem = (State.THERE if is_same else State.TEXTS_DIFFER), ""
-    return Found(state=state, problem=problem, record=record, head=head)
+    return Comparison(state=state, problem=problem, record=record, head=head)

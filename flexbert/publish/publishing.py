@@ -18,7 +18,7 @@ from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
 from flexbert.files.free_space import bytes_text
 from flexbert.huggingface.export import export_checkpoint
-from flexbert.publish.comparison import Found, State, compare, is_edited
+from flexbert.publish.comparison import Comparison, State, compare, is_edited
 from flexbert.publish.corpus_facts import corpus_facts
 from flexbert.publish.hub import MAIN, HubRepository
 from flexbert.publish.model_card import CardFacts, OwnText, model_card
@@ -28,7 +28,7 @@ from flexbert.publish.revision_record import (
     RECORD,
     RevisionRecord,
     hashed_folder,
-    text_hash,
+    text_digest,
 )
 from flexbert.publish.run_checkpoints import (
     RunCheckpoint,
@@ -73,7 +73,7 @@ class Revision:
     branch: str
     checkpoint: RunCheckpoint
     card: str
-    found: Found = Found(state=State.MISSING)
+    found: Comparison = Comparison(state=State.MISSING)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -221,7 +221,7 @@ def _bring(
         tell(f"{branch}: {found.state}")
         return
     texts = dict(revision.texts)
-    hashes = {name: text_hash(text) for name, text in texts.items()}
+    hashes = {name: text_digest(text) for name, text in texts.items()}
     if not request.replace and found.record is not None and is_edited(hub, found):
         tell(f"note: {branch}: its {CARD} was changed there, and is kept; --replace writes ours")
         del texts[CARD]

@@ -75,6 +75,6 @@ def hashed_folder(folder: Path) -> dict[str, str]:
     return found
 
 
-def text_hash(content: str | bytes) -> str:
+def text_digest(content: str | bytes) -> str:
     """SHA-256 of a text in UTF-8, as :func:`hashed_folder` gives it."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
