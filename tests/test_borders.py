@@ -28,6 +28,7 @@ ALLOWED = {
     "pretrained/load_model.py with_head": "a head's tree",
     "tasks/fine_tuning.py head_of": "a head's tree",
     "pretrained/architecture.py read_architecture": "a recipe's tree, in part",
+    "publish/published_recipe.py published_recipe": "a recipe's tree",
     # What others have defined.
     "huggingface/": "config.json, as transformers writes it",
     "optim/": "parameter groups and states, as torch's optimizers keep them",

@@ -7,6 +7,7 @@
 ``evaluate_suite``, ``evaluate_model``   ``flexbert evaluate`` and ``flexbert evaluate-lm``
 ``watch_run``           ``flexbert watch``
 ``compare_results``     ``flexbert compare``
+``publish_run``         ``flexbert publish``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
@@ -33,6 +34,7 @@ from flexbert.commands import (
     launch_processes,
     plan_recipe,
     plot_runs,
+    publish_run,
     report_runs,
     rows_of_update,
     seen_document,
@@ -49,6 +51,7 @@ COMMANDS = (
     check_installation.COMMAND,
     export_model.COMMAND,
     import_model.COMMAND,
+    publish_run.COMMAND,
     evaluate_suite.COMMAND,
     evaluate_model.COMMAND,
     watch_run.COMMAND,
