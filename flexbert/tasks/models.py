@@ -47,7 +47,7 @@ def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskMo
         untrained: also each one's like with weights drawn anew.
 
     Raises:
-        UserError: if one cannot be read, or two would have one label.
+        UserError: if one cannot be read, two would have one label, or two are the same.
     """
     found: dict[str, TaskModel] = {}
     for text in given:
@@ -66,7 +66,12 @@ def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskMo
         for each in (model, twin) if untrained else (model,):
             if each.label in found:
                 raise UserError(f"{text}: {each.label} is there already; write LABEL={rest}")
-            found[each.label] = each
+            same = [old for old in found.values() if old.fingerprint == each.fingerprint]
+            if same and not each.untrained:
+                raise UserError(f"{text}: is the same model as {same[0].label}")
+            # Of two models of one shape, untrained is one row.
+            if not same:
+                found[each.label] = each
     return list(found.values())
 
 
@@ -85,7 +90,9 @@ def _label(found: Path, given: Path) -> str:
     """A run's name and the checkpoint's; a folder's name; a name of the hub as it is."""
     if found.parent.name == _CHECKPOINTS:
         return f"{found.parent.parent.name}/{found.stem}"
-    return found.stem if found.is_file() else str(given) if not given.exists() else found.name
+    if found.is_file():
+        return found.stem
+    return found.resolve().name if given.exists() else str(given)
 
 
 def _fingerprint(read: ReadModel, *, untrained: bool = False) -> str:
