@@ -112,12 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
     if len(devices) > 1:
         _share_out(devices)
     records = evaluate_suite(search, device, _tell)
-    if arguments.json:
-        return print_found(arguments, tuple(records), str)
-    print(table_text(search))
+    if not arguments.json:
+        print(table_text(search))
     if arguments.export is not None:
-        print(*export_best(search, arguments.export, device), sep="\n")
-    return 0
+        lines = export_best(search, arguments.export, device)
+        print(*lines, sep="\n", file=sys.stderr if arguments.json else sys.stdout)
+    return print_found(arguments, tuple(records), str) if arguments.json else 0
 
 
 def _tell(record: FitRecord, progress: SearchProgress) -> None:
@@ -125,6 +125,8 @@ def _tell(record: FitRecord, progress: SearchProgress) -> None:
     point = " ".join(f"{axis}={value}" for axis, value in record.point.items())
     share = "" if record.budget == 1 else f" {record.budget:.0%} of its updates"
     title = f"{record.model} {record.task} {point} seed={record.seed}{share}"
+    if cut := sum(record.cut.values()):
+        metrics += f"; {cut:,} texts are cut at max_length"
     count = f"{progress.finished}/{progress.known}"
     print(f"{count:>9}  {title}: {metrics} ({record.seconds:.0f}s)", file=sys.stderr, flush=True)
 

@@ -13,9 +13,12 @@ import torch
 from flexbert.errors import UserError
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.tasks.kinds.kind import IGNORE, Examples, TaskKind
+from flexbert.tasks.text_template import TextTemplate, pair_lengths, text_template
 
 # Texts given to the tokenizer at once: enough for its threads, few enough for memory.
 _AT_ONCE = 4096
+# A sequence's tokens and their types.
+_Sequence = tuple[list[int], list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +134,16 @@ def encode_split(
         tokenizer: a fast one of transformers.
         max_length: of a sequence, special tokens included; of pairs the longer text is cut first.
         token_types: whether the model has them.
+
+    Raises:
+        UserError: if the special tokens leave no room for a text.
     """
+    pairs = examples.second is not None
+    template = text_template(tokenizer, pairs=pairs)
+    if max_length - template.size < 1 + pairs:
+        raise UserError(
+            f"max_length {max_length} has no room for {'two texts' if pairs else 'a text'}"
+        )
     tokens: list[np.ndarray] = []
     types: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -140,10 +152,10 @@ def encode_split(
     for begin in range(0, len(examples.first), _AT_ONCE):
         some = slice(begin, begin + _AT_ONCE)
         if kind.of_words:
-            encoded, own, is_cut = _encode_words(examples, some, tokenizer, max_length)
+            encoded, own, is_cut = _encode_words(examples, some, tokenizer, template, max_length)
             labels += own
         else:
-            encoded, is_cut = _encode_texts(examples, some, tokenizer, max_length)
+            encoded, is_cut = _encode_texts(examples, some, tokenizer, template, max_length)
         cut += is_cut
         for ids, types_of in encoded:
             lengths.append(len(ids))
@@ -169,54 +181,67 @@ def check_tokenizer(tokenizer: Any, model: str, *, pairs: bool) -> None:
             raise UserError(f"{model}: its tokenizer has no [{role.upper()}]")
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     single = tokenizer("a")["input_ids"]
-    if single[0] != cls or single[-1] != sep:
+    if single[:1] != [cls] or single[-1] != sep:
         raise UserError(f"{model}: its tokenizer puts no [CLS] and [SEP] around a text")
     if pairs and tokenizer("a", "a")["input_ids"][1:].count(sep) < 2:
         raise UserError(f"{model}: its tokenizer puts no [SEP] between two texts")
 
 
 def _encode_texts(
-    examples: Examples, some: slice, tokenizer: Any, max_length: int
-) -> tuple[list[tuple[Sequence[int], Sequence[int]]], int]:
-    second = None if examples.second is None else list(examples.second[some])
-    found = tokenizer(
-        list(examples.first[some]),
-        second,
-        truncation="longest_first",
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    cut = sum(bool(each.overflowing) for each in found.encodings)
-    return list(zip(found["input_ids"], found["token_type_ids"], strict=True)), cut
+    examples: Examples, some: slice, tokenizer: Any, template: TextTemplate, max_length: int
+) -> tuple[list[_Sequence], int]:
+    room = max_length - template.size
+    firsts = _tokens(tokenizer, [str(text) for text in examples.first[some]])["input_ids"]
+    if examples.second is None:
+        alone = [template.around(template.cut(ids, room), None) for ids in firsts]
+        return alone, sum(len(ids) > room for ids in firsts)
+    seconds = _tokens(tokenizer, list(examples.second[some]))["input_ids"]
+    sequences: list[_Sequence] = []
+    cut = 0
+    for first, second in zip(firsts, seconds, strict=True):
+        most, other = pair_lengths(len(first), len(second), room)
+        sequences.append(template.around(template.cut(first, most), template.cut(second, other)))
+        cut += len(first) + len(second) > room
+    return sequences, cut
 
 
 def _encode_words(
-    examples: Examples, some: slice, tokenizer: Any, max_length: int
-) -> tuple[list[tuple[Sequence[int], Sequence[int]]], list[np.ndarray], int]:
+    examples: Examples, some: slice, tokenizer: Any, template: TextTemplate, max_length: int
+) -> tuple[list[_Sequence], list[np.ndarray], int]:
     """Words with one space between, as text has them, and the label of a word's first token.
 
     A tokenizer that is given words by themselves makes other tokens of them than of a text.
     """
+    room = max_length - template.size
     words: Any = examples.first[some]
-    found = tokenizer(
-        [" ".join(own) for own in words],
-        truncation=True,
-        max_length=max_length,
-        return_token_type_ids=True,
-        return_attention_mask=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    labels = [
-        word_labels(own, classes, np.array(offsets))
-        for own, classes, offsets in zip(
-            words, examples.labels[some], found["offset_mapping"], strict=True
+    found = _tokens(tokenizer, [" ".join(own) for own in words], return_offsets_mapping=True)
+    sequences: list[_Sequence] = []
+    labels: list[np.ndarray] = []
+    for own, classes, ids, offsets in zip(
+        words, examples.labels[some], found["input_ids"], found["offset_mapping"], strict=True
+    ):
+        sequences.append(template.around(template.cut(ids, room), None))
+        placed = word_labels(own, classes, np.array(offsets).reshape(-1, 2))
+        labels.append(
+            np.pad(
+                template.cut(placed, room),  # type: ignore[arg-type]
+                (len(template.before), len(template.after)),
+                constant_values=IGNORE,
+            )
         )
-    ]
-    cut = sum(bool(each.overflowing) for each in found.encodings)
-    return list(zip(found["input_ids"], found["token_type_ids"], strict=True)), labels, cut
+    return sequences, labels, sum(len(ids) > room for ids in found["input_ids"])
+
+
+def _tokens(tokenizer: Any, texts: list[str], **asked: bool) -> Any:
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=False,
+        return_token_type_ids=False,
+        return_attention_mask=False,
+        verbose=False,
+        **asked,
+    )
 
 
 def word_labels(words: Sequence[str], classes: Sequence[int], offsets: np.ndarray) -> np.ndarray:
@@ -227,9 +252,10 @@ def word_labels(words: Sequence[str], classes: Sequence[int], offsets: np.ndarra
     """
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     labels = np.full(len(offsets), IGNORE, np.int64)
-    covers = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
-    # By its last character: a token may begin with the space before its word.
-    own = np.searchsorted(ends, offsets[covers, 1] - 1, side="right")
+    # A token may begin with the space before its word; one of the space alone is of no word.
+    begins = offsets[:, 0] + np.isin(offsets[:, 0], ends)
+    covers = np.flatnonzero(begins < offsets[:, 1])
+    own = np.searchsorted(ends, begins[covers], side="right")
     taken, first = np.unique(own, return_index=True)
     labels[covers[first]] = np.array(classes, np.int64)[taken]
     return labels

@@ -15,7 +15,6 @@ from flexbert.devices.peak_flops import measured_peak_flops
 from flexbert.errors import UserError, did_you_mean
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.plan.stage_cost import Hardware, cpu_hardware
-from flexbert.tasks.choosing import best_of
 from flexbert.tasks.compare_models import compare_fits
 from flexbert.tasks.comparison import CompareRequest
 from flexbert.tasks.comparison_text import comparison_text
@@ -25,7 +24,14 @@ from flexbert.tasks.floor_fits import make_floors
 from flexbert.tasks.kept_fits import read_fits
 from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
-from flexbert.tasks.search import Search, SearchProgress, finished_fits, make_search, run_search
+from flexbert.tasks.search import (
+    Search,
+    SearchProgress,
+    best_whole_fit,
+    finished_fits,
+    make_search,
+    run_search,
+)
 from flexbert.tasks.search_plan import SearchPlan, plan_search
 from flexbert.tasks.suite import load_suite
 
@@ -107,13 +113,14 @@ def evaluate_suite(
         UserError: if a model does not go with a task, or the disk refuses a file.
     """
     run_search(search, FitMaker(search.folder, device), tell)
-    return search.records(finished_fits(search.folder))
+    done = finished_fits(search.folder)
+    return [done[fit.id] for fit in search.fits(done)]
 
 
 def table_text(search: Search) -> str:
     """The search's table, with its floors, which are made where they are not there yet."""
     make_floors(search)
-    own = {record.fit for record in search.records(finished_fits(search.folder))}
+    own = {fit.id for fit in search.fits(finished_fits(search.folder))}
     fits = [
         fit
         for fit in read_fits([search.folder])
@@ -132,18 +139,15 @@ def export_best(search: Search, folder: Path, device: torch.device) -> list[str]
         UserError: if a folder is there already.
     """
     done = finished_fits(search.folder)
-    records = search.records(done)
     maker = FitMaker(search.folder, device)
     lines = []
     for model in search.models:
-        for name in search.suite.tasks:
-            own = [each for each in records if (each.model, each.task) == (model.label, name)]
-            best = best_of([each for each in own if each.budget == 1])
+        for name, task in search.suite.tasks.items():
+            best = best_whole_fit(search.fits_of(model, task, done), done)
             target = folder
             if len(search.models) > 1:
                 target = target / re.sub(r"[^\w.-]+", "-", model.label)
             if len(search.suite.tasks) > 1:
                 target = target / name
-            path = maker.weights_of(search.fit_of(best, done))
-            lines += export_checkpoint(path, target)
+            lines += export_checkpoint(maker.weights_of(best), target)
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
 from flexbert.checkpoint.weights import filled_model, model_config
 from flexbert.config.encode import encode
+from flexbert.config.plugins import plugins_of
 from flexbert.doctor import package_version
 from flexbert.files.durable import make_folder
+from flexbert.files.file_lock import file_lock
 from flexbert.tasks.fine_tuning import FitStart, Fitted, fine_tune, predict
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.predictions_file import FitPredictions, write_predictions
@@ -49,7 +51,7 @@ class Fit:
     Attributes:
         examples: of its task.
         budget: the share of the updates that are made.
-        start: the fit that its encoder is from; None takes the model's own.
+        start: the fit whose best weights its encoder is from; None takes the model's own.
     """
 
     suite: str
@@ -60,7 +62,7 @@ class Fit:
     point: Point
     seed: int
     budget: float = 1.0
-    start: FitRecord | None = None
+    start: Fit | None = None
 
     @property
     def settings(self) -> TaskConfig:
@@ -78,7 +80,7 @@ class Fit:
             "data": {name: data.fingerprint for name, data in self.examples.data.items()},
             "seed": self.seed,
             "budget": self.budget,
-            "start": None if self.start is None else self.start.fit,
+            "start": None if self.start is None else self.start.id,
         }
         text = json.dumps(made_of, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -99,12 +101,16 @@ class Fit:
 
 def fit_settings(settings: TaskConfig, mode: Mode) -> dict[str, Any]:
     """What a fit's outcome depends on of its task's settings, and the metric it is chosen by."""
-    plain = {key: value for key, value in settings.written.items() if key not in NOT_OF_A_FIT}
+    return {**of_a_fit(settings.written, mode), "metric": settings.metric}
+
+
+def of_a_fit(settings: Mapping[str, Any], mode: Mode) -> dict[str, Any]:
+    """Of a task's settings, as they are written, what a fit of a mode depends on."""
     if mode == "frozen":
-        plain = {key: plain[key] for key in ("kind", "max_length", "precision", "probe")}
-    else:
-        plain.pop("probe")
-    return {**plain, "metric": settings.metric}
+        return {key: settings[key] for key in ("kind", "max_length", "precision", "probe")}
+    return {
+        key: value for key, value in settings.items() if key not in (*NOT_OF_A_FIT, "probe", "grid")
+    }
 
 
 @dataclass
@@ -113,10 +119,12 @@ class FitMaker:
 
     Args:
         folder: of the results.
+        beat: is called before each batch; what it raises ends the fit.
     """
 
     folder: Path
     device: torch.device
+    beat: Callable[[], None] = lambda: None
     _encoded: dict[tuple[Any, ...], EncodedTask] = field(default_factory=dict)
 
     def make(self, fit: Fit, *, keep_weights: bool) -> FitRecord:
@@ -130,10 +138,13 @@ class FitMaker:
         if fit.mode == "frozen":
             return self._probed(fit, task, begun)
         fitted = self._fitted(fit, task)
-        model = filled_model(fitted.config, fitted.weights).to(self.device)
         scores = {VALIDATION: fitted.scores}
-        for name in _tests(task):
-            scores[name], _ = predict(model, task.splits[name], fit.settings, self.device)
+        if tests := _tests(task):
+            model = filled_model(fitted.config, fitted.weights).to(self.device)
+            for name in tests:
+                scores[name], _ = predict(
+                    model, task.splits[name], fit.settings, self.device, self.beat
+                )
         if keep_weights:
             self._write_weights(fit, fitted)
         return self._record(
@@ -156,7 +167,11 @@ class FitMaker:
         """The checkpoint of a fit's best weights; made again if it was not kept."""
         path = weights_path(self.folder, fit.id)
         if not path.exists():
-            self._write_weights(fit, self._fitted(fit, self._encode(fit)))
+            make_folder(path.parent)
+            # Of processes that need it one makes it, and the others wait.
+            with file_lock(path.with_suffix(".lock")):
+                if not path.exists():
+                    self._write_weights(fit, self._fitted(fit, self._encode(fit)))
         return path
 
     def _fitted(self, fit: Fit, task: EncodedTask) -> Fitted:
@@ -167,19 +182,22 @@ class FitMaker:
             seed=fit.seed,
             device=self.device,
             budget=fit.budget,
+            beat=self.beat,
         )
 
     def _start(self, fit: Fit) -> FitStart:
         read = fit.model.read()
         if fit.start is not None:
-            checkpoint = read_checkpoint(weights_path(self.folder, fit.start.fit))
+            checkpoint = read_checkpoint(self.weights_of(fit.start))
             return FitStart(config=model_config(checkpoint), weights=checkpoint.model)
         return FitStart(config=read.config, weights=None if fit.model.untrained else read.weights)
 
     def _encode(self, fit: Fit) -> EncodedTask:
         """The task in the model's tokens: the last one is kept, as fits of a task come together."""
         read, length = fit.model.read(), fit.settings.max_length
-        key = (fit.task.name, fit.model.path, length)
+        # Of models with one tokenizer, a run's checkpoints say, the tokens are the same.
+        has_types = getattr(read.config.embedding, "token_types", 0)
+        key = (fit.task.name, tuple(sorted(read.tokenizer.items())), has_types, length)
         if key not in self._encoded:
             self._encoded.clear()
             self._encoded[key] = encode_task(
@@ -197,6 +215,7 @@ class FitMaker:
             tokenizer=fit.model.read().tokenizer,
             seed=fit.seed,
             device=self.device,
+            beat=self.beat,
         )
         return self._record(
             fit,
@@ -215,6 +234,8 @@ class FitMaker:
             "model": encode(fitted.config),
             "data": {"max_length": fit.settings.max_length},
         }
+        if plugins := plugins_of(fitted.config):
+            recipe["plugins"] = encode(plugins)
         path = weights_path(self.folder, fit.id)
         make_folder(path.parent)
         write_checkpoint(
@@ -249,7 +270,7 @@ class FitMaker:
             point=fit.point.values if fit.mode == "fine_tune" else {},
             settings=fit.settings.written,
             budget=fit.budget,
-            start=None if fit.start is None else fit.start.fit,
+            start=None if fit.start is None else fit.start.id,
             metric=fit.settings.metric,
             value=validation[fit.settings.metric],
             metrics=validation,

@@ -37,7 +37,7 @@ class TaskModel:
 
     def read(self) -> ReadModel:
         """The model; the last one is kept, as a search goes through one after the other."""
-        return _read(self.path)
+        return _read_cached(self.path)
 
 
 def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskModel]:
@@ -47,14 +47,14 @@ def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskMo
         untrained: also each one's like with weights drawn anew.
 
     Raises:
-        UserError: if one cannot be read, or two would have one label.
+        UserError: if one cannot be read, two would have one label, or two are the same.
     """
     found: dict[str, TaskModel] = {}
     for text in given:
         label, is_named, rest = text.partition("=")
         if not is_named or Path(text).exists():
             label, rest = "", text
-        read = _read(Path(rest))
+        read = _read_cached(Path(rest))
         label = label or _label(read.path, Path(rest))
         model = TaskModel(label=label, path=read.path, fingerprint=_fingerprint(read))
         twin = TaskModel(
@@ -66,12 +66,23 @@ def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskMo
         for each in (model, twin) if untrained else (model,):
             if each.label in found:
                 raise UserError(f"{text}: {each.label} is there already; write LABEL={rest}")
-            found[each.label] = each
+            same = [old for old in found.values() if old.fingerprint == each.fingerprint]
+            if same and not each.untrained:
+                raise UserError(f"{text}: is the same model as {same[0].label}")
+            # Of two models of one shape, untrained is one row.
+            if not same:
+                found[each.label] = each
     return list(found.values())
 
 
+def _read_cached(path: Path) -> ReadModel:
+    # A run that has gone back saves another checkpoint under the same name.
+    state = path.stat() if path.is_file() else None
+    return _read(path, state and (state.st_ino, state.st_mtime_ns, state.st_size))
+
+
 @functools.lru_cache(maxsize=1)
-def _read(path: Path) -> ReadModel:
+def _read(path: Path, version: tuple[int, ...] | None) -> ReadModel:
     return read_model(path, needs_head=False)
 
 
@@ -79,7 +90,9 @@ def _label(found: Path, given: Path) -> str:
     """A run's name and the checkpoint's; a folder's name; a name of the hub as it is."""
     if found.parent.name == _CHECKPOINTS:
         return f"{found.parent.parent.name}/{found.stem}"
-    return found.stem if found.is_file() else str(given) if not given.exists() else found.name
+    if found.is_file():
+        return found.stem
+    return found.resolve().name if given.exists() else str(given)
 
 
 def _fingerprint(read: ReadModel, *, untrained: bool = False) -> str:

@@ -9,7 +9,7 @@ weights by L-BFGS, on features scaled to the spread that training rows have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,14 +77,16 @@ def probe(
     tokenizer: Mapping[str, str],
     seed: int,
     device: torch.device,
+    beat: Callable[[], None] = lambda: None,
 ) -> Probed:
     """Fit a probe with each strength of the penalty; the validation rows choose.
 
     Args:
         seed: of the encoder's weights where none are given, and of which training rows are taken
             where there are more than ``probe.examples``.
+        beat: is called before each batch; what it raises ends the fit.
     """
-    maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start)
+    maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start, beat)
     rows = _chosen(len(task.train), settings.probe.examples, seed)
     train = maker.of(task.train, examples.splits[TRAIN], rows)
     others = {
@@ -184,11 +186,13 @@ class _FeatureMaker:
         tokenizer: Mapping[str, str],
         device: torch.device,
         start: FitStart,
+        beat: Callable[[], None],
     ) -> None:
         self.encoder = encoder
         self.settings = settings
         self.tokenizer = load_tokenizer(tokenizer)
         self.device = device
+        self.beat = beat
         self.has_types = getattr(start.config.embedding, "token_types", 0) >= 2
 
     def of(self, split: EncodedSplit, examples: Examples, rows: np.ndarray | None) -> Features:
@@ -235,6 +239,7 @@ class _FeatureMaker:
         values, labels, counts = [], [], []
         with torch.inference_mode(), autocast(self.settings, self.device):
             for some in split.within(rows, TOKENS_PER_FORWARD):
+                self.beat()
                 batch = split.batch(some, self.device)
                 hidden = self.encoder(batch.packed)
                 if batch.labelled is None:

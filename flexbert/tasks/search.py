@@ -7,7 +7,6 @@ its holder, so that a fit that was killed is made by whoever comes next.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from flexbert.files.durable import make_folder
 from flexbert.files.file_lock import file_lock
 from flexbert.tasks.choosing import best_of
 from flexbert.tasks.designs import Design, FitChoice, Space
-from flexbert.tasks.fits import NOT_OF_A_FIT, Fit, FitMaker, weights_path
+from flexbert.tasks.fits import Fit, FitMaker, of_a_fit, weights_path
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.results import (
     RESULTS,
@@ -29,7 +28,7 @@ from flexbert.tasks.results import (
     append_result,
     read_results,
 )
-from flexbert.tasks.suite import Suite, Task
+from flexbert.tasks.suite import FROM, Suite, Task
 from flexbert.tasks.task_data import TaskExamples, read_task
 
 LOCKS = "locks"
@@ -79,9 +78,9 @@ class Search:
         known = finished = 0
         is_over = True
         for model in self.models:
-            over: dict[str, list[FitRecord]] = {}
+            over: dict[str, list[Fit]] = {}
             for name, task in self.suite.tasks.items():
-                start = task.settings.from_task if self.mode == "fine_tune" else None
+                start = self._start_of(task)
                 if start is not None and start not in over:
                     is_over = False
                     continue
@@ -93,39 +92,48 @@ class Search:
                 if open_:
                     is_over = False
                 else:
-                    over[name] = [done[fit.id] for fit in fits]
+                    over[name] = fits
         return SearchProgress(ready=ready, known=known, finished=finished, is_over=is_over)
 
-    def records(self, done: Mapping[str, FitRecord]) -> list[FitRecord]:
-        """Those of the finished fits that are this search's, once it is over."""
-        found: list[FitRecord] = []
-        for model in self.models:
-            own: dict[str, list[FitRecord]] = {}
-            for name, task in self.suite.tasks.items():
-                start = task.settings.from_task or ""
-                fits = self._wanted(model, task, own.get(start, []), done)
-                own[name] = [done[fit.id] for fit in fits if fit.id in done]
-                found += own[name]
-        return found
+    def fits(self, done: Mapping[str, FitRecord]) -> list[Fit]:
+        """All fits of this search, once it is over, in its order."""
+        return [
+            fit
+            for model in self.models
+            for task in self.suite.tasks.values()
+            for fit in self.fits_of(model, task, done)
+        ]
 
-    def fit_of(self, record: FitRecord, done: Mapping[str, FitRecord]) -> Fit:
-        """The fit that a record of this search is of."""
-        self.records(done)
-        return next(fit for fit in self._fits.values() if fit.id == record.fit)
+    def fits_of(self, model: TaskModel, task: Task, done: Mapping[str, FitRecord]) -> list[Fit]:
+        """Those of a model and a task that are known to be needed.
+
+        The tasks that it starts from must be over.
+        """
+        start = self._start_of(task)
+        starts = [] if start is None else self.fits_of(model, self.suite.tasks[start], done)
+        return self._wanted(model, task, starts, done)
 
     def keeps_weights(self, task: Task) -> bool:
         """Whether the weights of a task's best fits are needed."""
         starts = {each.settings.from_task for each in self.suite.tasks.values()}
         return self.mode == "fine_tune" and (self.keeps_all or task.name in starts)
 
+    def _start_of(self, task: Task) -> str | None:
+        """The task that another starts from; a probe leaves the encoder as it is."""
+        return task.settings.from_task if self.mode == "fine_tune" else None
+
     def _wanted(
         self,
         model: TaskModel,
         task: Task,
-        starts: Sequence[FitRecord],
+        starts: Sequence[Fit],
         done: Mapping[str, FitRecord],
     ) -> list[Fit]:
-        """The fits of a task and a model that are known to be needed."""
+        """The fits of a task and a model that are known to be needed.
+
+        Args:
+            starts: the finished ones of the task that it starts from.
+        """
         space = Space(len(task.points), task.settings.seeds, task.settings.metric)
         values: dict[FitChoice, float] = {}
         while True:
@@ -133,7 +141,7 @@ class Search:
                 choices = self.design.wanted(space, values)
             else:
                 choices = [FitChoice(0, seed) for seed in task.settings.seeds]
-            fits = {choice: self._fit(model, task, choice, starts) for choice in choices}
+            fits = {choice: self._fit(model, task, choice, starts, done) for choice in choices}
             new = {
                 choice: done[fit.id].value
                 for choice, fit in fits.items()
@@ -144,14 +152,17 @@ class Search:
             values |= new
 
     def _fit(
-        self, model: TaskModel, task: Task, choice: FitChoice, starts: Sequence[FitRecord]
+        self,
+        model: TaskModel,
+        task: Task,
+        choice: FitChoice,
+        starts: Sequence[Fit],
+        done: Mapping[str, FitRecord],
     ) -> Fit:
         start = None
-        if task.settings.from_task is not None and self.mode == "fine_tune":
-            start = best_of(
-                [each for each in starts if each.seed == choice.seed and each.budget == 1]
-            )
-        key = (model.label, task.name, choice, start and start.fit)
+        if self._start_of(task) is not None:
+            start = best_whole_fit([fit for fit in starts if fit.seed == choice.seed], done)
+        key = (model.label, task.name, choice, start and start.id)
         if key not in self._fits:
             self._fits[key] = Fit(
                 suite=self.suite.name,
@@ -175,8 +186,12 @@ def make_search(
     folder: Path,
     *,
     keeps_all: bool = False,
+    examples: Mapping[str, TaskExamples] | None = None,
 ) -> Search:
     """A search, its rows read and held against what the folder has.
+
+    Args:
+        examples: of each task, where they are read already.
 
     Raises:
         UserError: if a task's rows cannot be read, or the folder holds fits of another task by the
@@ -188,7 +203,7 @@ def make_search(
         mode=mode,
         design=design,
         folder=folder,
-        examples={name: read_task(task) for name, task in suite.tasks.items()},
+        examples=read_tasks(suite) if examples is None else examples,
         keeps_all=keeps_all,
     )
     for record in finished_fits(folder).values():
@@ -196,11 +211,27 @@ def make_search(
     return search
 
 
+def read_tasks(suite: Suite) -> dict[str, TaskExamples]:
+    """Every task's rows. Raises: UserError, as :func:`~flexbert.tasks.task_data.read_task`."""
+    return {name: read_task(task) for name, task in suite.tasks.items()}
+
+
 def finished_fits(folder: Path) -> dict[str, FitRecord]:
-    """The finished fits of a folder by their ids; none of one that is new."""
-    if not (folder / RESULTS).exists():
+    """The finished fits of a folder by their ids; none of one that is new.
+
+    A kill may have left no more than the beginning of the first line.
+    """
+    file = folder / RESULTS
+    if not file.exists() or b"\n" not in file.read_bytes():
         return {}
     return {record.fit: record for record in read_results(folder)}
+
+
+def best_whole_fit(fits: Sequence[Fit], done: Mapping[str, FitRecord]) -> Fit:
+    """The best of those finished fits that had all their updates; of equal ones the first."""
+    whole = [fit for fit in fits if fit.budget == 1 and fit.id in done]
+    best = best_of([done[fit.id] for fit in whole])
+    return next(fit for fit in whole if fit.id == best.fit)
 
 
 def run_search(
@@ -218,6 +249,7 @@ def run_search(
             return
         record = _make_first_free(search, maker, progress.ready)
         if record is None:
+            maker.beat()
             time.sleep(_WAIT_SECONDS)
         else:
             tell(record, search.progress(finished_fits(search.folder)))
@@ -238,32 +270,33 @@ def _make_first_free(search: Search, maker: FitMaker, ready: Sequence[Fit]) -> F
             record = maker.make(fit, keep_weights=keeps)
             append_result(search.folder, record)
             if keeps:
-                _drop_others(search.folder, record)
+                _drop_others(search, fit)
             lock.unlink(missing_ok=True)
             return record
     return None
 
 
-def _drop_others(folder: Path, record: FitRecord) -> None:
-    """Remove the weights of fits that another of the same model, task and seed is better than."""
+def _drop_others(search: Search, made: Fit) -> None:
+    """Remove the weights of fits that another one of the same model, task and seed is better than.
+
+    By the rule that chooses what others start from, so that what they need stays.
+    """
+    done = finished_fits(search.folder)
     alike = [
-        each
-        for each in finished_fits(folder).values()
-        if (each.model_fingerprint, each.task, each.seed, each.budget, each.mode, each.start)
-        == (record.model_fingerprint, record.task, record.seed, 1.0, record.mode, record.start)
+        fit
+        for fit in search.fits_of(made.model, made.task, done)
+        if fit.seed == made.seed and fit.budget == 1 and fit.id in done
     ]
-    # By id, as processes see them finish in different orders.
-    best = best_of(sorted(alike, key=lambda each: each.fit))
-    for each in alike:
-        if each.fit != best.fit:
-            with contextlib.suppress(FileNotFoundError):
-                weights_path(folder, each.fit).unlink()
+    best = best_whole_fit(alike, done)
+    for fit in alike:
+        if fit.id != best.id:
+            weights_path(search.folder, fit.id).unlink(missing_ok=True)
 
 
 def _check_same(record: FitRecord, search: Search) -> None:
     """Raises UserError if a fit of the folder is of another task by the name of one of these."""
     task = search.suite.tasks.get(record.task)
-    if task is None or record.mode != search.mode:
+    if task is None or record.mode == "floor":
         return
     place = f"{search.folder}: holds fits of {record.task} that were made"
     hint = "give another folder (--out)"
@@ -274,13 +307,18 @@ def _check_same(record: FitRecord, search: Search) -> None:
             raise UserError(
                 f"{place} with other rows of {name} ({record.data[name].source}); {hint}"
             )
-    settings = _without_axes(record.settings, {*record.point, *task.grid})
-    own = _without_axes(task.settings.written, {*record.point, *task.grid})
-    for key, (before, now) in changed_keys(settings, own).items():
-        raise UserError(f"{place} with {key} {shown(str(before))}, not {shown(str(now))}; {hint}")
+    if record.mode != search.mode:
+        return
+    axes = {*record.point, *task.grid}
+    before = _compared(record.settings, record.mode, axes)
+    now = _compared(task.settings.written, record.mode, axes)
+    for key, (old, new) in changed_keys(before, now).items():
+        raise UserError(f"{place} with {key} {shown(str(old))}, not {shown(str(new))}; {hint}")
 
 
-def _without_axes(settings: Mapping[str, Any], axes: Collection[str]) -> dict[str, Any]:
-    """A task's settings without what its grid varies, and what fits do not depend on."""
-    flat = flatten({key: settings[key] for key in settings if key not in NOT_OF_A_FIT})
-    return {key: value for key, value in flat.items() if key not in axes}
+def _compared(settings: Mapping[str, Any], mode: Mode, axes: Collection[str]) -> dict[str, Any]:
+    """What fits of a mode depend on of a task's settings, without what its grid varies."""
+    plain = {**of_a_fit(settings, mode), "metrics": settings["metrics"][:1]}
+    if mode == "fine_tune":
+        plain[FROM] = settings[FROM]
+    return {key: value for key, value in flatten(plain).items() if key not in axes}

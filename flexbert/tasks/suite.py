@@ -275,7 +275,7 @@ def _in_order(nodes: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> l
         if name in above:
             raise ConfigError(where, f"starts from itself ({' -> '.join((*above, name))})")
         if start is not None:
-            if start not in nodes:
+            if not isinstance(start, str) or start not in nodes:
                 raise ConfigError(where, f"no task {start!r}; {did_you_mean(str(start), nodes)}")
             take(start, (*above, name))
         if name not in order:

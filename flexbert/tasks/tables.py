@@ -68,8 +68,17 @@ def rows_fingerprint(rows: Iterable[TaskRow]) -> str:
     """The same for the same rows in the same order, wherever they are from."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, default=repr).encode() + b"\n")
+        digest.update(row_text(row).encode() + b"\n")
     return digest.hexdigest()[:16]
+
+
+def row_text(row: TaskRow) -> str:
+    """A row in one line, numbers as a CSV file has them: the same from a file of any format."""
+    plain = {
+        column: value if isinstance(value, list | dict) else str(value)
+        for column, value in row.items()
+    }
+    return json.dumps(plain, sort_keys=True, default=repr)
 
 
 def _offline(source: str) -> list[TaskRow]:
@@ -135,7 +144,7 @@ def _parquet_rows(path: Path) -> Iterator[TaskRow]:
     try:
         for batch in open_parquet(str(path)).iter_batches():
             yield from batch.to_pylist()
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)})") from None
 
 
@@ -159,6 +168,8 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[TaskRow]:
         records = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = next(records, [])
+            if twice := [name for name in header if header.count(name) > 1]:
+                raise UserError(f"{path}: column {twice[0]!r} is there twice")
             for record in records:
                 if not record:
                     continue

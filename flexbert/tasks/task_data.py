@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flexbert.config.model import ModelConfig
-from flexbert.errors import ConfigError, UserError
+from flexbert.errors import ConfigError, UserError, config_errors_under, user_errors_at
 from flexbert.huggingface.tokenizer import load_tokenizer
 from flexbert.tasks.encoded_tasks import EncodedSplit, check_tokenizer, encode_split
 from flexbert.tasks.kinds.kind import Examples, TaskKind
@@ -18,7 +17,7 @@ from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.results import VALIDATION, FitData
 from flexbert.tasks.scoring import require_metrics, score
 from flexbert.tasks.suite import Task
-from flexbert.tasks.tables import Table, TaskRow, read_table, rows_fingerprint
+from flexbert.tasks.tables import Table, TaskRow, read_table, row_text, rows_fingerprint
 
 TRAIN = "train"
 
@@ -89,6 +88,7 @@ def read_task(task: Task) -> TaskExamples:
     """
     settings, kind = task.settings, task.settings.kind
     tables = {TRAIN: read_table(settings.data.train)}
+    whole = tables[TRAIN]
     if settings.data.validation is None:
         tables[TRAIN], tables[VALIDATION] = held_out(tables[TRAIN], settings.data.validation_share)
     else:
@@ -99,10 +99,12 @@ def read_task(task: Task) -> TaskExamples:
         if name in tables:
             raise ConfigError(f"tasks.{task.name}.data.tests.{name}", "is a name of another split")
         tables[name] = read_table(source)
-    for table in tables.values():
+    for table in (whole, *tables.values()):
         kind.check_columns(table)
-    names = kind.names_in(tables[TRAIN])
-    require_metrics(kind.name, settings.metrics, names)
+    # A class may have all of its rows among those held out.
+    names = kind.names_in(whole)
+    with config_errors_under(f"tasks.{task.name}"), user_errors_at("metrics"):
+        require_metrics(kind.name, settings.metrics, names)
     return TaskExamples(
         kind=kind,
         names=names,
@@ -189,5 +191,4 @@ def encode_task(
 
 
 def _row_key(row: TaskRow) -> str:
-    text = json.dumps(row, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(row_text(row).encode()).hexdigest()

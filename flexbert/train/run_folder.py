@@ -77,9 +77,13 @@ class RunFolder:
         drop_after(self.path, after_step)
         if self.checkpoints.is_dir():
             # Of a launch that was killed while it saved: as large as a checkpoint.
-            with write_errors(self.checkpoints / checkpoint_name(after_step)):
+            with write_errors(self.checkpoint(after_step)):
                 for half in self.checkpoints.glob(".*.pt.tmp"):
                     half.unlink()
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of this update of the run is."""
+        return self.checkpoints / checkpoint_name(step)
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record to ``metrics.jsonl``; a disk that does not take it ends nothing."""

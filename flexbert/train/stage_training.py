@@ -29,6 +29,7 @@ from flexbert.train.device_checks import device_notes, training_device
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.health.roll_back import roll_back
 from flexbert.train.health.stage_trainer import StageTrainer
+from flexbert.train.live_tasks import LiveTasks
 from flexbert.train.processes.launch_agreement import require_same, weight_values
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
@@ -64,6 +65,7 @@ class RunContext:
         lock: on the run folder, which the first process holds.
         callbacks: Composer's, which run last.
         loggers: Composer's, of the first process.
+        live_tasks: that checkpoints are tried on, where the recipe asks for it.
     """
 
     resolved: Mapping[str, Any]
@@ -77,6 +79,7 @@ class RunContext:
     lock: RunLock | None
     callbacks: Sequence[Callback]
     loggers: Sequence[LoggerDestination] = ()
+    live_tasks: LiveTasks | None = None
 
 
 class StageTraining:
@@ -207,6 +210,7 @@ class StageTraining:
             is_overdue=start.is_overdue,
             saved_step=None if self._begins_the_run() else start.clock.updates,
             health=start.health,
+            live_tasks=context.live_tasks,
             early_stopping=start.early_stopping,
             loggers=context.loggers,
             recipe_callbacks=callbacks,

@@ -36,6 +36,7 @@ from flexbert.train.device_checks import training_device
 from flexbert.train.early_stopping import EarlyStopper
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.live_tasks import LiveTasks, TasksAtCheckpoints
 from flexbert.train.mask_examples import MaskExamples
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.progress import Progress
@@ -69,6 +70,7 @@ def stage_trainer(
     is_overdue: bool,
     saved_step: int | None,
     health: HealthState,
+    live_tasks: LiveTasks | None,
     early_stopping: EarlyStoppingState,
     loggers: Sequence[LoggerDestination],
     recipe_callbacks: Mapping[str, Callback],
@@ -87,6 +89,7 @@ def stage_trainer(
         is_overdue: whether another is due.
         saved_step: of the run's own checkpoint that the launch goes on from, if it does.
         health: what a checkpoint remembers of the run's numbers.
+        live_tasks: that checkpoints are tried on, where the recipe asks for it.
         early_stopping: what it remembers of the stage's evaluations.
         loggers: of the launch.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
@@ -139,6 +142,10 @@ def stage_trainer(
         # Before the checkpointer, whose checkpoints hold what it has counted.
         stopping,
         checkpointer,
+        *(
+            # Behind it: what is tried is what it has saved.
+            [TasksAtCheckpoints(run, folder, checkpointer, live_tasks)] if live_tasks else []
+        ),
         *recipe_callbacks.values(),
         *more_callbacks,
     ]

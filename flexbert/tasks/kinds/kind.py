@@ -6,6 +6,7 @@ W words, K classes.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,24 +126,38 @@ def list_in(table: Table, index: int, column: str) -> list[Any]:
 
 def label_names(values: Mapping[str, None] | set[str]) -> tuple[str, ...]:
     """Names of classes in an order that no row decides: numbers by value, texts by letter."""
-    if all(value.lstrip("-").isdecimal() for value in values):
-        return tuple(sorted(values, key=int))
+    if all(re.fullmatch(r"-?\d+", value) for value in values):
+        return tuple(sorted(values, key=lambda value: (int(value), value)))
     return tuple(sorted(values))
 
 
-def class_of(value: Any, names: tuple[str, ...], place: Callable[[], str]) -> int:
-    """The class that a label names, or whose number it is.
+def label_in(value: Any, place: Callable[[], str]) -> str:
+    """A class as a row of the training data names it; raises UserError if it is no name."""
+    if not isinstance(value, str | int | bool) or value == "":
+        raise UserError(f"{place()}: {_seen(value)} is no label; expected a text or a whole number")
+    return str(value)
+
+
+def class_of(
+    value: Any, names: tuple[str, ...], place: Callable[[], str], *, by_number: bool
+) -> int:
+    """The class that a label names.
+
+    Args:
+        by_number: whether it may also be the class's number; never where names are numbers, of
+            which 1 need not be the second.
 
     Raises:
         UserError: if it is none of them.
     """
     if isinstance(value, str | bool | int | float) and str(value) in names:
         return names.index(str(value))
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(value, str) and value.isdecimal():
-        is_number, value = True, int(value)
-    if is_number and 0 <= value < len(names):
-        return int(value)
+    if by_number and not any(name.isdecimal() for name in names):
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if isinstance(value, str) and value.isdecimal():
+            is_number, value = True, int(value)
+        if is_number and 0 <= value < len(names):
+            return int(value)
     near = did_you_mean(str(value), names[:_MOST_LISTED]) if value is not None else "it has none"
     raise UserError(f"{place()}: {_seen(value)} is none of the labels; {near}")
 

@@ -61,7 +61,7 @@ class MultipleChoice(TaskKind):
                 return f"{table.place(index)}: {self.label}"
 
             numbers = (self.labels or tuple(map(str, range(len(choices)))))[: len(choices)]
-            labels.append(class_of(row[self.label], numbers, place))
+            labels.append(class_of(row[self.label], numbers, place, by_number=True))
             first += [text_in(table, index, self.text)] * len(choices)
             second += choices
             counts.append(len(choices))

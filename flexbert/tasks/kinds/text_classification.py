@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
     class_of,
+    label_in,
     label_names,
     text_in,
 )
@@ -57,10 +58,7 @@ class Classification(TaskKind):
             return self.labels
         found: dict[str, None] = {}
         for index, row in enumerate(table.rows):
-            value = row[self.label]
-            if not isinstance(value, str | int | bool) or value == "":
-                raise UserError(f"{table.place(index)}: {self.label}: no label ({value!r})")
-            found[str(value)] = None
+            found[label_in(row[self.label], self._place(table, index))] = None
         if len(found) < 2:
             raise UserError(
                 f"{table.source}: {self.label}: one class alone ({', '.join(found)}) is nothing to "
@@ -79,12 +77,16 @@ class Classification(TaskKind):
                 class_of(
                     table.rows[index][self.label],
                     names,
-                    lambda index=index: f"{table.place(index)}: {self.label}",  # type: ignore[misc]
+                    self._place(table, index),
+                    by_number=self.labels is not None,
                 )
                 for index in count
             ],
             names=names,
         )
+
+    def _place(self, table: Table, index: int) -> Callable[[], str]:
+        return lambda: f"{table.place(index)}: {self.label}"
 
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
     class_of,
+    label_in,
     label_names,
     list_in,
 )
@@ -51,7 +52,7 @@ class TokenClassification(TaskKind):
         if self.labels is not None:
             return self.labels
         found = {
-            str(value): None
+            label_in(value, self._place(table, index)): None
             for index in range(len(table.rows))
             for value in list_in(table, index, self.label)
         }
@@ -66,13 +67,13 @@ class TokenClassification(TaskKind):
             classes = list_in(table, index, self.label)
             if len(own) != len(classes):
                 raise UserError(f"{table.place(index)}: {len(own)} words and {len(classes)} labels")
-
-            def place(index: int = index) -> str:
-                return f"{table.place(index)}: {self.label}"
-
             words.append(own)
-            labels.append([class_of(value, names, place) for value in classes])
+            place, by_number = self._place(table, index), self.labels is not None
+            labels.append([class_of(each, names, place, by_number=by_number) for each in classes])
         return Examples(first=words, labels=labels, names=names)
+
+    def _place(self, table: Table, index: int) -> Callable[[], str]:
+        return lambda: f"{table.place(index)}: {self.label}"
 
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)
