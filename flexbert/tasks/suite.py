@@ -85,7 +85,7 @@ class ProbeConfig(Node):
     Attributes:
         pooling: how a text's features are made of its tokens' hidden states.
         l2: strengths of the penalty on the probe's weights, of which the validation rows choose.
-        examples: training rows that are taken at most; null takes all.
+        examples: training rows, or words of them, that are taken at most; null takes all.
     """
 
     pooling: Pooling = key(COMPUTATION, default="mean")
