@@ -4,10 +4,10 @@ Packages, called rooms here, from the top down; each imports only what is listed
 
 ``commands``     the ``flexbert`` command; training starts in ``main.py``
 ``train``        training with Composer
-``tasks``        what a model can do: tasks, and tables of their results
+``tasks``        what a trained model can do: suites of tasks, fits, tables of results
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it
                  went, what is installed
-``tasks``        what a trained model can do: tasks and their data
+``publish``      a run's checkpoints on the Hugging Face Hub
 ``recipes``      ``load_recipe``, with every component and trained models at hand
 ``pretrained``   loading a trained model; warm starts
 ``huggingface``  import and export

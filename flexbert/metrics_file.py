@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from flexbert.files.line_file import append_lines, json_line
 from flexbert.files.set_aside import set_aside, tell_set_aside
 
 METRICS = "metrics.jsonl"
+# Of a stage that has early stopping: the record of what it ended with.
+STAGE_END = "stage_end"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Record:
     """What was measured at one point of a run.
 
     Attributes:
-        event: ``train`` or ``eval``.
+        event: ``train``, ``eval`` or ``stage_end``.
         step: updates of the whole run.
         tokens: real tokens of the whole run.
         stage_tokens: real tokens of the stage.
@@ -145,7 +147,7 @@ def read_metrics(run_folder: Path, event: str | None = None) -> list[Record]:
     """The records of a run, oldest first; what is no record is passed over with a warning.
 
     Args:
-        event: ``train`` or ``eval`` for these alone.
+        event: for the records of this one alone.
 
     Raises:
         UserError: if nothing is recorded, or nothing of it can be read.
@@ -167,6 +169,15 @@ def read_metrics(run_folder: Path, event: str | None = None) -> list[Record]:
             f"warning: {file}: {num_bad} lines are no records, and are passed over", file=sys.stderr
         )
     return [record for record in records if event in (None, record.event)]
+
+
+def restored_steps(records: Iterable[Record]) -> set[int]:
+    """Steps whose checkpoints have the weights of another step, with which their stage ended."""
+    return {
+        record.step
+        for record in records
+        if record.event == STAGE_END and record.numbers.get("restored_step", math.nan) >= 0
+    }
 
 
 def _records(lines: list[Line]) -> Iterator[Record]:

@@ -28,6 +28,7 @@ ALLOWED = {
     "pretrained/load_model.py with_head": "a head's tree",
     "tasks/fine_tuning.py head_of": "a head's tree",
     "pretrained/architecture.py read_architecture": "a recipe's tree, in part",
+    "publish/published_recipe.py published_recipe": "a recipe's tree",
     # What others have defined.
     "huggingface/": "config.json, as transformers writes it",
     "optim/": "parameter groups and states, as torch's optimizers keep them",
@@ -47,7 +48,9 @@ ALLOWED = {
     "tasks/results.py FitRecord.read": "a file format: one line",
     "tasks/suite.py": "a suite's tree",
     "tasks/fits.py fit_settings": "a suite's tree, in part",
+    "tasks/fits.py of_a_fit": "a suite's tree, in part",
     "tasks/tables.py rows_fingerprint": "rows of a source, as it has them",
+    "tasks/tables.py row_text": "a row of a source, as it has it",
     "provenance/order_log.py RunSegment.read": "a file format: a segment",
     "plan/plan.py StagePlan.plain": "printed JSON",
     "plan/plan.py Plan.plain": "printed JSON",

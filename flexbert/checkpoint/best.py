@@ -11,7 +11,7 @@ from pathlib import Path
 from flexbert.checkpoint.checkpoint_names import checkpoint_step, list_checkpoints
 from flexbert.checkpoint.run_metric import find_metric
 from flexbert.errors import UserError, did_you_mean
-from flexbert.metrics_file import Record, read_metrics
+from flexbert.metrics_file import Record, read_metrics, restored_steps
 from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 
 DEFAULT_METRIC = "eval_loss"
@@ -37,7 +37,8 @@ def best_and_last(run_folder: Path, count: int, metric: str, stage: str | None) 
 
     So the final ModernBERT-base was made: of the 3 best of its decay and the last one (Warner et
     al. 2024). Among the best is what was measured at its very step, and as a finite number; of
-    equal ones the earlier.
+    equal ones the earlier. A checkpoint in which a stage's best weights were restored is passed
+    over: it is a second one of them.
 
     Args:
         count: how many besides the last.
@@ -62,14 +63,12 @@ def best_and_last(run_folder: Path, count: int, metric: str, stage: str | None) 
     known = {record.stage for record in records}
     if stage not in known:
         raise UserError(f"{run_folder}: unknown stage {stage!r}; {did_you_mean(stage, known)}")
-    steps = [step for step in checkpoints if stages[step] == stage]
+    of_stage = [step for step in checkpoints if stages[step] == stage]
+    restored = restored_steps(records)
+    steps = [step for step in of_stage if step not in restored]
     best = measured.best_steps(steps[:-1], count)
-    passed_over = [
-        step
-        for step in checkpoints
-        if (stages[step] == stage and not measured.is_number(step) and step != steps[-1])
-        or stages[step] is None
-    ]
+    unknown = {step for step in steps[:-1] if not measured.is_number(step)}
+    passed_over = [step for step in checkpoints if step in unknown or stages[step] is None]
     if len(best) < count:
         raise UserError(
             f"{run_folder}: {metric} was measured at the step of {len(best)} of stage {stage}'s "

@@ -65,6 +65,28 @@ class HealthState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlyStoppingState:
+    """What early stopping remembers of a stage.
+
+    Attributes:
+        seen_step: updates of the run at the last evaluation that counted; 0 before the first.
+        without_improvement: how many of the last evaluations in a row were none.
+        bar: what the next one must be better than; None before the first.
+        best: the best value, whether it was an improvement or not.
+        best_step: updates of the run at its evaluation; 0 where there is none.
+        has_ended: whether this checkpoint is the stage's end, whatever the stage's clock says, and
+            holds what the stage is to end with.
+    """
+
+    seen_step: int = 0
+    without_improvement: int = 0
+    bar: float | None = None
+    best: float | None = None
+    best_step: int = 0
+    has_ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingState:
     """What a run needs to go on, apart from its weights.
 
@@ -76,6 +98,7 @@ class TrainingState:
         due_step: updates of the run in its last checkpoint that ``checkpoints.interval`` or a
             stage's end made due; later ones were saved because the run was asked to stop.
         is_overdue: whether one is due that is not saved yet.
+        early_stopping: of the stage; as at its beginning where the recipe has none.
     """
 
     run: Mapping[str, Any]
@@ -88,6 +111,7 @@ class TrainingState:
     evaluation_due: bool = False
     due_step: int = 0
     is_overdue: bool = False
+    early_stopping: EarlyStoppingState = EarlyStoppingState()
 
 
 @dataclass(frozen=True, kw_only=True)

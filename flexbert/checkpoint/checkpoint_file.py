@@ -19,6 +19,7 @@ containers and tensors, so that anybody's ``torch.load(..., weights_only=True)``
         evaluation_due  whether the run stopped in an evaluation
         due_step        updates in the last checkpoint that was due
         is_overdue      whether one is due that is not saved yet
+        early_stopping  what the stage's evaluations were, and whether it has ended
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from torch import Tensor
 from flexbert.checkpoint.checkpoint import (
     Averaged,
     Checkpoint,
+    EarlyStoppingState,
     HealthState,
     OptimizerState,
     RunClock,
@@ -231,6 +233,7 @@ def _plain(checkpoint: Checkpoint) -> dict[str, Any]:
             "evaluation_due": training.evaluation_due,
             "due_step": training.due_step,
             "is_overdue": training.is_overdue,
+            "early_stopping": dataclasses.asdict(training.early_stopping),
         }
     return plain
 
@@ -287,6 +290,7 @@ def _typed_training(plain: Mapping[str, Any]) -> TrainingState:
         evaluation_due=value_of(plain, "evaluation_due", truth),
         due_step=value_of(plain, "due_step", count),
         is_overdue=value_of(plain, "is_overdue", truth),
+        early_stopping=_typed_early_stopping(plain),
     )
 
 
@@ -297,6 +301,20 @@ def _typed_health(plain: Mapping[str, Any]) -> HealthState:
         losses=value_of(plain, "losses", numbers),
         grad_norms=value_of(plain, "grad_norms", numbers),
         roll_backs=value_of(plain, "roll_backs", count),
+    )
+
+
+def _typed_early_stopping(plain: Mapping[str, Any]) -> EarlyStoppingState:
+    if "early_stopping" not in plain:
+        return EarlyStoppingState()  # saved before it was there
+    found = dict_of(plain, "early_stopping")
+    return EarlyStoppingState(
+        seen_step=value_of(found, "seen_step", count),
+        without_improvement=value_of(found, "without_improvement", count),
+        bar=None if found["bar"] is None else value_of(found, "bar", number),
+        best=None if found["best"] is None else value_of(found, "best", number),
+        best_step=value_of(found, "best_step", count),
+        has_ended=value_of(found, "has_ended", truth),
     )
 
 

@@ -36,6 +36,10 @@ class RunMetric:
     lower_is_better: bool
     by_step: Mapping[int, float]
 
+    def is_better(self, value: float, other: float, by_more_than: float = 0.0) -> bool:
+        """Whether one value is better than another; nan is better than none."""
+        return (other - value if self.lower_is_better else value - other) > by_more_than
+
     def best_steps(self, steps: Sequence[int], count: int) -> list[int]:
         """The best of these steps that have a number, best first; of equal ones the earlier."""
         sign = 1 if self.lower_is_better else -1

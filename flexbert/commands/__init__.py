@@ -5,7 +5,9 @@
 ``check_installation``  ``flexbert doctor``
 ``export_model``, ``import_model``   ``flexbert export`` and ``flexbert import``
 ``evaluate_suite``, ``evaluate_model``   ``flexbert evaluate`` and ``flexbert evaluate-lm``
+``watch_run``           ``flexbert watch``
 ``compare_results``     ``flexbert compare``
+``publish_run``         ``flexbert publish``
 ``average_models``      ``flexbert average``
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
@@ -32,9 +34,11 @@ from flexbert.commands import (
     launch_processes,
     plan_recipe,
     plot_runs,
+    publish_run,
     report_runs,
     rows_of_update,
     seen_document,
+    watch_run,
 )
 from flexbert.commands.command import add_version
 from flexbert.components import register_all
@@ -47,8 +51,10 @@ COMMANDS = (
     check_installation.COMMAND,
     export_model.COMMAND,
     import_model.COMMAND,
+    publish_run.COMMAND,
     evaluate_suite.COMMAND,
     evaluate_model.COMMAND,
+    watch_run.COMMAND,
     compare_results.COMMAND,
     average_models.COMMAND,
     seen_document.COMMAND,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from flexbert.config.by_metric import KeepBestConfig, source_of
+from flexbert.config.by_metric import EarlyStoppingConfig, KeepBestConfig, source_of
 from flexbert.config.callback import CallbackConfig
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
@@ -137,12 +137,13 @@ class Recipe(Node):
         with config_errors_under("batch"):
             self.batch.check(self.data, self.duration)
         self._check_metric("checkpoints.keep_best", self.checkpoints.keep_best)
+        self._check_metric("evaluation.early_stopping", self.evaluation.early_stopping)
         for name in ("schedule", "weight_decay_schedule", "mask_rate_schedule"):
             if (schedule := getattr(self, name)) is not None:
                 with config_errors_under(name):
                     schedule.check(self.duration)
 
-    def _check_metric(self, path: str, node: KeepBestConfig | None) -> None:
+    def _check_metric(self, path: str, node: KeepBestConfig | EarlyStoppingConfig | None) -> None:
         """Refuse a metric of a source that is none: it would never be measured."""
         if node is None or (source := source_of(node.metric)) is None:
             return

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from flexbert.config.by_metric import KeepBestConfig
+from flexbert.config.by_metric import EarlyStoppingConfig, KeepBestConfig
 from flexbert.config.clock import StageClock
 from flexbert.config.data import DataConfig
 from flexbert.config.duration import Duration
@@ -175,6 +176,34 @@ class MovingAverageConfig(Node):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SuiteEvaluationConfig(Node):
+    """Tasks that checkpoints are tried on while training goes on, which they change nothing of.
+
+    Processes share the fits, and training waits for them. ``flexbert watch`` does the same next to
+    a training.
+
+    Attributes:
+        file: the suite, ``yamls/suites/offline.yaml`` for instance.
+        tasks: of the suite; null is all of them.
+        mode: ``frozen`` is a linear probe, ``fine_tune`` the suite's whole search.
+        interval: length of training between two tried checkpoints; null tries every one that
+            ``checkpoints.interval`` makes due, and the last of a stage is always tried.
+        overrides: ``key=value`` of the suite: ``tasks.mnli.seeds=[17]``.
+    """
+
+    file: Path = key(OPERATIONAL)
+    tasks: tuple[str, ...] | None = key(OPERATIONAL, default=None)
+    mode: Literal["frozen", "fine_tune"] = key(OPERATIONAL, default="frozen")
+    interval: Duration | None = key(OPERATIONAL, default=None, above=0)
+    overrides: tuple[str, ...] = key(OPERATIONAL, default=())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.interval is not None and self.interval.unit == "dur":
+            raise ConfigError("interval", "is counted over the whole run: give tokens or batches")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Node):
     """Masked loss and accuracy on the validation split.
 
@@ -189,6 +218,8 @@ class EvaluationConfig(Node):
             training.
         examples: masked texts of each source to record with the model's predictions at every
             evaluation, in ``mask_examples.jsonl``; 0 records none.
+        suite: tasks to try checkpoints on, the results in ``tasks.jsonl``; null tries none.
+        early_stopping: when a stage ends before its duration; null never ends it.
     """
 
     interval: Duration = key(OPERATIONAL, above=0)
@@ -198,6 +229,19 @@ class EvaluationConfig(Node):
     rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     microbatch_rows: int | None = key(OPERATIONAL, default=None, above=0, unit="rows")
     examples: int = key(OPERATIONAL, default=3, at_least=0, at_most=100, unit="examples")
+    suite: SuiteEvaluationConfig | None = key(OPERATIONAL, default=None, scope=RUN)
+    early_stopping: EarlyStoppingConfig | None = key(COMPUTATION, default=None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.early_stopping is not None:
+            with config_errors_under("early_stopping"):
+                self.early_stopping.check(has_suite=self.suite is not None)
+
+    @property
+    def restores_best(self) -> bool:
+        """Whether a stage ends with the weights of its best evaluation."""
+        return self.early_stopping is not None and self.early_stopping.restore == "best"
 
     def rows_of(self, share: float) -> int | None:
         """The rows of a source with this share of the tokens; None means all of its split."""

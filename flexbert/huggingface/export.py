@@ -13,11 +13,12 @@ from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import checkpoint_file, read_checkpoint
 from flexbert.checkpoint.weights import model_config, model_of
 from flexbert.config.model import ModelConfig, Pooling
-from flexbert.errors import UserError
-from flexbert.files.durable import new_folder
+from flexbert.errors import UserError, first_line
+from flexbert.files.durable import WriteError, new_folder
 from flexbert.huggingface.compare import compare_logits, load_theirs, sample
+from flexbert.huggingface.config_keys import Expressed
 from flexbert.huggingface.families import family_for, transformers_version
-from flexbert.huggingface.family import Facts, is_tied
+from flexbert.huggingface.family import Facts, Family, is_tied
 from flexbert.huggingface.sentence_transformers import write_sentence_transformers
 from flexbert.huggingface.tokenizer import (
     as_a_corpus_reads_it,
@@ -59,14 +60,8 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
     config = model_config(checkpoint)
     model = model_of(checkpoint, config)
     tokenizer = checkpoint.tokenizer
-    if not tokenizer:
-        raise UserError(f"{path}: holds no tokenizer")
     notes: list[str] = []
-    facts = Facts(
-        special_ids=special_ids(tokenizer, config.vocab_size),
-        max_length=_max_length(config, checkpoint, notes),
-    )
-    family, expressed = family_for(config, facts)
+    facts, family, expressed = _family(config, checkpoint, notes)
     if getattr(config.embedding, "token_types", 0) < 2:
         changed = without_token_types(tokenizer)
         if changed is not None:
@@ -90,6 +85,29 @@ def export_checkpoint(source: Path, target: Path, pooling: Pooling | None = None
         f"{target}: {family.classes[task]}, logits as those of transformers "
         f"{transformers_version()} (largest difference {difference:.1e} of their scale)",
     ]
+
+
+def exported_class(checkpoint: Checkpoint) -> str:
+    """The class of transformers that a checkpoint would be exported to; nothing is written.
+
+    Raises:
+        UserError: if there is none, or the checkpoint holds no tokenizer.
+    """
+    config = model_config(checkpoint)
+    _, family, _ = _family(config, checkpoint, [])
+    return family.classes[config.head.task]
+
+
+def _family(
+    config: ModelConfig, checkpoint: Checkpoint, notes: list[str]
+) -> tuple[Facts, Family, Expressed]:
+    if not checkpoint.tokenizer:
+        raise UserError(f"{checkpoint.name}: holds no tokenizer")
+    facts = Facts(
+        special_ids=special_ids(checkpoint.tokenizer, config.vocab_size),
+        max_length=_max_length(config, checkpoint, notes),
+    )
+    return facts, *family_for(config, facts)
 
 
 def _agreeing(
@@ -130,9 +148,13 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _write_weights(folder: Path, state: Mapping[str, torch.Tensor]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     path = folder / "model.safetensors"
-    save_file(dict(state), path, metadata={"format": "pt"})
+    try:
+        save_file(dict(state), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise WriteError(f"{path}: cannot be written: {first_line(error)}") from None
     # safetensors lets nobody else read it, whatever the user's umask.
     path.chmod((folder / "config.json").stat().st_mode)

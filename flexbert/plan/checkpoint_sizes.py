@@ -99,11 +99,15 @@ def stage_checkpoints(
     """
     recipe = stage.recipe
     best = recipe.checkpoints.keep_best
+    restores = recipe.evaluation.restores_best
+    count = _count(recipe.checkpoints.interval, stage.duration, length)
+    if restores:  # each evaluation may be the best so far, and is then saved
+        count += _count(recipe.evaluation.interval, stage.duration, length)
     return StageCheckpoints(
-        count=_count(recipe.checkpoints.interval, stage.duration, length),
+        count=min(count, length.steps),
         bytes_each=checkpoint_bytes(recipe, model) + _tokenizer_bytes(corpora),
         keep=recipe.checkpoints.keep,
-        best=best.count if best is not None else 0,
+        best=(best.count if best is not None else 0) + restores,
         waiting=best.waiting if best is not None else 0,
     )
 

@@ -53,6 +53,7 @@ def recipe_remarks(stages: Sequence[Stage], corpora: Sequence[Corpora | None]) -
         if opened is not None:
             found += _large_evaluation(stage, opened)
             found += _large_vocabulary(stage, opened)
+        found += _stopping_never(stage)
     found += _unevaluated_checkpoints(stages[-1])
     found += _long_average(stages)
     return list(dict.fromkeys(found))
@@ -130,6 +131,22 @@ def _unevaluated_checkpoints(stage: Stage) -> Iterator[str]:
             f"evaluation.interval {recipe.evaluation.interval} of stage {stage.name} does not meet "
             f"checkpoints.interval {recipe.checkpoints.interval} before the stage's end, so that "
             f"{who} no evaluated checkpoint; make one a multiple of the other"
+        )
+
+
+def _stopping_never(stage: Stage) -> Iterator[str]:
+    """More patience than a stage has evaluations."""
+    evaluation, whole = stage.recipe.evaluation, stage.duration
+    stopping, interval = evaluation.early_stopping, evaluation.interval.of(whole)
+    if stopping is None or evaluation.restores_best or interval.unit != whole.unit:
+        return
+    evaluations = math.ceil(Fraction(whole.value) / _exact(interval))
+    # The first one is an improvement, and after the last one the stage ends anyway.
+    if evaluations < stopping.patience + 2:
+        yield (
+            f"evaluation.early_stopping of stage {stage.name} can change nothing: with "
+            f"{evaluations} evaluations and a patience of {stopping.patience} it never ends the "
+            "stage before its duration"
         )
 
 

@@ -13,6 +13,7 @@ Fits:
 ``designs``    which fits a search makes, as a function of those that are finished
 ``search``     models, tasks and designs, shared by any number of processes
 ``evaluation``, ``search_plan``   ``flexbert evaluate`` as a function, and what it will cost
+``checkpoint_tasks``, ``watching``   a run's checkpoints on tasks, and ``flexbert watch``
 
 Results:
 ``results``           a suite's ``results.jsonl``: one finished fit a line

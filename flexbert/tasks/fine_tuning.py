@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,6 +89,7 @@ def fine_tune(
     device: torch.device,
     budget: float = 1.0,
     losses: list[float] | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Fit a model to a task's training rows, and keep it as it was when it was best.
 
@@ -97,12 +98,15 @@ def fine_tune(
     Args:
         budget: the share of the updates that are made, the schedule with them.
         losses: takes the loss of each update.
+        beat: is called before each batch; what it raises ends the fit.
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         config, model = new_start(start, settings, task)
-        return _Fit(config, model.to(device), task, settings, seed, device).run(budget, losses)
+        return _Fit(config, model.to(device), task, settings, seed, device, beat).run(
+            budget, losses
+        )
 
 
 def new_start(
@@ -127,7 +131,11 @@ def head_of(settings: TaskConfig, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def predict(
-    model: nn.Module, split: EncodedSplit, settings: TaskConfig, device: torch.device
+    model: nn.Module,
+    split: EncodedSplit,
+    settings: TaskConfig,
+    device: torch.device,
+    beat: Callable[[], None] = lambda: None,
 ) -> tuple[list[np.ndarray], float]:
     """The logits of every example, of labelled words where labels are of words; the mean loss."""
     found: list[np.ndarray] = []
@@ -135,6 +143,7 @@ def predict(
     model.eval()
     with torch.inference_mode(), autocast(settings, device):
         for some in split.within(np.arange(len(split)), TOKENS_PER_FORWARD):
+            beat()
             batch = split.batch(some, device)
             logits = labelled_logits(model, batch).float()
             losses = settings.kind.losses(logits, batch.labels, batch.choices)
@@ -220,6 +229,7 @@ class _Fit:
     settings: TaskConfig
     seed: int
     device: torch.device
+    beat: Callable[[], None]
     evaluations: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
     weights: Weights = field(default_factory=dict)
@@ -234,6 +244,7 @@ class _Fit:
         diverged = False
         self.model.train()
         for update, examples in enumerate(course.batches(), 1):
+            self.beat()
             self._set_hyperparameters(optimizer, update - 1, course.updates)
             since.append(self._update(optimizer, train, examples))
             tokens += int(train.lengths[examples].sum())
@@ -290,7 +301,9 @@ class _Fit:
         return total
 
     def _evaluate(self, update: int, epoch: float, train_loss: float) -> None:
-        scores, loss = predict(self.model, self.task.validation, self.settings, self.device)
+        scores, loss = predict(
+            self.model, self.task.validation, self.settings, self.device, self.beat
+        )
         self.model.train()
         found = Evaluation(
             update=update,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,12 @@ class FitMaker:
 
     Args:
         folder: of the results.
+        beat: is called before each batch; what it raises ends the fit.
     """
 
     folder: Path
     device: torch.device
+    beat: Callable[[], None] = lambda: None
     _encoded: dict[tuple[Any, ...], EncodedTask] = field(default_factory=dict)
 
     def make(self, fit: Fit, *, keep_weights: bool) -> FitRecord:
@@ -140,7 +142,9 @@ class FitMaker:
         if tests := _tests(task):
             model = filled_model(fitted.config, fitted.weights).to(self.device)
             for name in tests:
-                scores[name], _ = predict(model, task.splits[name], fit.settings, self.device)
+                scores[name], _ = predict(
+                    model, task.splits[name], fit.settings, self.device, self.beat
+                )
         if keep_weights:
             self._write_weights(fit, fitted)
         return self._record(
@@ -178,6 +182,7 @@ class FitMaker:
             seed=fit.seed,
             device=self.device,
             budget=fit.budget,
+            beat=self.beat,
         )
 
     def _start(self, fit: Fit) -> FitStart:
@@ -190,7 +195,9 @@ class FitMaker:
     def _encode(self, fit: Fit) -> EncodedTask:
         """The task in the model's tokens: the last one is kept, as fits of a task come together."""
         read, length = fit.model.read(), fit.settings.max_length
-        key = (fit.task.name, fit.model.path, length)
+        # Of models with one tokenizer, a run's checkpoints say, the tokens are the same.
+        has_types = getattr(read.config.embedding, "token_types", 0)
+        key = (fit.task.name, tuple(sorted(read.tokenizer.items())), has_types, length)
         if key not in self._encoded:
             self._encoded.clear()
             self._encoded[key] = encode_task(
@@ -208,6 +215,7 @@ class FitMaker:
             tokenizer=fit.model.read().tokenizer,
             seed=fit.seed,
             device=self.device,
+            beat=self.beat,
         )
         return self._record(
             fit,

@@ -37,7 +37,7 @@ class TaskModel:
 
     def read(self) -> ReadModel:
         """The model; the last one is kept, as a search goes through one after the other."""
-        return _read(self.path)
+        return _read_cached(self.path)
 
 
 def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskModel]:
@@ -54,7 +54,7 @@ def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskMo
         label, is_named, rest = text.partition("=")
         if not is_named or Path(text).exists():
             label, rest = "", text
-        read = _read(Path(rest))
+        read = _read_cached(Path(rest))
         label = label or _label(read.path, Path(rest))
         model = TaskModel(label=label, path=read.path, fingerprint=_fingerprint(read))
         twin = TaskModel(
@@ -75,8 +75,14 @@ def find_models(given: Sequence[str], *, untrained: bool = False) -> list[TaskMo
     return list(found.values())
 
 
+def _read_cached(path: Path) -> ReadModel:
+    # A run that has gone back saves another checkpoint under the same name.
+    state = path.stat() if path.is_file() else None
+    return _read(path, state and (state.st_ino, state.st_mtime_ns, state.st_size))
+
+
 @functools.lru_cache(maxsize=1)
-def _read(path: Path) -> ReadModel:
+def _read(path: Path, version: tuple[int, ...] | None) -> ReadModel:
     return read_model(path, needs_head=False)
 
 

@@ -161,7 +161,7 @@ class Search:
     ) -> Fit:
         start = None
         if self._start_of(task) is not None:
-            start = best_fit([fit for fit in starts if fit.seed == choice.seed], done)
+            start = best_whole_fit([fit for fit in starts if fit.seed == choice.seed], done)
         key = (model.label, task.name, choice, start and start.id)
         if key not in self._fits:
             self._fits[key] = Fit(
@@ -186,8 +186,12 @@ def make_search(
     folder: Path,
     *,
     keeps_all: bool = False,
+    examples: Mapping[str, TaskExamples] | None = None,
 ) -> Search:
     """A search, its rows read and held against what the folder has.
+
+    Args:
+        examples: of each task, where they are read already.
 
     Raises:
         UserError: if a task's rows cannot be read, or the folder holds fits of another task by the
@@ -199,12 +203,17 @@ def make_search(
         mode=mode,
         design=design,
         folder=folder,
-        examples={name: read_task(task) for name, task in suite.tasks.items()},
+        examples=read_tasks(suite) if examples is None else examples,
         keeps_all=keeps_all,
     )
     for record in finished_fits(folder).values():
         _check_same(record, search)
     return search
+
+
+def read_tasks(suite: Suite) -> dict[str, TaskExamples]:
+    """Every task's rows. Raises: UserError, as :func:`~flexbert.tasks.task_data.read_task`."""
+    return {name: read_task(task) for name, task in suite.tasks.items()}
 
 
 def finished_fits(folder: Path) -> dict[str, FitRecord]:
@@ -218,7 +227,7 @@ def finished_fits(folder: Path) -> dict[str, FitRecord]:
     return {record.fit: record for record in read_results(folder)}
 
 
-def best_fit(fits: Sequence[Fit], done: Mapping[str, FitRecord]) -> Fit:
+def best_whole_fit(fits: Sequence[Fit], done: Mapping[str, FitRecord]) -> Fit:
     """The best of those finished fits that had all their updates; of equal ones the first."""
     whole = [fit for fit in fits if fit.budget == 1 and fit.id in done]
     best = best_of([done[fit.id] for fit in whole])
@@ -240,6 +249,7 @@ def run_search(
             return
         record = _make_first_free(search, maker, progress.ready)
         if record is None:
+            maker.beat()
             time.sleep(_WAIT_SECONDS)
         else:
             tell(record, search.progress(finished_fits(search.folder)))
@@ -277,7 +287,7 @@ def _drop_others(search: Search, made: Fit) -> None:
         for fit in search.fits_of(made.model, made.task, done)
         if fit.seed == made.seed and fit.budget == 1 and fit.id in done
     ]
-    best = best_fit(alike, done)
+    best = best_whole_fit(alike, done)
     for fit in alike:
         if fit.id != best.id:
             weights_path(search.folder, fit.id).unlink(missing_ok=True)

@@ -13,6 +13,8 @@ Read in this order:
                     also seeds, gradients, moving average, data position
 ``checkpointing``   ``Checkpointer`` saves, at intervals and before a preempted run ends;
                     ``restore`` gives a trainer what was saved
+``retention``       which checkpoints stay
+``early_stopping``, ``stage_end``   a stage that ends early, or with its best weights
 ``run_log``, ``masked_metrics``   records: ``metrics.jsonl``, the console, Composer's loggers
 ``console``, ``loggers``          what a person sees; Weights & Biases and TensorBoard
 ``mask_examples``   masked texts with the model's predictions, at every evaluation

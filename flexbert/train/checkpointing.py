@@ -25,6 +25,7 @@ from flexbert.checkpoint.weights import checked_weights
 from flexbert.config.encode import encode
 from flexbert.data.packing.position import DataState
 from flexbert.files.durable import WriteError
+from flexbert.train.early_stopping import EarlyStopper, ending_checkpoint
 from flexbert.train.health.update_guard import UpdateGuard, require_finite
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.run_lock import RunLock
@@ -60,6 +61,7 @@ class Checkpointer(Callback):
         guard: UpdateGuard,
         peers: Peers,
         retention: Retention,
+        early_stopping: EarlyStopper,
         lock: RunLock | None,
         due_step: int,
         is_overdue: bool,
@@ -87,6 +89,7 @@ class Checkpointer(Callback):
         self.guard = guard
         self.peers = peers
         self.retention = retention
+        self.early_stopping = early_stopping
         self.lock = lock
         self.due_step = due_step
         self.resolved = resolved
@@ -113,6 +116,7 @@ class Checkpointer(Callback):
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         self._note_due(state)
+        self._note_best(state)
         is_last = stage_is_over(state)
         if is_last or (self._is_overdue and not self.guard.is_sick):
             self.save(state, is_due=True, may_fail=not is_last)
@@ -124,6 +128,7 @@ class Checkpointer(Callback):
         is_due: bool = False,
         may_fail: bool = False,
         evaluation_due: bool = False,
+        change: Callable[[Checkpoint], Checkpoint] = lambda own: own,
     ) -> None:
         """Write a checkpoint of the run as it is after its last update.
 
@@ -131,6 +136,7 @@ class Checkpointer(Callback):
             is_due: by the interval or the stage's end, and not because the run was asked to stop.
             may_fail: a disk that takes no checkpoint now is warned of, and tried again later.
             evaluation_due: see :class:`~flexbert.checkpoint.checkpoint.TrainingState`.
+            change: what is written of it, on the first process.
 
         Raises:
             NumbersError: if a weight is not finite.
@@ -141,7 +147,9 @@ class Checkpointer(Callback):
         is_saved = self.peers.broadcast(
             f"saving the checkpoint of update {step}",
             lambda: self._write(
-                state, due_step=due_step, may_fail=may_fail, evaluation_due=evaluation_due
+                state,
+                change(self._collect(state, due_step=due_step, evaluation_due=evaluation_due)),
+                may_fail=may_fail,
             ),
             slow=True,
         )
@@ -160,18 +168,41 @@ class Checkpointer(Callback):
 
     def save_evaluated(self, state: State) -> None:
         """Save that the evaluation is done in which the run was stopped."""
+        self._note_best(state)
         self.save(state, is_due=self._is_overdue and not self.guard.is_sick)
+
+    def save_stage_end(self, state: State, best_step: int | None) -> None:
+        """Save what the stage ends with, whatever its clock says.
+
+        Args:
+            best_step: of the checkpoint whose weights and optimizer's state it ends with; None for
+                those of its last update.
+
+        Raises:
+            NumbersError, WriteError: as :meth:`save`.
+        """
+
+        def end(own: Checkpoint) -> Checkpoint:
+            best = None
+            if best_step is not None:
+                best = read_checkpoint(self.folder.checkpoints / checkpoint_name(best_step))
+            return ending_checkpoint(own, best)
+
+        self.save(state, is_due=True, change=end)
+
+    def _note_best(self, state: State) -> None:
+        if self.early_stopping.needs_checkpoint_of(int(state.timestamp.batch.value)):
+            self._is_overdue = True
 
     def _note_due(self, state: State) -> None:
         if self.run.completed(self.run.recipe.checkpoints.interval, state):
             self._is_overdue = True
 
-    def _write(self, state: State, *, due_step: int, may_fail: bool, evaluation_due: bool) -> bool:
+    def _write(self, state: State, checkpoint: Checkpoint, *, may_fail: bool) -> bool:
         """Write it, on the first process; whether the disk has taken it."""
         if self.lock is not None:
             self.lock.check()
         self.folder.flush_metrics()
-        checkpoint = self._collect(state, due_step=due_step, evaluation_due=evaluation_due)
         saved = list_checkpoints(self.folder.checkpoints)
         last_good = saved[-1] if saved else None
         require_finite(checkpoint.model, "a weight", last_good)
@@ -198,7 +229,10 @@ class Checkpointer(Callback):
     def _delete_old(self) -> None:
         self._may_delete = False
         if self.peers.rank.is_first:
-            self.retention.delete_old([self.due_step] if self.run.recipe.health.rolls_back else [])
+            recipe, best_step = self.run.recipe, self.early_stopping.state.best_step
+            needed = [self.due_step] if recipe.health.rolls_back else []
+            needed += [best_step] if recipe.evaluation.restores_best else []
+            self.retention.delete_old(needed)
 
     def _collect(self, state: State, *, due_step: int, evaluation_due: bool) -> Checkpoint:
         (optimizer,) = state.optimizers
@@ -218,6 +252,7 @@ class Checkpointer(Callback):
                 evaluation_due=evaluation_due,
                 due_step=due_step,
                 is_overdue=self._is_overdue and due_step != int(state.timestamp.batch.value),
+                early_stopping=self.early_stopping.state,
             ),
         )
 

@@ -9,7 +9,7 @@ from flexbert.checkpoint.best import stages_of_steps
 from flexbert.checkpoint.checkpoint_names import checkpoint_step, list_checkpoints
 from flexbert.checkpoint.run_metric import RunMetric, UnknownMetricError, find_metric
 from flexbert.errors import UserError
-from flexbert.metrics_file import Record
+from flexbert.metrics_file import Record, restored_steps
 from flexbert.schedule.stages import Stage
 from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 from flexbert.train.run_folder import RunFolder
@@ -69,7 +69,9 @@ class Retention:
         except UserError as error:
             self._tell(error)
             tasks = []
-        evaluations = self._folder.evaluations()
+        results = self._folder.results()
+        evaluations = [record for record in results if record.event == "eval"]
+        restored = restored_steps(results)
         known = stages_of_steps(steps, [*evaluations, *tasks])
         # A stage ends with an evaluation: what follows the last one is of the stage that trains.
         stages = {step: known[step] or self._stage.name for step in steps}
@@ -78,7 +80,7 @@ class Retention:
         for name, setting in self._settings.items():
             if setting is None:
                 continue
-            own = [step for step in steps if stages[step] == name]
+            own = [step for step in steps if stages[step] == name and step not in restored]
             metric = self._metric(setting.metric, evaluations, tasks)
             best = metric.best_steps(own, setting.count) if metric is not None else []
             chosen |= set(best)

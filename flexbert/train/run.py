@@ -29,9 +29,11 @@ from flexbert.plan.remarks import cpu_remarks, recipe_remarks
 from flexbert.report.reports import draw_runs, write_page
 from flexbert.schedule.stages import all_stages
 from flexbert.stage_checks import check_transitions, open_corpora
+from flexbert.tasks.checkpoint_tasks import TriedCheckpoint
 from flexbert.train.console.console import Console
 from flexbert.train.console.same_command import same_command
 from flexbert.train.device_checks import memory_advice, training_device
+from flexbert.train.live_tasks import LiveTasks
 from flexbert.train.loggers.run_loggers import RunLoggers
 from flexbert.train.manifest import write_manifest
 from flexbert.train.plugin_agreement import check_same_plugins
@@ -41,6 +43,7 @@ from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_errors import DONE, PREEMPTED, PeerError
 from flexbert.train.processes.run_lock import RunLock, hold_run_folder
 from flexbert.train.processes.stop_request import StopRequest
+from flexbert.train.processes.stopping import Stopped
 from flexbert.train.processes.watch import Watch
 from flexbert.train.run_folder import RunFolder, name_stage_end
 from flexbert.train.stage_training import Ending, RunContext, StageTraining
@@ -149,8 +152,11 @@ class _Run:
             return self._train_stages(corpora, lock)
 
     def _train_stages(self, corpora: Sequence[Corpora], lock: RunLock | None) -> int:
+        live_tasks = self._live_tasks()
         start = self._find_start(corpora)
         if start.stage == len(self.stages):
+            if live_tasks is not None and not self._catch_up(live_tasks, start):
+                return self._stopped(saved_any=False)
             self.console.end(start.summary or "")
             return DONE
         if start.summary is not None:
@@ -168,9 +174,42 @@ class _Run:
                 lock=lock,
                 callbacks=self.callbacks,
                 loggers=loggers.destinations,
+                live_tasks=live_tasks,
             )
+            if live_tasks is not None and not self._catch_up(live_tasks, start):
+                loggers.exit_code = self._stopped(saved_any=False)
+                return loggers.exit_code
             loggers.exit_code = self._train_from(start, context)
             return loggers.exit_code
+
+    def _live_tasks(self) -> LiveTasks | None:
+        """The tasks that the recipe has checkpoints tried on, read before anything is trained."""
+        config = self.recipe.evaluation.suite
+        if config is None:
+            return None
+        with WHEREABOUTS.doing("reading tasks", slow=True):
+            return LiveTasks(config, self.folder, self.peers, self.request, self.console.say)
+
+    def _catch_up(self, live_tasks: LiveTasks, start: Start) -> bool:
+        """Try the checkpoint that the launch goes on from, if an earlier one did not get to it;
+        whether the run was not told to stop meanwhile."""
+        path = start.checkpoint
+        if path is None or path.parent != self.folder.checkpoints:
+            return True
+        if start.clock.updates != start.due_step and start.ended is None:
+            return True
+        checkpoint = TriedCheckpoint(
+            path=path,
+            stage=start.ended or self.stages[start.stage].name,
+            step=start.clock.updates,
+            tokens=start.clock.tokens,
+            ends_stage=start.ended is not None,
+        )
+        try:
+            live_tasks.try_if_due(checkpoint)
+        except Stopped:
+            return False
+        return True
 
     def _open_loggers(self, start: Start, corpora: Sequence[Corpora]) -> RunLoggers:
         """Make the folder ready and open what is recorded to, on the first process."""

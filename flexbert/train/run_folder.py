@@ -20,7 +20,7 @@ from flexbert.config.keys import role_of
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import decode_resolved
 from flexbert.config.stage_overrides import STAGES, encode_stages
-from flexbert.config.tree import changed_keys
+from flexbert.config.tree import changed_keys, flatten
 from flexbert.errors import ConfigError, UserError
 from flexbert.files.durable import (
     make_folder,
@@ -55,7 +55,7 @@ class RunFolder:
         self.orders = path / "orders"
         self._metrics_writer = MetricsWriter(self.metrics)
         self._examples_writer = MetricsWriter(self.mask_examples)
-        self._evaluations: list[Record] | None = None
+        self._results: list[Record] | None = None
 
     def begin(self, resolved: Mapping[str, Any], after_step: int) -> None:
         """Make the folder ready for a launch that continues after update ``after_step``.
@@ -66,7 +66,7 @@ class RunFolder:
             WriteError: if the folder cannot be written.
         """
         make_folder(self.path)
-        self._evaluations = None
+        self._results = None
         recorded = (self.metrics, self.mask_examples)
         made = (self.config, self.manifest, *recorded, self.tasks, self.report, self.page)
         for file in made:
@@ -77,28 +77,32 @@ class RunFolder:
         drop_after(self.path, after_step)
         if self.checkpoints.is_dir():
             # Of a launch that was killed while it saved: as large as a checkpoint.
-            with write_errors(self.checkpoints / checkpoint_name(after_step)):
+            with write_errors(self.checkpoint(after_step)):
                 for half in self.checkpoints.glob(".*.pt.tmp"):
                     half.unlink()
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of this update of the run is."""
+        return self.checkpoints / checkpoint_name(step)
 
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Add a record to ``metrics.jsonl``; a disk that does not take it ends nothing."""
         self._metrics_writer.append(record)
-        if self._evaluations is not None and record["event"] == "eval":
-            self._evaluations.append(Record.read(record))
+        if self._results is not None and record["event"] != "train":
+            self._results.append(Record.read(record))
 
-    def evaluations(self) -> list[Record]:
-        """The run's evaluations so far, oldest first, those included that wait for the disk.
+    def results(self) -> list[Record]:
+        """All records so far but those of training, oldest first, those that wait for the disk too.
 
         They are read from the file once, and on the first process alone.
         """
-        if self._evaluations is None:
+        if self._results is None:
             self.flush_metrics()
             try:
-                self._evaluations = read_metrics(self.path, "eval")
+                self._results = [r for r in read_metrics(self.path) if r.event != "train"]
             except UserError:  # nothing is recorded yet
-                self._evaluations = []
-        return list(self._evaluations)
+                self._results = []
+        return list(self._results)
 
     def append_mask_examples(self, evaluation: Mapping[str, Any]) -> None:
         """Add an evaluation to ``mask_examples.jsonl``, as :meth:`append_metrics` does."""
@@ -182,6 +186,13 @@ def _copy_once(saved: Path, named: Path) -> None:
         shutil.copyfileobj(original, copy, 1 << 24)
 
 
+# By what is measured where, early stopping decides what a run computes.
+_DECIDING = (
+    *("evaluation.interval", "evaluation.at_start", "evaluation.mask_rate"),
+    *("evaluation.masking", "evaluation.rows", "checkpoints.interval"),
+)
+
+
 def refuse_changed_recipe(
     run_folder: Path,
     old: Mapping[str, Any],
@@ -199,10 +210,12 @@ def refuse_changed_recipe(
         UserError: naming every key that changed and may not, with both values.
     """
     accepted = {OPERATIONAL, ORDER} if accept_changed_order else {OPERATIONAL}
+    old = _with_new_defaults(old)
+    decides = any(".early_stopping." in key for key in flatten(old))
     changed = {
         key: values
-        for key, values in sorted(changed_keys(_with_new_defaults(old), new).items())
-        if _role(key) not in accepted
+        for key, values in sorted(changed_keys(old, new).items())
+        if _role(key) not in accepted or (decides and key.endswith(_DECIDING))
     }
     if changed:
         listed = ", ".join(

@@ -29,16 +29,18 @@ from flexbert.train.device_checks import device_notes, training_device
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.health.roll_back import roll_back
 from flexbert.train.health.stage_trainer import StageTrainer
+from flexbert.train.live_tasks import LiveTasks
 from flexbert.train.processes.launch_agreement import require_same, weight_values
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.run_lock import RunLock
 from flexbert.train.processes.stop_request import StopRequest
-from flexbert.train.processes.stopping import RollBack, StopBetween, Stopped
+from flexbert.train.processes.stopping import EndStage, RollBack, StopBetween, Stopped
 from flexbert.train.recipe_callbacks import build_callbacks
 from flexbert.train.run_folder import RunFolder
 from flexbert.train.speed_monitor import SpeedMonitor
 from flexbert.train.stage_data import StageData, open_stage_data
+from flexbert.train.stage_end import end_stage
 from flexbert.train.stage_run import StageRun, stage_is_over
 from flexbert.train.start import Start
 from flexbert.train.trainer import close, stage_trainer
@@ -63,6 +65,7 @@ class RunContext:
         lock: on the run folder, which the first process holds.
         callbacks: Composer's, which run last.
         loggers: Composer's, of the first process.
+        live_tasks: that checkpoints are tried on, where the recipe asks for it.
     """
 
     resolved: Mapping[str, Any]
@@ -76,6 +79,7 @@ class RunContext:
     lock: RunLock | None
     callbacks: Sequence[Callback]
     loggers: Sequence[LoggerDestination] = ()
+    live_tasks: LiveTasks | None = None
 
 
 class StageTraining:
@@ -101,6 +105,10 @@ class StageTraining:
         try:
             with self.context.console.live_bar():
                 self._fit(trainer, checkpointer)
+                if self.stage.recipe.evaluation.restores_best:
+                    end_stage(run, trainer.state, checkpointer, self.context.console)
+        except EndStage:
+            end_stage(run, trainer.state, checkpointer, self.context.console)
         except Stopped:
             if stop.roll_back_asked:
                 # What the last update left is not to be gone on from.
@@ -124,6 +132,7 @@ class StageTraining:
     def _fit(self, trainer: StageTrainer, checkpointer: Checkpointer) -> None:
         if self.start.evaluation_due:
             trainer.evaluate_now()
+            checkpointer.early_stopping.look(trainer.state)
             checkpointer.save_evaluated(trainer.state)
         elif self.stage.recipe.evaluation.at_start and self._begins_the_run():
             trainer.evaluate_now()
@@ -201,6 +210,8 @@ class StageTraining:
             is_overdue=start.is_overdue,
             saved_step=None if self._begins_the_run() else start.clock.updates,
             health=start.health,
+            live_tasks=context.live_tasks,
+            early_stopping=start.early_stopping,
             loggers=context.loggers,
             recipe_callbacks=callbacks,
             more_callbacks=context.callbacks,

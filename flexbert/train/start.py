@@ -12,7 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexbert.checkpoint.checkpoint import Checkpoint, HealthState, RunClock, TrainingState
+from flexbert.checkpoint.checkpoint import (
+    Checkpoint,
+    EarlyStoppingState,
+    HealthState,
+    RunClock,
+    TrainingState,
+)
 from flexbert.checkpoint.checkpoint_file import (
     DamagedCheckpointError,
     read_checkpoint,
@@ -45,6 +51,7 @@ class Start:
         data: place in the stage's data; None begins the stage.
         ended: the stage that the run's own checkpoint is the end of, if it is one's.
         health: what the checkpoint remembers of the run's numbers.
+        early_stopping: what the checkpoint remembers of the evaluations of the stage that goes on.
         evaluation_due: whether an evaluation is to be done before training goes on.
         due_step, is_overdue: of the run's own last checkpoint that was due, 0 if there is none; and
             whether another is due.
@@ -59,6 +66,7 @@ class Start:
     data: DataState | None = None
     ended: str | None = None
     health: HealthState = HealthState()
+    early_stopping: EarlyStoppingState = EarlyStoppingState()
     evaluation_due: bool = False
     due_step: int = 0
     is_overdue: bool = False
@@ -109,6 +117,7 @@ def find_start(
             data=data,
             ended=ended,
             health=training.health,
+            early_stopping=training.early_stopping if data is not None else EarlyStoppingState(),
             evaluation_due=training.evaluation_due,
             due_step=training.due_step,
             is_overdue=training.is_overdue,
@@ -237,7 +246,7 @@ def _place(
     """After a checkpoint: the stage's number, the place in its data, and the stage that it ended.
 
     A stage that the checkpoint has ended is followed by the next one, from its beginning; but not
-    before its last evaluation is done.
+    before its last evaluation is done, nor before its best weights are restored.
     """
     data = training.data
     names = [stage.name for stage in stages]
@@ -248,6 +257,8 @@ def _place(
         )
     index = names.index(data.stage)
     finished = stages[index].clock(data.position.tokens, data.position.update).finished
-    if not finished or training.evaluation_due:
+    if stages[index].recipe.evaluation.restores_best:
+        finished = False  # not before the best weights are in the checkpoint
+    if not (finished or training.early_stopping.has_ended) or training.evaluation_due:
         return index, data, None
     return index + 1, None, data.stage

@@ -14,7 +14,7 @@ from composer.loggers import LoggerDestination
 from composer.profiler import JSONTraceHandler, Profiler, cyclic_schedule
 from composer.utils import dist
 
-from flexbert.checkpoint.checkpoint import HealthState
+from flexbert.checkpoint.checkpoint import EarlyStoppingState, HealthState
 from flexbert.config.profiler import ProfilerConfig
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.loader import Loader, eval_loader, train_loader
@@ -33,8 +33,10 @@ from flexbert.train.checkpointing import Checkpointer
 from flexbert.train.composer_model import ComposerMaskedLM
 from flexbert.train.console.stage_display import StageDisplay
 from flexbert.train.device_checks import training_device
+from flexbert.train.early_stopping import EarlyStopper
 from flexbert.train.health.stage_trainer import StageTrainer
 from flexbert.train.health.update_guard import UpdateGuard
+from flexbert.train.live_tasks import LiveTasks, TasksAtCheckpoints
 from flexbert.train.mask_examples import MaskExamples
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.progress import Progress
@@ -68,6 +70,8 @@ def stage_trainer(
     is_overdue: bool,
     saved_step: int | None,
     health: HealthState,
+    live_tasks: LiveTasks | None,
+    early_stopping: EarlyStoppingState,
     loggers: Sequence[LoggerDestination],
     recipe_callbacks: Mapping[str, Callback],
     more_callbacks: Sequence[Callback],
@@ -85,6 +89,8 @@ def stage_trainer(
         is_overdue: whether another is due.
         saved_step: of the run's own checkpoint that the launch goes on from, if it does.
         health: what a checkpoint remembers of the run's numbers.
+        live_tasks: that checkpoints are tried on, where the recipe asks for it.
+        early_stopping: what it remembers of the stage's evaluations.
         loggers: of the launch.
         recipe_callbacks: those that the recipe names; they run after FlexBERT's own.
         more_callbacks: run last.
@@ -93,6 +99,7 @@ def stage_trainer(
     tracing = recipe.logging.profiler
     gradients = Gradients(run, model.parameters())
     guard = UpdateGuard(run, model, gradients, position, folder, stop, peers, health)
+    stopping = EarlyStopper(run, folder, stop, peers, early_stopping)
     checkpointer = Checkpointer(
         run,
         folder,
@@ -100,6 +107,7 @@ def stage_trainer(
         guard,
         peers,
         Retention(folder, stages, run.stage),
+        stopping,
         lock,
         due_step,
         is_overdue,
@@ -131,7 +139,13 @@ def stage_trainer(
         display,
         RunLog(run, folder, data.stream.mixture, gradients, speed_monitor, guard, display),
         MaskExamples(run, folder, model, corpora.tokenizer),
+        # Before the checkpointer, whose checkpoints hold what it has counted.
+        stopping,
         checkpointer,
+        *(
+            # Behind it: what is tried is what it has saved.
+            [TasksAtCheckpoints(run, folder, checkpointer, live_tasks)] if live_tasks else []
+        ),
         *recipe_callbacks.values(),
         *more_callbacks,
     ]

@@ -116,6 +116,14 @@ def test_checkpoints_that_no_average_can_choose_from_are_remarked() -> None:
     assert "checkpoints.keep_best finds no evaluated checkpoint" in the_remark(BASE, best)
 
 
+def test_more_patience_than_evaluations_is_remarked() -> None:
+    stage = "stages.decay={duration: 8000ba, evaluation: {interval: 1000ba, early_stopping: %s}}"
+    assert remarks(BASE, stage % "{patience: 6}") == []
+    assert remarks(BASE, stage % "{patience: 7, restore: best}") == []
+    found = the_remark(BASE, stage % "{patience: 7}")
+    assert "of stage decay can change nothing: with 8 evaluations and a patience of 7" in found
+
+
 def test_an_average_of_more_updates_than_there_are_is_remarked(whole: Overrides) -> None:
     assert remarks(TINY_RECIPE, *whole("moving_average={decay: 0.8}")) == []
     found = the_remark(TINY_RECIPE, *whole("moving_average={decay: 0.9999}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,10 @@ class Whereabouts:
         self.place = Place(
             number=self.place.number + 1, what=what, slow=slow, since=time.monotonic()
         )
+
+    def go_on(self) -> None:
+        """What is done here takes long, and goes on."""
+        self.place = replace(self.place, since=time.monotonic())
 
     @contextlib.contextmanager
     def doing(self, what: str, *, slow: bool = False) -> Iterator[None]:

@@ -99,4 +99,8 @@ class RollBack(BaseException):
     """Training goes back to its last checkpoint, on every process."""
 
 
+class EndStage(BaseException):
+    """The stage ends here, before its duration, on every process."""
+
+
 _GO, _STOP, _ROLL_BACK = "go", "stop", "roll back"

@@ -1,0 +1,158 @@
+"""Tasks that a run's checkpoints are tried on: while it trains, or by ``flexbert watch``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flexbert.config.duration import Duration
+from flexbert.config.training import SuiteEvaluationConfig
+from flexbert.task_metrics_file import TaskMetrics, append, read_task_metrics
+from flexbert.tasks.choosing import best_mean
+from flexbert.tasks.designs import DESIGNS
+from flexbert.tasks.fits import WEIGHTS, FitMaker
+from flexbert.tasks.models import find_models
+from flexbert.tasks.results import FitRecord
+from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
+from flexbert.tasks.suite import Suite, load_suite
+
+# In a run's folder; one below it for each suite, as it was resolved.
+FOLDER = "tasks"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriedCheckpoint:
+    """A checkpoint of a run, and where the run was when it was saved.
+
+    Attributes:
+        step, tokens: of the whole run.
+        ends_stage: whether its stage ended with it.
+    """
+
+    path: Path
+    stage: str
+    step: int
+    tokens: int
+    ends_stage: bool
+
+
+class CheckpointTasks:
+    """Tries a run's checkpoints on tasks; several processes share the fits of one.
+
+    Args:
+        run: its folder.
+        beat: is called before each batch of a fit, and while others make theirs; what it raises
+            ends the trial, which the next one goes on with.
+
+    Raises:
+        UserError: if the suite or a row of it is wrong.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        config: SuiteEvaluationConfig,
+        device: torch.device,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.run = run
+        self.config = config
+        self.suite: Suite = load_suite(config.file, config.overrides, config.tasks)
+        self._examples = read_tasks(self.suite)
+        resolved = json.dumps([self.suite.resolved, config.mode], sort_keys=True)
+        digest = hashlib.sha256(resolved.encode()).hexdigest()[:8]
+        self.folder = run / FOLDER / f"{self.suite.name}-{digest}"
+        self._maker = FitMaker(self.folder, device, beat)
+
+    def is_due(self, checkpoint: TriedCheckpoint) -> bool:
+        """Whether a checkpoint is to be tried, and has not been on every task.
+
+        Raises:
+            UserError: if what is known already cannot be read.
+        """
+        known = [each for each in read_task_metrics(self.run) if self._is_ours(each)]
+        tried = {each.task for each in known if each.step == checkpoint.step}
+        if tried >= self.suite.tasks.keys():
+            return False
+        return tried != set() or checkpoint.ends_stage or self._is_far(checkpoint, known)
+
+    def try_checkpoint(self, checkpoint: TriedCheckpoint) -> None:
+        """Make the fits that are left, next to whoever else does; over when all are made.
+
+        Raises:
+            UserError: if the checkpoint cannot be read, or does not go with a task.
+        """
+        run_search(self._search(checkpoint), self._maker, lambda record, progress: None)
+
+    def record(self, checkpoint: TriedCheckpoint) -> list[TaskMetrics]:
+        """Add what the fits came to to the run's ``tasks.jsonl``; by one process, once.
+
+        Of several points of a grid the one counts that is best in the mean over seeds.
+
+        Raises:
+            WriteError: if the disk refuses it.
+        """
+        done = finished_fits(self.folder)
+        fits: dict[str, list[FitRecord]] = defaultdict(list)
+        for fit in self._search(checkpoint).fits(done):
+            fits[fit.task.name].append(done[fit.id])
+        found = [self._metrics(checkpoint, task, records) for task, records in fits.items()]
+        for each in found:
+            append(self.run, each)
+        # Those that other tasks started from: as large as the checkpoint, and of no use any more.
+        for weights in (self.folder / WEIGHTS).glob("*.pt"):
+            weights.unlink(missing_ok=True)
+        return found
+
+    def _search(self, checkpoint: TriedCheckpoint) -> Search:
+        return make_search(
+            self.suite,
+            find_models([f"{checkpoint.path.stem}={checkpoint.path}"]),
+            self.config.mode,
+            DESIGNS["full"],
+            self.folder,
+            examples=self._examples,
+        )
+
+    def _metrics(
+        self, checkpoint: TriedCheckpoint, task: str, records: Sequence[FitRecord]
+    ) -> TaskMetrics:
+        best = best_mean(records)
+        return TaskMetrics(
+            stage=checkpoint.stage,
+            step=checkpoint.step,
+            tokens=checkpoint.tokens,
+            checkpoint=checkpoint.path.name,
+            suite=self.suite.name,
+            task=task,
+            mode=self.config.mode,
+            seeds=tuple(each.seed for each in best),
+            metrics={
+                name: sum(each.metrics[name] for each in best) / len(best)
+                for name in best[0].metrics
+            },
+            seconds=round(sum(each.seconds for each in records), 3),
+        )
+
+    def _is_ours(self, measured: TaskMetrics) -> bool:
+        return (measured.suite, measured.mode) == (self.suite.name, self.config.mode)
+
+    def _is_far(self, checkpoint: TriedCheckpoint, known: Sequence[TaskMetrics]) -> bool:
+        """Whether the interval has passed since the last checkpoint before this one was tried."""
+        interval = self.config.interval
+        before = [each for each in known if each.step < checkpoint.step]
+        if interval is None or not before:
+            return interval is None or _progress(checkpoint, interval) >= interval.value
+        passed = _progress(checkpoint, interval) - _progress(before[-1], interval)
+        return passed >= interval.value
+
+
+def _progress(place: TriedCheckpoint | TaskMetrics, interval: Duration) -> int:
+    """In the unit of an interval."""
+    return place.tokens if interval.unit == "tok" else place.step

@@ -1,0 +1,143 @@
+"""Tasks that checkpoints are tried on while training: ``evaluation.suite``.
+
+Training waits for them, and nothing of it changes: fits have weights and random numbers of their
+own. All processes share the fits through the run's folder. A trial that a stop or a kill has ended
+goes on where the next launch begins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from composer import Callback, Logger, State
+
+from flexbert.config.training import SuiteEvaluationConfig
+from flexbert.task_metrics_file import TaskMetrics
+from flexbert.tasks.checkpoint_tasks import CheckpointTasks, TriedCheckpoint
+from flexbert.train.checkpointing import Checkpointer
+from flexbert.train.device_checks import training_device
+from flexbert.train.processes.peers import Peers
+from flexbert.train.processes.place import WHEREABOUTS
+from flexbert.train.processes.stop_request import StopRequest
+from flexbert.train.processes.stopping import Stopped
+from flexbert.train.run_folder import RunFolder
+from flexbert.train.stage_run import StageRun, stage_is_over
+
+_LOOK_SECONDS = 1.0
+_STOP = "stop"
+
+
+class LiveTasks:
+    """Tries checkpoints of a run on the tasks of its recipe, all processes together.
+
+    Every method is called by every process, in the same order.
+
+    Raises:
+        UserError: if the suite or a row of it is wrong.
+    """
+
+    def __init__(
+        self,
+        config: SuiteEvaluationConfig,
+        folder: RunFolder,
+        peers: Peers,
+        request: StopRequest,
+        say: Callable[[str], None],
+    ) -> None:
+        """
+        Args:
+            say: prints a line, on the first process.
+        """
+        self._tasks = CheckpointTasks(folder.path, config, _torch_device(), self._beat)
+        self._folder = folder
+        self._peers = peers
+        self._request = request
+        self._say = say
+        self._decision = ""
+        self._looked = 0.0
+
+    def try_if_due(self, checkpoint: TriedCheckpoint) -> list[TaskMetrics]:
+        """Try a checkpoint, if the recipe asks for it and that is not done yet.
+
+        Raises:
+            Stopped: if the run was told to stop meanwhile.
+            UserError: if the checkpoint does not go with a task.
+        """
+        what = f"trying {checkpoint.path.name} on tasks"
+        if not self._peers.broadcast(what, lambda: self._tasks.is_due(checkpoint), slow=True):
+            return []
+        self._say(f"{what}: {', '.join(self._tasks.suite.tasks)}")
+        self._decision = f"tasks/{self._peers.next_number()}"
+        is_stopped = False
+        try:
+            with WHEREABOUTS.doing(what, slow=True):
+                self._tasks.try_checkpoint(checkpoint)
+        except _TrialStoppedError:
+            is_stopped = True
+        if any(self._peers.gather(f"{what}, done", is_stopped, slow=True)):
+            raise Stopped
+        measured: list[TaskMetrics] = []
+        if self._peers.rank.is_first:
+            measured = self._tasks.record(checkpoint)
+            for each in measured:
+                metrics = ", ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
+                self._say(f"{each.task}  step {each.step}: {metrics} ({each.seconds:.0f} s)")
+        self._peers.meet(f"{what}, recorded", slow=True)
+        return measured
+
+    def _beat(self) -> None:
+        """Show that this process goes on, and look whether the run is to stop."""
+        WHEREABOUTS.go_on()
+        if self._request.is_requested:
+            self._peers.decide(self._decision, _STOP)
+            raise _TrialStoppedError
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._peers.raise_failure()
+            if self._peers.decided(self._decision) == _STOP:
+                raise _TrialStoppedError
+
+
+class _TrialStoppedError(Exception):
+    """The run is told to stop, here or in another process."""
+
+
+class TasksAtCheckpoints(Callback):
+    """Tries each checkpoint that was due on tasks, once it is saved."""
+
+    def __init__(
+        self, run: StageRun, folder: RunFolder, checkpointer: Checkpointer, live: LiveTasks
+    ) -> None:
+        self._run = run
+        self._folder = folder
+        self._checkpointer = checkpointer
+        self._live = live
+        self._tried = checkpointer.due_step
+
+    def batch_checkpoint(self, state: State, logger: Logger) -> None:
+        step = int(state.timestamp.batch.value)
+        if self._checkpointer.due_step != step or self._tried == step:
+            return
+        self._tried = step
+        measured = self._live.try_if_due(
+            TriedCheckpoint(
+                path=self._folder.checkpoint(step),
+                stage=self._run.stage.name,
+                step=step,
+                tokens=int(state.timestamp.token.value),
+                ends_stage=stage_is_over(state),
+            )
+        )
+        logger.log_metrics(
+            {
+                f"tasks/{each.task}/{name}": value
+                for each in measured
+                for name, value in each.metrics.items()
+            }
+        )
+
+
+def _torch_device() -> torch.device:
+    return training_device().tensor_to_device(torch.empty(0)).device
