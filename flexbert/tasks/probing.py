@@ -30,9 +30,10 @@ from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
 
-# Where the loss of a hard case (20,000 words, 192 features, 11 classes) is within 1e-5 of its least.
+# Where the loss of a hard case (20,000 words, 192 features, 11 classes) is within 1e-5 of its
+# least. A larger least change left probabilities of easy ones 1.1e-3 from scikit-learn's.
 _ITERATIONS = 100
-_TOLERANCE, _LEAST_CHANGE = 1e-5, 1e-7
+_TOLERANCE, _LEAST_CHANGE = 1e-5, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
