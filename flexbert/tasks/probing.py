@@ -30,7 +30,6 @@ from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
 
-
 _ITERATIONS = 200
 _TOLERANCE, _LEAST_CHANGE = 1e-6, 1e-10
 
