@@ -1,128 +1,21 @@
-"""A split in a model's tokens, and batches of it: examples laid end to end, no padding anywhere."""
+"""A split's texts in a model's tokens."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from flexbert.errors import UserError
-from flexbert.nn.packed_batch import PackedBatch
-from flexbert.tasks.kinds.kind import IGNORE, Examples, TaskKind
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.kinds.kind import Examples, TaskKind
 from flexbert.tasks.text_template import TextTemplate, pair_lengths, text_template
 
 # Texts given to the tokenizer at once: enough for its threads, few enough for memory.
 _AT_ONCE = 4096
 # A sequence's tokens and their types.
 _Sequence = tuple[list[int], list[int]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskBatch:
-    """Some examples as the model takes them, with their labels.
-
-    Attributes:
-        labels: of each example, or of each token that has one ``[I]``.
-        labelled: the places of those tokens ``[I]``; None where labels are of examples.
-        choices: how many sequences each example has ``[E]``; None is one.
-        counts: of the model's outputs, labelled ones alone, how many each example has ``[E]``.
-    """
-
-    packed: PackedBatch
-    labels: torch.Tensor
-    labelled: torch.Tensor | None
-    choices: torch.Tensor | None
-    counts: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedSplit:
-    """The examples of a split in tokens.
-
-    Attributes:
-        tokens: of all sequences, special tokens included, int32 ``[N]``.
-        borders: where each sequence begins, and N, int64 ``[S + 1]``.
-        token_types: uint8 ``[N]``; None for a model that has none.
-        labels: of each example, int64 or float32 ``[E]``; or of each token, int64 ``[N]``.
-        choices: how many sequences each example has ``[E]``; None is one.
-        cut: sequences that were longer than ``max_length``.
-        per_token: whether labels are those of tokens.
-    """
-
-    tokens: np.ndarray
-    borders: np.ndarray
-    token_types: np.ndarray | None
-    labels: np.ndarray
-    choices: np.ndarray | None
-    cut: int
-    per_token: bool
-
-    @functools.cached_property
-    def firsts(self) -> np.ndarray:
-        """Where the sequences of each example begin, and S ``[E + 1]``."""
-        counts = np.ones(len(self.borders) - 1, np.int64) if self.choices is None else self.choices
-        return np.concatenate([[0], counts.cumsum()])
-
-    def __len__(self) -> int:
-        return len(self.firsts) - 1
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each example ``[E]``."""
-        return np.diff(self.borders[self.firsts])
-
-    def batch(self, examples: np.ndarray, device: torch.device) -> TaskBatch:
-        """Some examples ``[E]`` in their order, on a device."""
-        first, last = self.firsts[examples], self.firsts[examples + 1]
-        sequences = ranges(first, last - first)
-        starts, ends = self.borders[sequences], self.borders[sequences + 1]
-        lengths = ends - starts
-        where = ranges(starts, lengths)
-        borders = np.concatenate([[0], lengths.cumsum()])
-        types = None if self.token_types is None else self.token_types[where].astype(np.int64)
-        labels, labelled = self.labels[where if self.per_token else examples], None
-        counts = last - first
-        if self.per_token:
-            labelled = np.flatnonzero(labels != IGNORE)
-            counts = np.diff(np.searchsorted(labelled, borders))
-            labels = labels[labelled]
-
-        def there(values: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(values).to(device)
-
-        return TaskBatch(
-            packed=PackedBatch(
-                tokens=there(self.tokens[where].astype(np.int64)),
-                cu_seqlens=there(borders.astype(np.int32)),
-                max_seqlen=int(lengths.max()),
-                position_ids=there(np.arange(len(where)) - np.repeat(borders[:-1], lengths)),
-                token_types=None if types is None else there(types),
-            ),
-            labels=there(labels),
-            labelled=None if labelled is None else there(labelled),
-            choices=None if self.choices is None else there(self.choices[examples]),
-            counts=counts,
-        )
-
-    def within(self, examples: np.ndarray, most_tokens: int) -> Iterator[np.ndarray]:
-        """The examples in their order, in parts of at most so many tokens; one at least in each."""
-        ends = self.lengths[examples].cumsum()
-        begin = 0
-        while begin < len(examples):
-            done = ends[begin - 1] if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, done + most_tokens, side="right")))
-            yield examples[begin:end]
-            begin = end
-
-
-def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """``starts[i], starts[i] + 1, ...`` of ``lengths[i]`` numbers for every i, end to end."""
-    ends = lengths.cumsum()
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
 def encode_split(
@@ -168,9 +61,9 @@ def encode_split(
         borders=np.concatenate([[0], np.cumsum(lengths)]),
         token_types=np.concatenate(types) if token_types else None,
         labels=flat_labels.astype(np.float32 if is_number else np.int64),
-        choices=None if examples.choices is None else np.array(examples.choices, np.int64),
+        sequences=None if examples.choices is None else np.array(examples.choices, np.int64),
         cut=cut,
-        per_token=kind.per_token,
+        labels_of=kind.labels_of,
     )
 
 

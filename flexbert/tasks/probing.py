@@ -23,7 +23,8 @@ from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
+from flexbert.tasks.encoded_split import EncodedSplit
+from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
 from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.results import VALIDATION
@@ -207,12 +208,12 @@ class _FeatureMaker:
             self._apart(examples, texts, split, rows) for texts in (examples.first, examples.second)
         )
         u, v = first[0], second[0]
-        choices = None if split.choices is None else torch.from_numpy(split.choices[rows])
+        choices = None if split.sequences is None else torch.from_numpy(split.sequences[rows])
         return Features(
             torch.cat([u, v, (u - v).abs(), u * v], dim=1),
             torch.from_numpy(split.labels[rows]).to(self.device),
             None if choices is None else choices.to(self.device),
-            np.ones(len(rows), np.int64) if split.choices is None else split.choices[rows],
+            np.ones(len(rows), np.int64) if choices is None else choices.numpy(),
             first[3] + second[3],
         )
 

@@ -20,9 +20,10 @@ from tokenizers import (
 )
 
 from flexbert.nn.packed_batch import PackedBatch
-from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import labelled_logits, new_start
-from flexbert.tasks.kinds.kind import IGNORE, Examples
+from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.kinds.regression import Regression
 from flexbert.tasks.kinds.text_classification import Classification
 from flexbert.tasks.kinds.token_classification import TokenClassification
@@ -196,7 +197,7 @@ def _alone(model: torch.nn.Module, split: EncodedSplit, example: int) -> torch.T
             position_ids=torch.arange(len(tokens)),
         )
         logits = model(packed)
-        if split.per_token:
+        if split.labels_of == "tokens":
             logits = logits[torch.from_numpy(split.labels[part]) != IGNORE]
         found.append(logits)
     return torch.cat(found)

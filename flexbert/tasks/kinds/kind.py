@@ -17,10 +17,10 @@ from torch import Tensor
 
 from flexbert.config.registry import Component
 from flexbert.errors import UserError, did_you_mean, shown
+from flexbert.tasks.encoded_split import EncodedSplit, LabelsOf
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
-# The label of a token that nothing is to be predicted for, as torch and transformers have it.
-IGNORE = -100
 _MOST_LISTED = 12
 
 
@@ -52,12 +52,12 @@ class TaskKind(Component, ABC, family="task"):
 
     Attributes:
         head: the name of the head that predicts it.
-        per_token: whether labels are those of tokens.
+        labels_of: what has a label.
         of_words: whether a sequence is given as words.
     """
 
     head: ClassVar[str]
-    per_token: ClassVar[bool] = False
+    labels_of: ClassVar[LabelsOf] = "examples"
     of_words: ClassVar[bool] = False
 
     @property
@@ -82,21 +82,21 @@ class TaskKind(Component, ABC, family="task"):
         """Logits of each sequence, or token."""
 
     @abstractmethod
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
-        """What is averaged over a batch ``[I]``: of each example, or of each token with a label.
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
+        """What is averaged over a batch ``[I]``: of each example, labelled token, or window.
 
         Args:
-            logits: ``[S, num_outputs]``, or ``[I, num_outputs]`` of the tokens with a label.
-            labels: ``[I]``.
-            choices: how many sequences each example has ``[I]``; None is one.
+            logits: ``[R, num_outputs]``, of sequences or tokens.
+            labels: ``[I]``, of windows ``[I, 2]``.
+            rows: how many rows of logits each label goes with ``[I]``; None is one.
         """
 
     @abstractmethod
-    def predicted(self, scores: np.ndarray) -> Any:
-        """What an example's logits predict: a class, a number, the right choice, or a class a word.
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        """What the logits of a split's examples predict, and what is right.
 
         Args:
-            scores: ``[1, K]``, ``[choices, 1]`` or ``[W, K]``.
+            scores: of each example ``[rows, num_outputs]``.
         """
 
     def check_columns(self, table: Table) -> None:
@@ -106,6 +106,22 @@ class TaskKind(Component, ABC, family="task"):
                 if column not in row:
                     place = table.source if index == 0 else table.place(index)
                     raise UserError(f"{place}: no column {column!r}; {did_you_mean(column, row)}")
+
+
+def one_an_example(
+    split: EncodedSplit, scores: Sequence[np.ndarray], predicted: Callable[[np.ndarray], Any]
+) -> SplitPredictions:
+    """Predictions where each example has one label.
+
+    Args:
+        predicted: what an example's logits predict: a class, a number, or the right choice.
+    """
+    same = len({each.shape for each in scores}) == 1
+    return SplitPredictions(
+        predictions=np.array([predicted(each) for each in scores]),
+        labels=split.labels,
+        scores=np.stack(scores).reshape(len(scores), -1) if same else None,
+    )
 
 
 def text_in(table: Table, index: int, column: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, UserError
-from flexbert.tasks.kinds.kind import Examples, TaskKind, class_of, list_in, text_in
+from flexbert.tasks.encoded_split import EncodedSplit
+from flexbert.tasks.kinds.kind import Examples, TaskKind, class_of, list_in, one_an_example, text_in
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -79,15 +81,15 @@ class MultipleChoice(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return 1
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
-        assert choices is not None
-        most = int(choices.max())
-        is_there = torch.arange(most, device=logits.device) < choices[:, None]
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
+        assert rows is not None
+        most = int(rows.max())
+        is_there = torch.arange(most, device=logits.device) < rows[:, None]
         # Minus infinity where an example has fewer choices than another.
         table = logits.new_full(is_there.shape, -torch.inf, dtype=torch.float32)
         return F.cross_entropy(
             table.masked_scatter(is_there, logits[:, 0].float()), labels, reduction="none"
         )
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return int(scores[:, 0].argmax())
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        return one_an_example(split, scores, lambda each: int(each[:, 0].argmax()))

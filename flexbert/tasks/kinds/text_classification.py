@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -13,14 +13,17 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, UserError
+from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
     class_of,
     label_in,
     label_names,
+    one_an_example,
     text_in,
 )
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -91,8 +94,8 @@ class Classification(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         return F.cross_entropy(logits.float(), labels, reduction="none")
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return int(scores[0].argmax())
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        return one_an_example(split, scores, lambda each: int(each[0].argmax()))

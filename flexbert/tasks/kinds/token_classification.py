@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit, LabelsOf
 from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
@@ -21,6 +22,7 @@ from flexbert.tasks.kinds.kind import (
     label_names,
     list_in,
 )
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -37,7 +39,7 @@ class TokenClassification(TaskKind):
     """
 
     head: ClassVar[str] = "token_classification"
-    per_token: ClassVar[bool] = True
+    labels_of: ClassVar[LabelsOf] = "tokens"
     of_words: ClassVar[bool] = True
 
     words: str = key(FUNCTION, default="tokens")
@@ -78,8 +80,14 @@ class TokenClassification(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         return F.cross_entropy(logits.float(), labels, reduction="none")
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return scores.argmax(axis=-1).tolist()
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        together = np.concatenate(scores)
+        return SplitPredictions(
+            predictions=together.argmax(axis=-1),
+            labels=split.labels[split.labels != IGNORE],
+            lengths=np.array([len(each) for each in scores]),
+            scores=together,
+        )
