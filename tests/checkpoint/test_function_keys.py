@@ -56,6 +56,7 @@ BASES: dict[str, Tree] = {
     "TokenClassificationConfig": {"head": {"name": "token_classification", **LABELS}},
     "SequenceClassificationConfig": {"head": {"name": "sequence_classification", **LABELS}},
     "MultipleChoiceConfig": {"head": {"name": "multiple_choice", "norm": None}},
+    "QuestionAnsweringConfig": {"head": {"name": "question_answering", "norm": None}},
     "LayerConfig": {"layers": {"0": {"mlp": PLAIN_MLP}}},
     "NormalConfig": {"init": {"name": "normal"}},
     "TruncatedNormalConfig": {"init": {"name": "truncated_normal"}},
