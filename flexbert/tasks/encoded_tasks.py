@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from flexbert.errors import UserError
-from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.encoded_split import EncodedSplit, WindowTexts
+from flexbert.tasks.encoded_texts import EncodedTexts, TextEncoder
 from flexbert.tasks.kinds.kind import Examples, TaskKind
-from flexbert.tasks.text_template import TextTemplate, pair_lengths, text_template
+from flexbert.tasks.text_template import text_template
 
 # Texts given to the tokenizer at once: enough for its threads, few enough for memory.
 _AT_ONCE = 4096
-# A sequence's tokens and their types.
-_Sequence = tuple[list[int], list[int]]
 
 
 def encode_split(
@@ -25,7 +23,7 @@ def encode_split(
 
     Args:
         tokenizer: a fast one of transformers.
-        max_length: of a sequence, special tokens included; of pairs the longer text is cut first.
+        max_length: of a sequence, special tokens included.
         token_types: whether the model has them.
 
     Raises:
@@ -37,33 +35,38 @@ def encode_split(
         raise UserError(
             f"max_length {max_length} has no room for {'two texts' if pairs else 'a text'}"
         )
-    tokens: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    lengths: list[int] = []
-    cut = 0
+    encoder = TextEncoder(tokenizer=tokenizer, template=template, max_length=max_length)
+    found = EncodedTexts()
     for begin in range(0, len(examples.first), _AT_ONCE):
-        some = slice(begin, begin + _AT_ONCE)
-        if kind.of_words:
-            encoded, own, is_cut = _encode_words(examples, some, tokenizer, template, max_length)
-            labels += own
-        else:
-            encoded, is_cut = _encode_texts(examples, some, tokenizer, template, max_length)
-        cut += is_cut
-        for ids, types_of in encoded:
-            lengths.append(len(ids))
-            tokens.append(np.array(ids, np.int32))
-            types.append(np.array(types_of, np.uint8))
-    flat_labels = np.concatenate(labels) if kind.of_words else np.array(examples.labels)
-    is_number = flat_labels.dtype.kind == "f"
+        found.extend(kind.encode(encoder, examples, slice(begin, begin + _AT_ONCE)))
+    labels = np.array(examples.labels)
+    if kind.labels_of != "examples":
+        labels = np.concatenate(found.labels)
+    is_number = labels.dtype.kind == "f"
+    sequences = found.counts or examples.choices
     return EncodedSplit(
-        tokens=np.concatenate(tokens),
-        borders=np.concatenate([[0], np.cumsum(lengths)]),
-        token_types=np.concatenate(types) if token_types else None,
-        labels=flat_labels.astype(np.float32 if is_number else np.int64),
-        sequences=None if examples.choices is None else np.array(examples.choices, np.int64),
-        cut=cut,
+        tokens=np.concatenate([np.array(ids, np.int32) for ids in found.tokens]),
+        borders=np.cumsum([0, *map(len, found.tokens)]),
+        token_types=np.concatenate([np.array(types, np.uint8) for types in found.types])
+        if token_types
+        else None,
+        labels=labels.astype(np.float32 if is_number else np.int64),
+        sequences=None if sequences is None else np.array(sequences, np.int64),
+        cut=found.cut,
         labels_of=kind.labels_of,
+        windows=_windows(examples, found.offsets),
+    )
+
+
+def _windows(examples: Examples, offsets: list[np.ndarray]) -> WindowTexts | None:
+    if not offsets:
+        return None
+    assert examples.second is not None
+    return WindowTexts(
+        offsets=np.concatenate(offsets),
+        contexts=examples.second,
+        answers=[[answer.text for answer in answers] for answers in examples.labels],
+        may_have_none=bool(examples.names),
     )
 
 
@@ -78,77 +81,3 @@ def check_tokenizer(tokenizer: Any, model: str, *, pairs: bool) -> None:
         raise UserError(f"{model}: its tokenizer puts no [CLS] and [SEP] around a text")
     if pairs and tokenizer("a", "a")["input_ids"][1:].count(sep) < 2:
         raise UserError(f"{model}: its tokenizer puts no [SEP] between two texts")
-
-
-def _encode_texts(
-    examples: Examples, some: slice, tokenizer: Any, template: TextTemplate, max_length: int
-) -> tuple[list[_Sequence], int]:
-    room = max_length - template.size
-    firsts = _tokens(tokenizer, [str(text) for text in examples.first[some]])["input_ids"]
-    if examples.second is None:
-        alone = [template.around(template.cut(ids, room), None) for ids in firsts]
-        return alone, sum(len(ids) > room for ids in firsts)
-    seconds = _tokens(tokenizer, list(examples.second[some]))["input_ids"]
-    sequences: list[_Sequence] = []
-    cut = 0
-    for first, second in zip(firsts, seconds, strict=True):
-        most, other = pair_lengths(len(first), len(second), room)
-        sequences.append(template.around(template.cut(first, most), template.cut(second, other)))
-        cut += len(first) + len(second) > room
-    return sequences, cut
-
-
-def _encode_words(
-    examples: Examples, some: slice, tokenizer: Any, template: TextTemplate, max_length: int
-) -> tuple[list[_Sequence], list[np.ndarray], int]:
-    """Words with one space between, as text has them, and the label of a word's first token.
-
-    A tokenizer that is given words by themselves makes other tokens of them than of a text.
-    """
-    room = max_length - template.size
-    words: Any = examples.first[some]
-    found = _tokens(tokenizer, [" ".join(own) for own in words], return_offsets_mapping=True)
-    sequences: list[_Sequence] = []
-    labels: list[np.ndarray] = []
-    for own, classes, ids, offsets in zip(
-        words, examples.labels[some], found["input_ids"], found["offset_mapping"], strict=True
-    ):
-        sequences.append(template.around(template.cut(ids, room), None))
-        placed = word_labels(own, classes, np.array(offsets).reshape(-1, 2))
-        labels.append(
-            np.pad(
-                template.cut(placed, room),  # type: ignore[arg-type]
-                (len(template.before), len(template.after)),
-                constant_values=IGNORE,
-            )
-        )
-    return sequences, labels, sum(len(ids) > room for ids in found["input_ids"])
-
-
-def _tokens(tokenizer: Any, texts: list[str], **asked: bool) -> Any:
-    return tokenizer(
-        texts,
-        add_special_tokens=False,
-        truncation=False,
-        return_token_type_ids=False,
-        return_attention_mask=False,
-        verbose=False,
-        **asked,
-    )
-
-
-def word_labels(words: Sequence[str], classes: Sequence[int], offsets: np.ndarray) -> np.ndarray:
-    """The class of a word at its first token, and ``IGNORE`` elsewhere ``[T]``.
-
-    Args:
-        offsets: the characters that each token covers of the joined words ``[T, 2]``.
-    """
-    ends = np.cumsum([len(word) + 1 for word in words]) - 1
-    labels = np.full(len(offsets), IGNORE, np.int64)
-    # A token may begin with the space before its word; one of the space alone is of no word.
-    begins = offsets[:, 0] + np.isin(offsets[:, 0], ends)
-    covers = np.flatnonzero(begins < offsets[:, 1])
-    own = np.searchsorted(ends, begins[covers], side="right")
-    taken, first = np.unique(own, return_index=True)
-    labels[covers[first]] = np.array(classes, np.int64)[taken]
-    return labels

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,7 +14,16 @@ from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, UserError
 from flexbert.tasks.encoded_split import EncodedSplit
-from flexbert.tasks.kinds.kind import Examples, TaskKind, class_of, list_in, one_an_example, text_in
+from flexbert.tasks.kinds.kind import (
+    Examples,
+    TaskKind,
+    class_of,
+    list_in,
+    one_an_example,
+    side_by_side,
+    text_in,
+    value_in,
+)
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
@@ -63,7 +71,7 @@ class MultipleChoice(TaskKind):
                 return f"{table.place(index)}: {self.label}"
 
             numbers = (self.labels or tuple(map(str, range(len(choices)))))[: len(choices)]
-            labels.append(class_of(row[self.label], numbers, place, by_number=True))
+            labels.append(class_of(value_in(row, self.label), numbers, place, by_number=True))
             first += [text_in(table, index, self.text)] * len(choices)
             second += choices
             counts.append(len(choices))
@@ -83,13 +91,7 @@ class MultipleChoice(TaskKind):
 
     def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         assert rows is not None
-        most = int(rows.max())
-        is_there = torch.arange(most, device=logits.device) < rows[:, None]
-        # Minus infinity where an example has fewer choices than another.
-        table = logits.new_full(is_there.shape, -torch.inf, dtype=torch.float32)
-        return F.cross_entropy(
-            table.masked_scatter(is_there, logits[:, 0].float()), labels, reduction="none"
-        )
+        return F.cross_entropy(side_by_side(logits, rows)[..., 0], labels, reduction="none")
 
     def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
         return one_an_example(split, scores, lambda each: int(each[:, 0].argmax()))

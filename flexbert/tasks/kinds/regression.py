@@ -15,7 +15,7 @@ from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
 from flexbert.tasks.encoded_split import EncodedSplit
-from flexbert.tasks.kinds.kind import Examples, TaskKind, one_an_example, text_in
+from flexbert.tasks.kinds.kind import Examples, TaskKind, one_an_example, text_in, value_in
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
@@ -56,7 +56,7 @@ class Regression(TaskKind):
         )
 
     def _number(self, table: Table, index: int) -> float:
-        value = table.rows[index][self.label]
+        value = value_in(table.rows[index], self.label)
         try:
             number = float("nan") if isinstance(value, bool | None) else float(value)
         except (TypeError, ValueError):

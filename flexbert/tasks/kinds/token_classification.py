@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
 from flexbert.tasks.encoded_split import IGNORE, EncodedSplit, LabelsOf
+from flexbert.tasks.encoded_texts import EncodedTexts, TextEncoder, encode_words
 from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
@@ -40,7 +41,6 @@ class TokenClassification(TaskKind):
 
     head: ClassVar[str] = "token_classification"
     labels_of: ClassVar[LabelsOf] = "tokens"
-    of_words: ClassVar[bool] = True
 
     words: str = key(FUNCTION, default="tokens")
     label: str = key(FUNCTION, default="labels")
@@ -79,6 +79,10 @@ class TokenClassification(TaskKind):
 
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)
+
+    def encode(self, encoder: TextEncoder, examples: Examples, some: slice) -> EncodedTexts:
+        words: Any = examples.first
+        return encode_words(encoder, words[some], examples.labels[some])
 
     def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         return F.cross_entropy(logits.float(), labels, reduction="none")
