@@ -6,6 +6,7 @@ A context that is longer than fits is taken in windows that overlap, as in BERT'
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,7 +107,7 @@ def best_answer(
         max_answer_length: of a span, in tokens.
     """
     best, answer, none = -np.inf, "", np.inf
-    for begin, end in zip(borders, borders[1:], strict=False):
+    for begin, end in itertools.pairwise(borders):
         none = min(none, float(scores[begin : begin + 1].sum()))
         places = begin + np.flatnonzero(offsets[begin:end, 0] < offsets[begin:end, 1])
         first, last = scores[places, 0], scores[places, 1]

@@ -39,9 +39,8 @@ def encode_split(
     found = EncodedTexts()
     for begin in range(0, len(examples.first), _AT_ONCE):
         found.extend(kind.encode(encoder, examples, slice(begin, begin + _AT_ONCE)))
-    labels = np.array(examples.labels)
-    if kind.labels_of != "examples":
-        labels = np.concatenate(found.labels)
+    is_own = kind.labels_of == "examples"
+    labels = np.array(examples.labels) if is_own else np.concatenate(found.labels)
     is_number = labels.dtype.kind == "f"
     sequences = found.counts or examples.choices
     return EncodedSplit(

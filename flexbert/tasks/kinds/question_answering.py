@@ -77,9 +77,7 @@ class QuestionAnswering(TaskKind):
         place = table.place(index)
         texts = _listed(value_in(table.rows[index], self.answers))
         if not all(isinstance(text, str) for text in texts):
-            raise UserError(
-                f"{place}: {self.answers}: expected a text, a list of texts, or nothing"
-            )
+            raise UserError(f"{place}: {self.answers}: expected a text, a list of them, or nothing")
         if not any(texts):
             return []
         starts = [_whole(each) for each in _listed(value_in(table.rows[index], self.starts))]
