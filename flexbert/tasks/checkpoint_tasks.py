@@ -98,10 +98,10 @@ class CheckpointTasks:
         Raises:
             WriteError: if the disk refuses it.
         """
-        search = self._search(checkpoint)
+        done = finished_fits(self.folder)
         fits: dict[str, list[FitRecord]] = defaultdict(list)
-        for record in search.records(finished_fits(self.folder)):
-            fits[record.task].append(record)
+        for fit in self._search(checkpoint).fits(done):
+            fits[fit.task.name].append(done[fit.id])
         found = [self._metrics(checkpoint, task, records) for task, records in fits.items()]
         for each in found:
             append(self.run, each)

@@ -27,7 +27,7 @@ from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import (
     Search,
     SearchProgress,
-    best_fit,
+    best_whole_fit,
     finished_fits,
     make_search,
     run_search,
@@ -143,7 +143,7 @@ def export_best(search: Search, folder: Path, device: torch.device) -> list[str]
     lines = []
     for model in search.models:
         for name, task in search.suite.tasks.items():
-            best = best_fit(search.fits_of(model, task, done), done)
+            best = best_whole_fit(search.fits_of(model, task, done), done)
             target = folder
             if len(search.models) > 1:
                 target = target / re.sub(r"[^\w.-]+", "-", model.label)

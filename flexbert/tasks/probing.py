@@ -26,13 +26,14 @@ from flexbert.tasks.choosing import is_better
 from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
-from flexbert.tasks.kinds.kind import Examples
+from flexbert.tasks.kinds.kind import IGNORE, Examples
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
 
-_ITERATIONS = 200
-_TOLERANCE = 1e-6
+# Where the loss of a hard case (20,000 words, 192 features, 11 classes) is within 1e-5 of its least.
+_ITERATIONS = 100
+_TOLERANCE, _LEAST_CHANGE = 1e-5, 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ def probe(
         beat: is called before each batch; what it raises ends the fit.
     """
     maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start, beat)
-    rows = _chosen(len(task.train), settings.probe.examples, seed)
+    rows = _chosen(task.train, settings.probe.examples, seed)
     train = maker.of(task.train, examples.splits[TRAIN], rows)
     others = {
         name: maker.of(split, examples.splits[name], None)
@@ -127,7 +128,7 @@ def fit_linear(train: Features, settings: TaskConfig, l2: float, num_outputs: in
         parameters,
         max_iter=_ITERATIONS,
         tolerance_grad=_TOLERANCE,
-        tolerance_change=1e-10,
+        tolerance_change=_LEAST_CHANGE,
         line_search_fn="strong_wolfe",
     )
 
@@ -172,11 +173,16 @@ def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
     return encoder.to(device).eval()
 
 
-def _chosen(count: int, most: int | None, seed: int) -> np.ndarray | None:
+def _chosen(split: EncodedSplit, most: int | None, seed: int) -> np.ndarray | None:
     """Which training rows are taken, in their order; None takes all."""
-    if most is None or count <= most:
+    counts = np.ones(len(split), np.int64)
+    if split.per_token:
+        labelled = np.concatenate([[0], (split.labels != IGNORE).cumsum()])
+        counts = np.diff(labelled[split.borders])
+    if most is None or counts.sum() <= most:
         return None
-    return np.sort(np.random.Generator(np.random.PCG64DXSM(seed)).permutation(count)[:most])
+    order = np.random.Generator(np.random.PCG64DXSM(seed)).permutation(len(split))
+    return np.sort(order[: max(1, int(np.searchsorted(counts[order].cumsum(), most, "right")))])
 
 
 class _FeatureMaker:

@@ -80,14 +80,13 @@ def read_task(task: Task) -> TaskExamples:
         tables[TRAIN], tables[VALIDATION] = held_out(tables[TRAIN], settings.data.validation_share)
     else:
         tables[VALIDATION] = read_table(settings.data.validation)
-    if settings.data.train_rows is not None:
-        tables[TRAIN] = some_rows(tables[TRAIN], settings.data.train_rows)
     for name, source in settings.data.tests.items():
         if name in tables:
             raise ConfigError(f"tasks.{task.name}.data.tests.{name}", "is a name of another split")
         tables[name] = read_table(source)
     for table in (whole, *tables.values()):
         kind.check_columns(table)
+    tables |= {name: some_rows(tables[name], most) for name, most in settings.data.rows.items()}
     # A class may have all of its rows among those held out.
     names = kind.names_in(whole)
     with config_errors_under(f"tasks.{task.name}"), user_errors_at("metrics"):
