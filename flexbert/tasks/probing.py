@@ -23,10 +23,10 @@ from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoded_split import EncodedSplit
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
 from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
-from flexbert.tasks.kinds.kind import IGNORE, Examples
+from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
@@ -88,6 +88,8 @@ def probe(
             where there are more than ``probe.examples``.
         beat: is called before each batch; what it raises ends the fit.
     """
+    if task.train.labels_of == "sequences":
+        raise UserError(f"{settings.kind.name}: has no frozen mode; leave --frozen out")
     maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start, beat)
     rows = _chosen(task.train, settings.probe.examples, seed)
     train = maker.of(task.train, examples.splits[TRAIN], rows)
@@ -176,7 +178,7 @@ def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
 def _chosen(split: EncodedSplit, most: int | None, seed: int) -> np.ndarray | None:
     """Which training rows are taken, in their order; None takes all."""
     counts = np.ones(len(split), np.int64)
-    if split.per_token:
+    if split.labels_of == "tokens":
         labelled = np.concatenate([[0], (split.labels != IGNORE).cumsum()])
         counts = np.diff(labelled[split.borders])
     if most is None or counts.sum() <= most:
@@ -205,8 +207,6 @@ class _FeatureMaker:
     def of(self, split: EncodedSplit, examples: Examples, rows: np.ndarray | None) -> Features:
         """The features of a split's examples, or of some of them."""
         rows = np.arange(len(split)) if rows is None else rows
-        if self.settings.kind.name == "question_answering":
-            raise UserError("question_answering: has no frozen mode; leave --frozen out")
         if examples.second is None:
             values, labels, counts, tokens = self._read(split, rows)
             return Features(values, labels, None, counts, tokens)
