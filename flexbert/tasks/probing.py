@@ -87,6 +87,9 @@ def probe(
         seed: of the encoder's weights where none are given, and of which training rows are taken
             where there are more than ``probe.examples``.
         beat: is called before each batch; what it raises ends the fit.
+
+    Raises:
+        UserError: for a kind of task that has no label an example or word.
     """
     if task.train.labels_of == "sequences":
         raise UserError(f"{settings.kind.name}: has no frozen mode; leave --frozen out")

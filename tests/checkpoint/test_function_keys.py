@@ -104,8 +104,8 @@ OTHERS: dict[str, Any] = {
     "head": {"activation": "relu"},
     "init": {"name": "normal"},
 }
-# A multiple-choice head has one label and no other number of them.
-FIXED = {"MultipleChoiceConfig.num_labels"}
+# A multiple-choice head has one label, that of answers two, and no other number of them.
+FIXED = {"MultipleChoiceConfig.num_labels", "QuestionAnsweringConfig.num_labels"}
 
 
 def once() -> dict[str, Declared]:

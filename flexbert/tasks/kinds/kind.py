@@ -117,8 +117,9 @@ class TaskKind(Component, ABC, family="task"):
                     raise UserError(f"{place}: no column {column!r}; {did_you_mean(column, row)}")
 
 
-def value_in(row: TaskRow, column: str) -> Any:
+def value_in(table: Table, index: int, column: str) -> Any:
     """What a row has in a column that is there; ``a.b`` is what column ``a`` holds under ``b``."""
+    row = table.rows[index]
     if column in row:
         return row[column]
     outer, _, inner = column.partition(".")
@@ -164,7 +165,7 @@ def one_an_example(
 
 def text_in(table: Table, index: int, column: str) -> str:
     """The text in a column; raises UserError if it is none."""
-    value = value_in(table.rows[index], column)
+    value = value_in(table, index, column)
     if not isinstance(value, str):
         raise UserError(f"{table.place(index)}: {column}: expected a text, got {_seen(value)}")
     return value
@@ -172,7 +173,7 @@ def text_in(table: Table, index: int, column: str) -> str:
 
 def list_in(table: Table, index: int, column: str) -> list[Any]:
     """The list in a column; raises UserError if it is none, or empty."""
-    value = value_in(table.rows[index], column)
+    value = value_in(table, index, column)
     if not isinstance(value, list) or not value:
         raise UserError(f"{table.place(index)}: {column}: expected a list, got {_seen(value)}")
     return value

@@ -71,7 +71,9 @@ class MultipleChoice(TaskKind):
                 return f"{table.place(index)}: {self.label}"
 
             numbers = (self.labels or tuple(map(str, range(len(choices)))))[: len(choices)]
-            labels.append(class_of(value_in(row, self.label), numbers, place, by_number=True))
+            labels.append(
+                class_of(value_in(table, index, self.label), numbers, place, by_number=True)
+            )
             first += [text_in(table, index, self.text)] * len(choices)
             second += choices
             counts.append(len(choices))

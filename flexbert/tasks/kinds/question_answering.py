@@ -75,12 +75,12 @@ class QuestionAnswering(TaskKind):
 
     def _answers(self, table: Table, index: int) -> list[Answer]:
         place = table.place(index)
-        texts = _listed(value_in(table.rows[index], self.answers))
+        texts = _listed(value_in(table, index, self.answers))
         if not all(isinstance(text, str) for text in texts):
             raise UserError(f"{place}: {self.answers}: expected a text, a list of them, or nothing")
         if not any(texts):
             return []
-        starts = [_whole(each) for each in _listed(value_in(table.rows[index], self.starts))]
+        starts = [_whole(each) for each in _listed(value_in(table, index, self.starts))]
         if len(starts) != len(texts):
             raise UserError(f"{place}: {len(texts)} answers and {len(starts)} starts")
         context = text_in(table, index, self.context)

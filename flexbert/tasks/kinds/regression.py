@@ -56,7 +56,7 @@ class Regression(TaskKind):
         )
 
     def _number(self, table: Table, index: int) -> float:
-        value = value_in(table.rows[index], self.label)
+        value = value_in(table, index, self.label)
         try:
             number = float("nan") if isinstance(value, bool | None) else float(value)
         except (TypeError, ValueError):

@@ -62,7 +62,7 @@ class Classification(TaskKind):
             return self.labels
         found: dict[str, None] = {}
         for index, row in enumerate(table.rows):
-            found[label_in(value_in(row, self.label), self._place(table, index))] = None
+            found[label_in(value_in(table, index, self.label), self._place(table, index))] = None
         if len(found) < 2:
             raise UserError(
                 f"{table.source}: {self.label}: one class alone ({', '.join(found)}) is nothing to "
@@ -79,7 +79,7 @@ class Classification(TaskKind):
             else [text_in(table, index, self.pair) for index in count],
             labels=[
                 class_of(
-                    value_in(table.rows[index], self.label),
+                    value_in(table, index, self.label),
                     names,
                     self._place(table, index),
                     by_number=self.labels is not None,
