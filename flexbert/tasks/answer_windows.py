@@ -53,17 +53,17 @@ def encode_windows(
     """
     template, room = encoder.template, encoder.room
     found = EncodedTexts()
-    made = encoder.tokens(contexts, return_offsets_mapping=True)
-    for question, context, offsets_of, right in zip(
-        encoder.tokens(questions)["input_ids"],
-        made["input_ids"],
-        made["offset_mapping"],
-        answers,
-        strict=True,
+    # Several questions are asked about one context.
+    distinct = list(dict.fromkeys(contexts))
+    made = encoder.tokens(distinct, return_offsets_mapping=True)
+    places = [np.array(each, np.int32).reshape(-1, 2) for each in made["offset_mapping"]]
+    read = dict(zip(distinct, zip(made["input_ids"], places, strict=True), strict=True))
+    for question, text, right in zip(
+        encoder.tokens(questions)["input_ids"], contexts, answers, strict=True
     ):
+        context, offsets = read[text]
         kept = template.cut(question, room // 2)
         found.cut += len(kept) < len(question)
-        offsets = np.array(offsets_of, np.int32).reshape(-1, 2)
         span = _span(offsets, right[0]) if right else None
         before = len(template.before) + len(kept) + len(template.between)
         windows = window_borders(len(context), room - len(kept), stride)

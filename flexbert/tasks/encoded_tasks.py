@@ -44,11 +44,9 @@ def encode_split(
     is_number = labels.dtype.kind == "f"
     sequences = found.counts or examples.choices
     return EncodedSplit(
-        tokens=np.concatenate([np.array(ids, np.int32) for ids in found.tokens]),
+        tokens=np.concatenate(found.tokens),
         borders=np.cumsum([0, *map(len, found.tokens)]),
-        token_types=np.concatenate([np.array(types, np.uint8) for types in found.types])
-        if token_types
-        else None,
+        token_types=np.concatenate(found.types) if token_types else None,
         labels=labels.astype(np.float32 if is_number else np.int64),
         sequences=None if sequences is None else np.array(sequences, np.int64),
         cut=found.cut,

@@ -48,7 +48,7 @@ class EncodedTexts:
     """Some examples in tokens, by sequence.
 
     Attributes:
-        tokens, types: of each sequence.
+        tokens, types: of each sequence, int32 and uint8.
         labels: of each sequence, or of its tokens, where the examples have none of their own.
         offsets: of each sequence where answers are read off its context; see
             :class:`~flexbert.tasks.encoded_split.WindowTexts`.
@@ -56,8 +56,8 @@ class EncodedTexts:
         cut: texts that are not whole.
     """
 
-    tokens: list[list[int]] = field(default_factory=list)
-    types: list[list[int]] = field(default_factory=list)
+    tokens: list[np.ndarray] = field(default_factory=list)
+    types: list[np.ndarray] = field(default_factory=list)
     labels: list[np.ndarray] = field(default_factory=list)
     offsets: list[np.ndarray] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
@@ -65,8 +65,8 @@ class EncodedTexts:
 
     def add(self, sequence: tuple[list[int], list[int]]) -> None:
         """A sequence's tokens and their types."""
-        self.tokens.append(sequence[0])
-        self.types.append(sequence[1])
+        self.tokens.append(np.array(sequence[0], np.int32))
+        self.types.append(np.array(sequence[1], np.uint8))
 
     def extend(self, more: EncodedTexts) -> None:
         """The examples that come behind."""

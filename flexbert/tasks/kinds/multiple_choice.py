@@ -64,7 +64,7 @@ class MultipleChoice(TaskKind):
         second: list[str] = []
         counts: list[int] = []
         labels: list[int] = []
-        for index, row in enumerate(table.rows):
+        for index in range(len(table.rows)):
             choices = self._choices(table, index)
 
             def place(index: int = index) -> str:

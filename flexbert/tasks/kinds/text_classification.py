@@ -61,7 +61,7 @@ class Classification(TaskKind):
         if self.labels is not None:
             return self.labels
         found: dict[str, None] = {}
-        for index, row in enumerate(table.rows):
+        for index in range(len(table.rows)):
             found[label_in(value_in(table, index, self.label), self._place(table, index))] = None
         if len(found) < 2:
             raise UserError(
