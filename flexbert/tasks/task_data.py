@@ -153,6 +153,33 @@ def encode_task(
         model: what it is called in messages.
 
     Raises:
+        UserError: as :func:`check_model`, or if the tokenizer makes tokens that the model has not.
+    """
+    check_model(examples, config, tokenizer, max_length, model)
+    loaded = load_tokenizer(tokenizer)
+    has_types = getattr(config.embedding, "token_types", 0) >= 2
+    splits = {
+        name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
+        for name, split in examples.splits.items()
+    }
+    highest = max(int(split.tokens.max()) for split in splits.values())
+    if highest >= config.vocab_size:
+        raise UserError(
+            f"{model}: its tokenizer makes token {highest}, and the model has {config.vocab_size}"
+        )
+    return EncodedTask(kind=examples.kind, names=examples.names, splits=splits)
+
+
+def check_model(
+    examples: TaskExamples,
+    config: ModelConfig,
+    tokenizer: Mapping[str, str],
+    max_length: int,
+    model: str,
+) -> None:
+    """Refuse a model that cannot be given a task's texts: see :func:`encode_task`.
+
+    Raises:
         UserError: if the model has no tokenizer that does, or cannot take texts of this length.
     """
     if not tokenizer:
@@ -162,18 +189,8 @@ def encode_task(
         raise UserError(
             f"{model}: takes texts of up to {most} tokens, and max_length is {max_length}"
         )
-    loaded = load_tokenizer(tokenizer)
     pairs = any(split.second is not None for split in examples.splits.values())
-    check_tokenizer(loaded, model, pairs=pairs)
-    has_types = getattr(config.embedding, "token_types", 0) >= 2
-    return EncodedTask(
-        kind=examples.kind,
-        names=examples.names,
-        splits={
-            name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
-            for name, split in examples.splits.items()
-        },
-    )
+    check_tokenizer(load_tokenizer(tokenizer), model, max_length, pairs=pairs)
 
 
 def _row_key(row: TaskRow) -> str:
