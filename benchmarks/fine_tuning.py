@@ -46,7 +46,7 @@ from flexbert.huggingface.importing import read_folder
 from flexbert.huggingface.quiet import quiet_transformers
 from flexbert.optim.adamw import AdamW
 from flexbert.schedule.schedules import Trapezoidal
-from flexbert.tasks.encoded_tasks import EncodedSplit
+from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.fine_tuning import FitStart, course_of, fine_tune
 from flexbert.tasks.kinds.text_classification import Classification
 from flexbert.tasks.suite import TaskConfig, TaskData
@@ -81,9 +81,9 @@ def split_of(lengths: np.ndarray) -> EncodedSplit:
         borders=borders,
         token_types=None,
         labels=draw.integers(len(NAMES), size=len(lengths)),
-        choices=None,
+        sequences=None,
         cut=0,
-        per_token=False,
+        labels_of="examples",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from flexbert.huggingface import activation_names
 from flexbert.huggingface.config_keys import Tables, TheirKey
-from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN, Family
+from flexbert.huggingface.family import ANSWER, CHOICE, MASKED_LM, SEQUENCE, TOKEN, Family
 from flexbert.huggingface.parameter_names import NameTable
 
 NORMS = ("embedding.norm", "block.norm")
@@ -78,18 +78,21 @@ POOLED = {
     "head.norm": None,
     "head.pooling": "cls",
 }
+STRAIGHT = {
+    "head.dense": False,
+    "head.bias": False,
+    "head.activation": None,
+    "head.norm": None,
+}
 HEADS: dict[str, dict[str, Any]] = {
     MASKED_LM: {"head.name": "mlm", "head.dense": True, "head.bias": True},
     SEQUENCE: {"head.name": SEQUENCE, **POOLED},
-    TOKEN: {
-        "head.name": TOKEN,
-        "head.dense": False,
-        "head.bias": False,
-        "head.activation": None,
-        "head.norm": None,
-    },
+    TOKEN: {"head.name": TOKEN, **STRAIGHT},
     CHOICE: {"head.name": CHOICE, "head.num_labels": 1, **POOLED},
+    ANSWER: {"head.name": ANSWER, "head.num_labels": 2, **STRAIGHT},
 }
+# Answers are read off hidden states without a dropout there.
+ONLY_TRAINING = {ANSWER: {"head.dropout": 0.0}}
 LABELS = TheirKey("num_labels", ("head.num_labels",))
 DROPOUT = TheirKey("classifier_dropout", ("head.dropout",), only_training=True)
 HEAD_KEYS: dict[str, tuple[TheirKey, ...]] = {
@@ -97,6 +100,7 @@ HEAD_KEYS: dict[str, tuple[TheirKey, ...]] = {
     SEQUENCE: (LABELS, DROPOUT),
     TOKEN: (LABELS, DROPOUT),
     CHOICE: (DROPOUT,),
+    ANSWER: (),
 }
 
 
@@ -109,6 +113,7 @@ class Bert(Family):
         SEQUENCE: "BertForSequenceClassification",
         TOKEN: "BertForTokenClassification",
         CHOICE: "BertForMultipleChoice",
+        ANSWER: "BertForQuestionAnswering",
     }
     base_class = "BertModel"
     also_masked_lm: ClassVar[tuple[str, ...]] = ("BertForPreTraining",)
@@ -161,7 +166,7 @@ class Bert(Family):
                 **always,
                 **self.fixed_init(),
             },
-            only_training=self.only_training,
+            only_training={**self.only_training, **ONLY_TRAINING.get(task, {})},
             ignored={"attention.backend": "auto"},
         )
 
@@ -182,6 +187,7 @@ class Bert(Family):
         return {
             MASKED_LM: (buffer, pooler, "cls.seq_relationship."),
             TOKEN: (buffer, pooler),
+            ANSWER: (buffer, pooler),
         }.get(task, (buffer,))
 
     def refused(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -237,4 +243,5 @@ HEAD_NAMES: dict[str, dict[str, tuple[str, ...]]] = {
     SEQUENCE: POOLER,
     TOKEN: {"head.classifier": ("classifier",)},
     CHOICE: POOLER,
+    ANSWER: {"head.classifier": ("qa_outputs",)},
 }

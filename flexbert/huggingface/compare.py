@@ -105,6 +105,14 @@ def load_theirs(
     return loaded
 
 
+def logits_of(output: Any) -> Tensor:
+    """What a model of transformers returns as logits; those of answers ``[B, T, 2]``."""
+    if "start_logits" in output:
+        return torch.stack((output.start_logits, output.end_logits), dim=-1)
+    logits: Tensor = output.logits
+    return logits
+
+
 @torch.no_grad()
 def compare_logits(ours: PaddedModel, theirs: nn.Module, documents: Sample) -> float:
     """The largest difference of their logits, as a share of the largest logit.
@@ -114,7 +122,7 @@ def compare_logits(ours: PaddedModel, theirs: nn.Module, documents: Sample) -> f
     """
     inputs = documents.inputs()
     with quiet_transformers():
-        expected = theirs(**inputs).logits
+        expected = logits_of(theirs(**inputs))
         actual = ours.eval()(**inputs)
     if ours.config.head.per_token:
         is_real = documents.attention_mask.bool()

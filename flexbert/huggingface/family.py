@@ -21,6 +21,7 @@ from flexbert.huggingface.parameter_names import NameTable, Sizes, to_theirs
 SEQUENCE = "sequence_classification"
 TOKEN = "token_classification"
 CHOICE = "multiple_choice"
+ANSWER = "question_answering"
 
 # A model gets at most this many of anything that a config counts, before any of it is made.
 LARGEST_SIZE = 2**28

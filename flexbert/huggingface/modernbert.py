@@ -9,6 +9,7 @@ from flexbert.config import layer_windows
 from flexbert.huggingface import activation_names
 from flexbert.huggingface.config_keys import Leaves, Tables, TheirKey
 from flexbert.huggingface.family import (
+    ANSWER,
     CHOICE,
     MASKED_LM,
     SEQUENCE,
@@ -94,7 +95,10 @@ HEAD_KEYS = {
     SEQUENCE: (*LABELS, POOLING),
     TOKEN: LABELS,
     CHOICE: (LABELS[1], POOLING),
+    ANSWER: (LABELS[1],),
 }
+# Of tasks that leave no choice.
+NUM_LABELS = {CHOICE: 1, ANSWER: 2}
 FIXED: dict[str, Any] = {
     "embedding.name": "token",
     "embedding.positions": None,
@@ -129,6 +133,7 @@ class ModernBert(Family):
         SEQUENCE: "ModernBertForSequenceClassification",
         TOKEN: "ModernBertForTokenClassification",
         CHOICE: "ModernBertForMultipleChoice",
+        ANSWER: "ModernBertForQuestionAnswering",
     }
     base_class = "ModernBertModel"
     special_keys: ClassVar[Mapping[str, tuple[str, ...]]] = {
@@ -154,8 +159,8 @@ class ModernBert(Family):
 
     def tables(self, task: str, pad_id: int | None) -> Tables:
         fixed = {**FIXED, "head.name": "mlm" if task == MASKED_LM else task}
-        if task == CHOICE:
-            fixed["head.num_labels"] = 1
+        if task in NUM_LABELS:
+            fixed["head.num_labels"] = NUM_LABELS[task]
         return Tables(
             keys=(*KEYS, *HEAD_KEYS[task]),
             fixed=fixed | self.fixed_init(),

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from flexbert.huggingface.bert import Bert, encoder_names
 from flexbert.huggingface.config_keys import Leaves, Tables
-from flexbert.huggingface.family import CHOICE, MASKED_LM, SEQUENCE, TOKEN
+from flexbert.huggingface.family import ANSWER, CHOICE, MASKED_LM, SEQUENCE, TOKEN
 from flexbert.huggingface.parameter_names import NameTable
 
 LENGTH, OFFSET = "embedding.positions.length", "embedding.positions.offset"
@@ -23,6 +23,7 @@ class Roberta(Bert):
         SEQUENCE: "RobertaForSequenceClassification",
         TOKEN: "RobertaForTokenClassification",
         CHOICE: "RobertaForMultipleChoice",
+        ANSWER: "RobertaForQuestionAnswering",
     }
     base_class = "RobertaModel"
     also_masked_lm = ()
@@ -95,4 +96,5 @@ HEAD_NAMES: dict[str, dict[str, Any]] = {
     },
     TOKEN: {"head.classifier": ("classifier",)},
     CHOICE: POOLED,
+    ANSWER: {"head.classifier": ("qa_outputs",)},
 }

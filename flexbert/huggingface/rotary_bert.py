@@ -13,7 +13,8 @@ from flexbert.huggingface.parameter_names import NameTable
 
 
 class RotaryBert(Bert):
-    """BERT with rotary embeddings; transformers has no multiple choice for any of them."""
+    """BERT with rotary embeddings; transformers has no multiple choice and no
+    question answering for any of them."""
 
     also_masked_lm = ()
     layers: ClassVar[Mapping[str, Any]]

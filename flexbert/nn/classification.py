@@ -85,6 +85,21 @@ class MultipleChoiceConfig(SequenceClassificationConfig):
             raise ConfigError("num_labels", f"a choice has one score, got {self.num_labels}")
 
 
+@register("question_answering")
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnsweringConfig(ClassificationHeadConfig):
+    """Of every token how well an answer begins with it, and how well one ends with it."""
+
+    task: ClassVar[str] = "question_answering"
+
+    num_labels: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_labels != 2:
+            raise ConfigError("num_labels", f"a token has two scores, got {self.num_labels}")
+
+
 class ClassificationHead(Transform):
     def __init__(self, config: ClassificationHeadConfig, model: ModelConfig) -> None:
         super().__init__(config, model.hidden_size, model.hidden_size)

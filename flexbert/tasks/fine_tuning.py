@@ -19,7 +19,7 @@ from flexbert.config.optimizer import Multipliers
 from flexbert.nn.build import build_model
 from flexbert.pretrained.load_model import with_head
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoded_tasks import EncodedSplit, TaskBatch
+from flexbert.tasks.encoded_split import EncodedSplit, TaskBatch
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import EncodedTask
@@ -127,7 +127,7 @@ def head_of(settings: TaskConfig, names: tuple[str, ...]) -> dict[str, Any]:
     head["num_labels"] = kind.num_outputs(names)
     if len(names) == head["num_labels"]:
         head["labels"] = list(names)
-    return head if kind.per_token else {**head, "pooling": settings.pooling}
+    return {**head, "pooling": settings.pooling} if kind.labels_of == "examples" else head
 
 
 def predict(
@@ -137,7 +137,7 @@ def predict(
     device: torch.device,
     beat: Callable[[], None] = lambda: None,
 ) -> tuple[list[np.ndarray], float]:
-    """The logits of every example, of labelled words where labels are of words; the mean loss."""
+    """The logits of every example, of tokens those that have labels; the mean loss."""
     found: list[np.ndarray] = []
     loss, count = 0.0, 0
     model.eval()
@@ -146,7 +146,7 @@ def predict(
             beat()
             batch = split.batch(some, device)
             logits = labelled_logits(model, batch).float()
-            losses = settings.kind.losses(logits, batch.labels, batch.choices)
+            losses = settings.kind.losses(logits, batch.labels, batch.rows)
             loss += float(losses.double().sum())
             count += len(losses)
             found += np.split(logits.cpu().numpy(), batch.counts.cumsum()[:-1])
@@ -154,7 +154,7 @@ def predict(
 
 
 def labelled_logits(model: nn.Module, batch: TaskBatch) -> Tensor:
-    """The logits that there are labels for: of sequences ``[S, K]``, or of tokens ``[I, K]``."""
+    """The logits that labels go with: of sequences ``[S, K]``, or of tokens ``[I, K]``."""
     logits: Tensor = model(batch.packed)
     return logits if batch.labelled is None else logits[batch.labelled]
 
@@ -280,7 +280,7 @@ class _Fit:
             group.update(self.settings.optimizer.hyperparameters(group, multipliers))
 
     def _update(self, optimizer: Any, train: EncodedSplit, examples: np.ndarray) -> Tensor:
-        """Make an update; returns the mean loss of its examples, or labelled tokens."""
+        """Make an update; returns the mean loss of its examples, labelled tokens, or windows."""
         parts = [
             train.batch(some, self.device)
             for some in train.within(examples, self.settings.microbatch_tokens)
@@ -290,7 +290,7 @@ class _Fit:
         for batch in parts:
             with autocast(self.settings, self.device):
                 logits = labelled_logits(self.model, batch)
-            losses = self.settings.kind.losses(logits, batch.labels, batch.choices)
+            losses = self.settings.kind.losses(logits, batch.labels, batch.rows)
             loss = losses.sum() / count
             loss.backward()
             total += loss.detach()

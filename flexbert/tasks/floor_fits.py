@@ -15,6 +15,7 @@ from flexbert.files.durable import make_folder
 from flexbert.files.file_lock import file_lock
 from flexbert.tasks.fits import fit_settings
 from flexbert.tasks.floors import (
+    AnswerExamples,
     ChoiceExamples,
     Floor,
     FloorExamples,
@@ -75,6 +76,13 @@ def _plain(kind: str, examples: Examples) -> FloorExamples:
     """A split as floors take it."""
     if kind == "token_classification":
         return WordExamples(words=examples.first, labels=examples.labels)
+    if kind == "question_answering":
+        assert examples.second is not None
+        return AnswerExamples(
+            questions=list(map(str, examples.first)),
+            contexts=examples.second,
+            answers=[[answer.text for answer in answers] for answers in examples.labels],
+        )
     if examples.choices is not None:
         assert examples.second is not None
         ends = np.cumsum(examples.choices).tolist()

@@ -33,7 +33,8 @@ class SplitPredictions:
         labels: what is right, as the predictions; for answers those of all examples end to end, as
             a question may have several or none ``[answers]``.
         lengths: labelled words, or answers, of each example ``[n]``; None where each has one label.
-        scores: logits, ``[n, classes]`` or ``[words, classes]``; None where there are none.
+        scores: logits, ``[n, classes]`` or ``[words, classes]``; of answers the best one's
+            score and that of there being none ``[n, 2]``; None where there are none.
     """
 
     predictions: np.ndarray

@@ -23,9 +23,10 @@ from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
-from flexbert.tasks.kinds.kind import IGNORE, Examples
+from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
@@ -87,7 +88,12 @@ def probe(
         seed: of the encoder's weights where none are given, and of which training rows are taken
             where there are more than ``probe.examples``.
         beat: is called before each batch; what it raises ends the fit.
+
+    Raises:
+        UserError: for a kind of task that has no label an example or word.
     """
+    if task.train.labels_of == "sequences":
+        raise UserError(f"{settings.kind.name}: has no frozen mode; leave --frozen out")
     # What is built here draws numbers, whether or not they are used.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -190,7 +196,7 @@ def _encoder(start: FitStart, device: torch.device) -> Encoder:
 def _chosen(split: EncodedSplit, most: int | None, seed: int) -> np.ndarray | None:
     """Which training rows are taken, in their order; None takes all."""
     counts = np.ones(len(split), np.int64)
-    if split.per_token:
+    if split.labels_of == "tokens":
         labelled = np.concatenate([[0], (split.labels != IGNORE).cumsum()])
         counts = np.diff(labelled[split.borders])
     if most is None or counts.sum() <= most:
@@ -219,19 +225,17 @@ class _FeatureMaker:
     def of(self, split: EncodedSplit, examples: Examples, rows: np.ndarray | None) -> Features:
         """The features of a split's examples, or of some of them."""
         rows = np.arange(len(split)) if rows is None else rows
-        if self.settings.kind.name == "question_answering":
-            raise UserError("question_answering: has no frozen mode; leave --frozen out")
         if examples.second is None:
             values, labels, counts, tokens = self._read(split, rows)
             return Features(values, labels, None, counts, tokens)
         u, tokens = self._apart(examples.first, split, rows)
         v, tokens_of_v = self._apart(examples.second, split, rows)
-        choices = None if split.choices is None else torch.from_numpy(split.choices[rows])
+        choices = None if split.sequences is None else torch.from_numpy(split.sequences[rows])
         return Features(
             torch.cat([u, v, (u - v).abs(), u * v], dim=1),
             torch.from_numpy(split.labels[rows]).to(self.device),
             None if choices is None else choices.to(self.device),
-            np.ones(len(rows), np.int64) if split.choices is None else split.choices[rows],
+            np.ones(len(rows), np.int64) if choices is None else choices.numpy(),
             tokens + tokens_of_v,
         )
 

@@ -13,7 +13,7 @@ from flexbert.nn.flops import encoder_cost
 from flexbert.plan.remarks import clock_text
 from flexbert.plan.stage_cost import Hardware
 from flexbert.tasks.designs import DESIGNS, Design, Space
-from flexbert.tasks.encoded_tasks import EncodedSplit
+from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.fine_tuning import course_of
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.results import VALIDATION, Mode

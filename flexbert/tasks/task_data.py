@@ -11,7 +11,8 @@ import numpy as np
 from flexbert.config.model import ModelConfig
 from flexbert.errors import ConfigError, UserError, config_errors_under, user_errors_at
 from flexbert.huggingface.tokenizer import load_tokenizer
-from flexbert.tasks.encoded_tasks import EncodedSplit, check_tokenizer, encode_split
+from flexbert.tasks.encoded_split import EncodedSplit
+from flexbert.tasks.encoded_tasks import check_tokenizer, encode_split
 from flexbert.tasks.kinds.kind import Examples, TaskKind
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.results import VALIDATION, FitData
@@ -56,21 +57,7 @@ class EncodedTask:
 
     def predictions(self, split: str, scores: Sequence[np.ndarray]) -> SplitPredictions:
         """What the logits of a split's examples predict, and what is right."""
-        encoded = self.splits[split]
-        predicted = [self.kind.predicted(each) for each in scores]
-        if not self.kind.per_token:
-            same = len({each.shape for each in scores}) == 1
-            return SplitPredictions(
-                predictions=np.array(predicted),
-                labels=encoded.labels,
-                scores=np.stack(scores).reshape(len(scores), -1) if same else None,
-            )
-        return SplitPredictions(
-            predictions=np.concatenate([np.array(each, np.int64) for each in predicted]),
-            labels=encoded.labels[encoded.labels >= 0],
-            lengths=np.array([len(each) for each in predicted]),
-            scores=np.concatenate(scores),
-        )
+        return self.kind.predictions(self.splits[split], scores)
 
     def score(
         self, split: str, scores: Sequence[np.ndarray], metrics: Sequence[str]

@@ -33,6 +33,7 @@ import transformers
 
 import flexbert
 from flexbert.checkpoint.checkpoint_file import Checkpoint, read_checkpoint
+from flexbert.huggingface.compare import logits_of
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder
 from flexbert.nn.head import MLMHeadConfig
@@ -56,6 +57,7 @@ AUTO = {
     "sequence_classification": "AutoModelForSequenceClassification",
     "token_classification": "AutoModelForTokenClassification",
     "multiple_choice": "AutoModelForMultipleChoice",
+    "question_answering": "AutoModelForQuestionAnswering",
 }
 CASES = {name: MODELS[name] for name in MODELS if name.split()[0] in WITH_CHOICE} | {
     "bert untied": bert(head=MLMHeadConfig(norm=NORM, bias=True, tied=False)),
@@ -91,7 +93,7 @@ def answer(folder: Path) -> None:
         assert not unused, unused
         saved = torch.load(folder / f"{name}.logits")
         with torch.no_grad():
-            logits = model.eval()(**saved["batch"]).logits
+            logits = logits_of(model.eval()(**saved["batch"]))
         is_real = saved["batch"]["attention_mask"].bool() if config.head.per_token else slice(None)
         show(name, logits[is_real], saved["logits"][is_real])
         tokenizer = transformers.AutoTokenizer.from_pretrained(exported)

@@ -56,6 +56,7 @@ BASES: dict[str, Tree] = {
     "TokenClassificationConfig": {"head": {"name": "token_classification", **LABELS}},
     "SequenceClassificationConfig": {"head": {"name": "sequence_classification", **LABELS}},
     "MultipleChoiceConfig": {"head": {"name": "multiple_choice", "norm": None}},
+    "QuestionAnsweringConfig": {"head": {"name": "question_answering", "norm": None}},
     "LayerConfig": {"layers": {"0": {"mlp": PLAIN_MLP}}},
     "NormalConfig": {"init": {"name": "normal"}},
     "TruncatedNormalConfig": {"init": {"name": "truncated_normal"}},
@@ -103,8 +104,8 @@ OTHERS: dict[str, Any] = {
     "head": {"activation": "relu"},
     "init": {"name": "normal"},
 }
-# A multiple-choice head has one label and no other number of them.
-FIXED = {"MultipleChoiceConfig.num_labels"}
+# A multiple-choice head has one label, that of answers two, and no other number of them.
+FIXED = {"MultipleChoiceConfig.num_labels", "QuestionAnsweringConfig.num_labels"}
 
 
 def once() -> dict[str, Declared]:

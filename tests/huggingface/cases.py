@@ -26,6 +26,7 @@ from flexbert.nn.block import PostNormConfig, PreNormConfig
 from flexbert.nn.build import build_model
 from flexbert.nn.classification import (
     MultipleChoiceConfig,
+    QuestionAnsweringConfig,
     SequenceClassificationConfig,
     TokenClassificationConfig,
 )
@@ -161,6 +162,10 @@ HEADS: dict[str, dict[str, Any]] = {
         ),
         "bert": MultipleChoiceConfig(dropout=0.1, **POOLED),
     },
+    "question_answering": {
+        "modernbert": QuestionAnsweringConfig(bias=True, dropout=0.1, norm=LayerNormConfig()),
+        "bert": QuestionAnsweringConfig(**PLAIN),
+    },
 }
 MAKERS: dict[str, Callable[..., ModelConfig]] = {
     "modernbert": small_model,
@@ -170,7 +175,7 @@ MAKERS: dict[str, Callable[..., ModelConfig]] = {
     "gte": gte,
     "eurobert": eurobert,
 }
-# transformers has no multiple choice for the newer three.
+# transformers has no multiple choice and no question answering for the newer three.
 WITH_CHOICE = ("modernbert", "bert", "roberta")
 # Those with a masked-LM head.
 SAVED: dict[str, ModelConfig] = {name: make() for name, make in MAKERS.items()}
@@ -180,7 +185,7 @@ MODELS: dict[str, ModelConfig] = {
         f"{name} {task}": make(head=heads.get(name, heads["bert"]))
         for name, make in MAKERS.items()
         for task, heads in HEADS.items()
-        if task != "multiple_choice" or name in WITH_CHOICE
+        if task not in ("multiple_choice", "question_answering") or name in WITH_CHOICE
     },
 }
 

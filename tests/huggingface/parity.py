@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flexbert.config.model import ModelConfig
+from flexbert.huggingface.compare import logits_of
 from flexbert.huggingface.family import is_tied
 from flexbert.huggingface.parameter_names import their_names
 from flexbert.nn.packed_batch import PackedBatch, unpad
@@ -75,7 +76,7 @@ def check_logits_and_gradients(config: ModelConfig, dtype: torch.dtype) -> None:
     batch = padded_batch(config)
     is_real = batch["attention_mask"].bool()
     with angles_applied_in(dtype, theirs):
-        their_logits = theirs(**batch).logits
+        their_logits = logits_of(theirs(**batch))
     our_logits = PaddedModel(ours.eval(), config)(**batch)  # type: ignore[arg-type]
     if not config.head.per_token:
         assert_same(our_logits, their_logits)

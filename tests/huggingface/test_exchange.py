@@ -25,6 +25,7 @@ from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.errors import UserError
 from flexbert.huggingface import family
+from flexbert.huggingface.compare import logits_of
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.huggingface.importing import import_folder, read_folder
 from flexbert.huggingface.tokenizer import with_max_length
@@ -49,6 +50,7 @@ TASK_CLASSES = {
     "sequence_classification": transformers.AutoModelForSequenceClassification,
     "token_classification": transformers.AutoModelForTokenClassification,
     "multiple_choice": transformers.AutoModelForMultipleChoice,
+    "question_answering": transformers.AutoModelForQuestionAnswering,
 }
 
 
@@ -85,7 +87,7 @@ def test_export_then_import_gives_the_same_model(
         ours = flexbert.load_model(tmp_path / path)
         assert ours.tokenizer == (word_tokenizer if path == "a.pt" else expected)
         is_real = batch["attention_mask"].bool() if config.head.per_token else slice(None)
-        assert_same(ours(**batch)[is_real], theirs(**batch).logits[is_real])
+        assert_same(ours(**batch)[is_real], logits_of(theirs(**batch))[is_real])
 
 
 def test_special_ids_are_the_tokenizers(tmp_path: Path, word_tokenizer: dict[str, str]) -> None:

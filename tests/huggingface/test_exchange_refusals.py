@@ -193,7 +193,7 @@ def test_a_folder_of_another_kind_is_refused_by_name(
     for changes, message in (
         ({"model_type": "distilbert"}, r"model_type 'distilbert'; did you mean 'bert'"),
         ({"model_type": 7}, "model_type 7"),
-        ({"architectures": ["BertForQuestionAnswering"]}, r"architectures \['BertForQuestionAns"),
+        ({"architectures": ["BertForNextSentencePrediction"]}, r"architectures \['BertForNextSent"),
         ({"position_embedding_type": "relative_key"}, "only 'absolute' is known here"),
         ({"is_decoder": True}, "is_decoder True"),
         ({"hidden_act": "prelu"}, "hidden_act: no activation 'prelu'"),

@@ -49,8 +49,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "regression": {"name": "regression", "pair": "other"},
     "token_classification": {"name": "token_classification"},
     "multiple_choice": {"name": "multiple_choice"},
+    "question_answering": {"name": "question_answering", "stride": 4},
 }
-METRICS = {"regression": ["spearman", "pearson"]}
+METRICS = {"regression": ["spearman", "pearson"], "question_answering": ["f1", "exact_match"]}
+# The answer is the word behind it.
+MARK = "w10"
 
 
 def word_pair_tokenizer(folder: Path) -> dict[str, str]:
@@ -111,6 +114,8 @@ def rows_of(kind: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
         elif kind == "token_classification":
             words = list(draw.choice(WORDS, size=draw.integers(1, 20)))
             row = {"tokens": words, "labels": [("O", "B-X", "B-Y")[int(w[1:]) % 3] for w in words]}
+        elif kind == "question_answering":
+            row = _question(draw)
         elif kind == "multiple_choice":
             choices = [text(f"w{40 + (label + i) % 3}", 8) for i in range(2 + number % 2)]
             row |= {"choices": choices, "label": min(label, len(choices) - 1)}
@@ -118,6 +123,18 @@ def rows_of(kind: str, count: int, seed: int = 0) -> list[dict[str, Any]]:
             row["label"] = ("low", "mid", "top")[label]
         rows.append(row)
     return rows
+
+
+def _question(draw: np.random.Generator) -> dict[str, Any]:
+    """As SQuAD's: the answer is one word."""
+    before, after = (list(draw.choice(WORDS[1:], size=draw.integers(1, 14))) for _ in range(2))
+    answer = str(draw.choice(WORDS[1:]))
+    start = len(" ".join([*before, MARK])) + 1
+    return {
+        "question": str(draw.choice(WORDS[1:])),
+        "context": " ".join([*before, MARK, answer, *after]),
+        "answers": {"text": [answer], "answer_start": [start]},
+    }
 
 
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

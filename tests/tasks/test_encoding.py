@@ -8,88 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
 
 from flexbert.huggingface.tokenizer import load_tokenizer
 from flexbert.nn.packed_batch import PackedBatch
-from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import labelled_logits, new_start
-from flexbert.tasks.kinds.kind import IGNORE, Examples
+from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.kinds.regression import Regression
 from flexbert.tasks.kinds.text_classification import Classification
 from flexbert.tasks.kinds.token_classification import TokenClassification
 from flexbert.tasks.text_template import pair_lengths
 from tests.nn.tolerances import assert_same
 from tests.tasks.cases import KINDS, encoded, one_task, start_of, tiny_model
-
-SENTENCES = [
-    "Don't stop, naïve café-goers: 12,000 of them wait (again).",
-    "x",
-    "",
-    "  two  spaces\tand a tab ",
-    "\u4e2d\u6587 and emoji \U0001f600\U0001f600 mixed",
-    "antidisestablishmentarianism " * 5,
-    "some words of which the longer text has more than the other one",
-]
-MODELS: dict[str, Any] = {
-    "byte-level": (
-        models.BPE(),
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-        None,
-        trainers.BpeTrainer,
-        processors.ByteLevel(trim_offsets=True),
-    ),
-    "wordpiece": (
-        models.WordPiece(unk_token="[UNK]"),
-        pre_tokenizers.BertPreTokenizer(),
-        normalizers.BertNormalizer(),
-        trainers.WordPieceTrainer,
-        None,
-    ),
-    "unigram": (
-        models.Unigram(),
-        pre_tokenizers.Metaspace(),
-        normalizers.NFKC(),
-        trainers.UnigramTrainer,
-        None,
-    ),
-}
-
-
-@pytest.fixture(scope="module", params=MODELS)
-def trained(request: pytest.FixtureRequest) -> Any:
-    """A tokenizer trained on a few sentences, whose words have several tokens."""
-    model, before, normal, trainer, after = MODELS[request.param]
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = before
-    if normal is not None:
-        tokenizer.normalizer = normal
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
-    more: dict[str, Any] = {"unk_token": "[UNK]"} if request.param == "unigram" else {}
-    if request.param == "byte-level":
-        more["initial_alphabet"] = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        SENTENCES * 4,
-        trainer(vocab_size=330, special_tokens=special, show_progress=False, **more),
-    )
-    template = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
-    )
-    tokenizer.post_processor = template if after is None else processors.Sequence([after, template])
-    roles = {f"{name.strip('[]').lower()}_token": name for name in special}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles)
+from tests.tasks.trained_tokenizers import SENTENCES
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -201,7 +133,7 @@ def _alone(model: torch.nn.Module, split: EncodedSplit, example: int) -> torch.T
             position_ids=torch.arange(len(tokens)),
         )
         logits = model(packed)
-        if split.per_token:
+        if split.labels_of == "tokens":
             logits = logits[torch.from_numpy(split.labels[part]) != IGNORE]
         found.append(logits)
     return torch.cat(found)

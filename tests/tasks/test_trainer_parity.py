@@ -16,11 +16,19 @@ from benchmarks.fine_tuning_peers import HAS_TRAINER, Collate, Feature, Peer
 from flexbert.config.model import ModelConfig
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.pretrained.load_model import LoadedModel, save_model
+from flexbert.tasks.encoded_split import IGNORE
 from flexbert.tasks.fine_tuning import FitStart, course_of, fine_tune, new_start
-from flexbert.tasks.kinds.kind import IGNORE
 from flexbert.tasks.suite import Task
 from flexbert.tasks.task_data import EncodedTask
-from tests.tasks.cases import MAX_LENGTH, encoded, one_task, rows_of, start_of, tiny_model
+from tests.tasks.cases import (
+    MAX_LENGTH,
+    encoded,
+    one_task,
+    rows_of,
+    start_of,
+    tiny_model,
+    write_jsonl,
+)
 
 SEED = 17
 EXAMPLES = 132  # in batches of 8 the last one of an epoch has 4: 17 updates, 51 in three epochs
@@ -37,6 +45,7 @@ CLASSES = {
     "regression": transformers.AutoModelForSequenceClassification,
     "token_classification": transformers.AutoModelForTokenClassification,
     "multiple_choice": transformers.AutoModelForMultipleChoice,
+    "question_answering": transformers.AutoModelForQuestionAnswering,
 }
 
 
@@ -71,6 +80,11 @@ def features_of(kind: str, folder: Path, tokenizer: Any) -> list[Feature]:
             choices = row["choices"]
             made = tokenizer([row["text"]] * len(choices), choices)
             features.append({**made, "label": row["label"]})
+        elif kind == "question_answering":
+            made = tokenizer(row["question"], row["context"])
+            (start,) = row["answers"]["answer_start"]
+            place = made.char_to_token(start, sequence_index=1)
+            features.append({**made, "start_positions": place, "end_positions": place})
         else:
             made = tokenizer(*[row[name] for name in ("text", "other") if name in row])
             label = row["label"]
@@ -96,8 +110,11 @@ def both(
     if kind == "multiple_choice":
         # Theirs takes as many choices of every example.
         rows = [row for row in rows_of(kind, 2 * EXAMPLES) if len(row["choices"]) == 3]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / f"{kind}-train.jsonl").write_text(lines)
+        write_jsonl(tmp_path / f"{kind}-train.jsonl", rows)
+    if kind == "question_answering":
+        # Theirs takes padding for places where an answer might be.
+        rows = [row for row in rows_of(kind, 24 * EXAMPLES) if len(row["context"].split()) == 16]
+        write_jsonl(tmp_path / f"{kind}-train.jsonl", rows[:EXAMPLES])
     _, data = encoded(task, config, tokenizer)
     start = start_of(config)
     ours: list[float] = []

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from flexbert.config.registry import Component
 from flexbert.errors import UserError, did_you_mean, shown
-from flexbert.tasks.tables import Table
+from flexbert.tasks.encoded_split import EncodedSplit, LabelsOf
+from flexbert.tasks.encoded_texts import EncodedTexts, TextEncoder, encode_texts
+from flexbert.tasks.predictions_file import SplitPredictions
+from flexbert.tasks.tables import Table, TaskRow
 
-# The label of a token that nothing is to be predicted for, as torch and transformers have it.
-IGNORE = -100
 _MOST_LISTED = 12
 
 
@@ -31,8 +33,8 @@ class Examples:
     Attributes:
         first: of each sequence ``[S]``, a text, or the words of one.
         second: the other text of each sequence where they are pairs.
-        labels: of each example ``[E]``: a class, a number, the right choice, or the class of every
-            word.
+        labels: of each example ``[E]``: a class, a number, the right choice, the class of every
+            word, or its answers.
         choices: how many sequences each example has ``[E]``; None is one.
         names: of the classes.
     """
@@ -52,13 +54,11 @@ class TaskKind(Component, ABC, family="task"):
 
     Attributes:
         head: the name of the head that predicts it.
-        per_token: whether labels are those of tokens.
-        of_words: whether a sequence is given as words.
+        labels_of: what has a label.
     """
 
     head: ClassVar[str]
-    per_token: ClassVar[bool] = False
-    of_words: ClassVar[bool] = False
+    labels_of: ClassVar[LabelsOf] = "examples"
 
     @property
     @abstractmethod
@@ -81,36 +81,91 @@ class TaskKind(Component, ABC, family="task"):
     def num_outputs(self, names: Sequence[str]) -> int:
         """Logits of each sequence, or token."""
 
+    def encode(self, encoder: TextEncoder, examples: Examples, some: slice) -> EncodedTexts:
+        """Some sequences of a split in tokens."""
+        second = examples.second
+        return encode_texts(
+            encoder,
+            examples.first[some],  # type: ignore[arg-type]
+            None if second is None else second[some],
+        )
+
     @abstractmethod
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
-        """What is averaged over a batch ``[I]``: of each example, or of each token with a label.
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
+        """What is averaged over a batch ``[I]``: of each example, labelled token, or window.
 
         Args:
-            logits: ``[S, num_outputs]``, or ``[I, num_outputs]`` of the tokens with a label.
-            labels: ``[I]``.
-            choices: how many sequences each example has ``[I]``; None is one.
+            logits: ``[R, num_outputs]``, of sequences or tokens.
+            labels: ``[I]``, of windows ``[I, 2]``.
+            rows: how many rows of logits each label goes with ``[I]``; None is one.
         """
 
     @abstractmethod
-    def predicted(self, scores: np.ndarray) -> Any:
-        """What an example's logits predict: a class, a number, the right choice, or a class a word.
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        """What the logits of a split's examples predict, and what is right.
 
         Args:
-            scores: ``[1, K]``, ``[choices, 1]`` or ``[W, K]``.
+            scores: of each example ``[rows, num_outputs]``.
         """
 
     def check_columns(self, table: Table) -> None:
         """Raises UserError if a column is missing, in any row."""
         for index, row in enumerate(table.rows):
             for column in self.columns:
-                if column not in row:
+                if not _has(row, column):
                     place = table.source if index == 0 else table.place(index)
                     raise UserError(f"{place}: no column {column!r}; {did_you_mean(column, row)}")
 
 
+def value_in(table: Table, index: int, column: str) -> Any:
+    """What a row has in a column that is there; ``a.b`` is what column ``a`` holds under ``b``."""
+    row = table.rows[index]
+    if column in row:
+        return row[column]
+    outer, _, inner = column.partition(".")
+    return None if row[outer] is None else row[outer][inner]
+
+
+def _has(row: TaskRow, column: str) -> bool:
+    outer, _, inner = column.partition(".")
+    if column in row or not inner or outer not in row:
+        return column in row
+    return row[outer] is None or (isinstance(row[outer], Mapping) and inner in row[outer])
+
+
+def side_by_side(logits: Tensor, rows: Tensor) -> Tensor:
+    """The rows of logits that each label goes with ``[I, R, K]``, in float32.
+
+    Minus infinity where a label has fewer than another.
+
+    Args:
+        logits: ``[sum of rows, K]``.
+        rows: ``[I]``.
+    """
+    is_there = torch.arange(int(rows.max()), device=logits.device) < rows[:, None]
+    table = logits.new_full((*is_there.shape, logits.shape[1]), -torch.inf, dtype=torch.float32)
+    return table.masked_scatter(is_there[..., None], logits.float())
+
+
+def one_an_example(
+    split: EncodedSplit, scores: Sequence[np.ndarray], predicted: Callable[[np.ndarray], Any]
+) -> SplitPredictions:
+    """Predictions where each example has one label.
+
+    Args:
+        predicted: what an example's logits predict: a class, a number, or the right choice.
+    """
+    same = len({each.shape for each in scores}) == 1
+    return SplitPredictions(
+        predictions=np.array([predicted(each) for each in scores]),
+        labels=split.labels,
+        scores=np.stack(scores).reshape(len(scores), -1) if same else None,
+    )
+
+
 def text_in(table: Table, index: int, column: str) -> str:
     """The text in a column; raises UserError if it is none."""
-    value = table.rows[index][column]
+    value = value_in(table, index, column)
     if not isinstance(value, str):
         raise UserError(f"{table.place(index)}: {column}: expected a text, got {_seen(value)}")
     return value
@@ -118,7 +173,7 @@ def text_in(table: Table, index: int, column: str) -> str:
 
 def list_in(table: Table, index: int, column: str) -> list[Any]:
     """The list in a column; raises UserError if it is none, or empty."""
-    value = table.rows[index][column]
+    value = value_in(table, index, column)
     if not isinstance(value, list) or not value:
         raise UserError(f"{table.place(index)}: {column}: expected a list, got {_seen(value)}")
     return value

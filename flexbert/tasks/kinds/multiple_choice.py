@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, UserError
-from flexbert.tasks.kinds.kind import Examples, TaskKind, class_of, list_in, text_in
+from flexbert.tasks.encoded_split import EncodedSplit
+from flexbert.tasks.kinds.kind import (
+    Examples,
+    TaskKind,
+    class_of,
+    list_in,
+    one_an_example,
+    side_by_side,
+    text_in,
+    value_in,
+)
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -54,14 +64,16 @@ class MultipleChoice(TaskKind):
         second: list[str] = []
         counts: list[int] = []
         labels: list[int] = []
-        for index, row in enumerate(table.rows):
+        for index in range(len(table.rows)):
             choices = self._choices(table, index)
 
             def place(index: int = index) -> str:
                 return f"{table.place(index)}: {self.label}"
 
             numbers = (self.labels or tuple(map(str, range(len(choices)))))[: len(choices)]
-            labels.append(class_of(row[self.label], numbers, place, by_number=True))
+            labels.append(
+                class_of(value_in(table, index, self.label), numbers, place, by_number=True)
+            )
             first += [text_in(table, index, self.text)] * len(choices)
             second += choices
             counts.append(len(choices))
@@ -79,15 +91,9 @@ class MultipleChoice(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return 1
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
-        assert choices is not None
-        most = int(choices.max())
-        is_there = torch.arange(most, device=logits.device) < choices[:, None]
-        # Minus infinity where an example has fewer choices than another.
-        table = logits.new_full(is_there.shape, -torch.inf, dtype=torch.float32)
-        return F.cross_entropy(
-            table.masked_scatter(is_there, logits[:, 0].float()), labels, reduction="none"
-        )
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
+        assert rows is not None
+        return F.cross_entropy(side_by_side(logits, rows)[..., 0], labels, reduction="none")
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return int(scores[:, 0].argmax())
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        return one_an_example(split, scores, lambda each: int(each[:, 0].argmax()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -14,7 +14,9 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
-from flexbert.tasks.kinds.kind import Examples, TaskKind, text_in
+from flexbert.tasks.encoded_split import EncodedSplit
+from flexbert.tasks.kinds.kind import Examples, TaskKind, one_an_example, text_in, value_in
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -54,7 +56,7 @@ class Regression(TaskKind):
         )
 
     def _number(self, table: Table, index: int) -> float:
-        value = table.rows[index][self.label]
+        value = value_in(table, index, self.label)
         try:
             number = float("nan") if isinstance(value, bool | None) else float(value)
         except (TypeError, ValueError):
@@ -68,8 +70,8 @@ class Regression(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return 1
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         return F.mse_loss(logits[:, 0].float(), labels, reduction="none")
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return float(scores[0, 0])
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        return one_an_example(split, scores, lambda each: float(each[0, 0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -13,14 +13,18 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError, UserError
+from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
     class_of,
     label_in,
     label_names,
+    one_an_example,
     text_in,
+    value_in,
 )
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -57,8 +61,8 @@ class Classification(TaskKind):
         if self.labels is not None:
             return self.labels
         found: dict[str, None] = {}
-        for index, row in enumerate(table.rows):
-            found[label_in(row[self.label], self._place(table, index))] = None
+        for index in range(len(table.rows)):
+            found[label_in(value_in(table, index, self.label), self._place(table, index))] = None
         if len(found) < 2:
             raise UserError(
                 f"{table.source}: {self.label}: one class alone ({', '.join(found)}) is nothing to "
@@ -75,7 +79,7 @@ class Classification(TaskKind):
             else [text_in(table, index, self.pair) for index in count],
             labels=[
                 class_of(
-                    table.rows[index][self.label],
+                    value_in(table, index, self.label),
                     names,
                     self._place(table, index),
                     by_number=self.labels is not None,
@@ -91,8 +95,8 @@ class Classification(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         return F.cross_entropy(logits.float(), labels, reduction="none")
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return int(scores[0].argmax())
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        return one_an_example(split, scores, lambda each: int(each[0].argmax()))

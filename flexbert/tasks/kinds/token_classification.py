@@ -13,6 +13,8 @@ from torch import Tensor
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
+from flexbert.tasks.encoded_split import IGNORE, EncodedSplit, LabelsOf
+from flexbert.tasks.encoded_texts import EncodedTexts, TextEncoder, encode_words
 from flexbert.tasks.kinds.kind import (
     Examples,
     TaskKind,
@@ -21,6 +23,7 @@ from flexbert.tasks.kinds.kind import (
     label_names,
     list_in,
 )
+from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
@@ -37,8 +40,7 @@ class TokenClassification(TaskKind):
     """
 
     head: ClassVar[str] = "token_classification"
-    per_token: ClassVar[bool] = True
-    of_words: ClassVar[bool] = True
+    labels_of: ClassVar[LabelsOf] = "tokens"
 
     words: str = key(FUNCTION, default="tokens")
     label: str = key(FUNCTION, default="labels")
@@ -78,8 +80,18 @@ class TokenClassification(TaskKind):
     def num_outputs(self, names: Sequence[str]) -> int:
         return len(names)
 
-    def losses(self, logits: Tensor, labels: Tensor, choices: Tensor | None) -> Tensor:
+    def encode(self, encoder: TextEncoder, examples: Examples, some: slice) -> EncodedTexts:
+        words: Any = examples.first
+        return encode_words(encoder, words[some], examples.labels[some])
+
+    def losses(self, logits: Tensor, labels: Tensor, rows: Tensor | None) -> Tensor:
         return F.cross_entropy(logits.float(), labels, reduction="none")
 
-    def predicted(self, scores: np.ndarray) -> Any:
-        return scores.argmax(axis=-1).tolist()
+    def predictions(self, split: EncodedSplit, scores: Sequence[np.ndarray]) -> SplitPredictions:
+        together = np.concatenate(scores)
+        return SplitPredictions(
+            predictions=together.argmax(axis=-1),
+            labels=split.labels[split.labels != IGNORE],
+            lengths=np.array([len(each) for each in scores]),
+            scores=together,
+        )
