@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from flexbert.commands.command import Command, add_plugins
 
 if TYPE_CHECKING:
     from flexbert.task_metrics_file import TaskMetrics
+    from flexbert.tasks.checkpoint_tasks import TriedCheckpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,12 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(measured: TaskMetrics) -> None:
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.metrics.items())
-    print(
-        f"step {measured.step:>9,}  {measured.task}: {metrics} ({measured.seconds:.0f} s)",
-        flush=True,
-    )
+def _tell(checkpoint: TriedCheckpoint, measured: Sequence[TaskMetrics]) -> None:
+    from flexbert.task_metrics_file import measured_text
+
+    for each in measured:
+        print(f"step {checkpoint.step:>9,}  {measured_text(each)}", flush=True)
 
 
 COMMAND = Command(

@@ -11,17 +11,21 @@ from pathlib import Path
 
 import torch
 
+from flexbert.checkpoint.file_hash import file_digest
 from flexbert.config.duration import Duration
 from flexbert.config.training import SuiteEvaluationConfig
+from flexbert.errors import UserError
+from flexbert.files.file_lock import file_lock
 from flexbert.task_metrics_file import TaskMetrics, append, read_task_metrics
 from flexbert.tasks.choosing import best_mean
 from flexbert.tasks.designs import DESIGNS
-from flexbert.tasks.fits import WEIGHTS, FitMaker
+from flexbert.tasks.fits import FitMaker, weights_path
 from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
 from flexbert.tasks.suite import Suite, load_suite
 
+_RECORDING = ".recording.lock"
 # In a run's folder; one below it for each suite, as it was resolved.
 FOLDER = "tasks"
 
@@ -33,6 +37,8 @@ class TriedCheckpoint:
     Attributes:
         step, tokens: of the whole run.
         ends_stage: whether its stage ended with it.
+        digest: that the file carries, where training may go back and save another one under its
+            name while it is tried.
     """
 
     path: Path
@@ -40,6 +46,7 @@ class TriedCheckpoint:
     step: int
     tokens: int
     ends_stage: bool
+    digest: str | None = None
 
 
 class CheckpointTasks:
@@ -76,8 +83,8 @@ class CheckpointTasks:
         Raises:
             UserError: if what is known already cannot be read.
         """
-        known = [each for each in read_task_metrics(self.run) if self._is_ours(each)]
-        tried = {each.task for each in known if each.step == checkpoint.step}
+        known = self._known()
+        tried = self._tried(checkpoint)
         if tried >= self.suite.tasks.keys():
             return False
         return tried != set() or checkpoint.ends_stage or self._is_far(checkpoint, known)
@@ -91,23 +98,37 @@ class CheckpointTasks:
         run_search(self._search(checkpoint), self._maker, lambda record, progress: None)
 
     def record(self, checkpoint: TriedCheckpoint) -> list[TaskMetrics]:
-        """Add what the fits came to to the run's ``tasks.jsonl``; by one process, once.
+        """Add what the fits came to to the run's ``tasks.jsonl``, unless another process has.
 
         Of several points of a grid the one counts that is best in the mean over seeds.
 
+        Returns:
+            What was added.
+
         Raises:
+            UserError: if the checkpoint is gone, or another one has its name by now.
             WriteError: if the disk refuses it.
         """
         search = self._search(checkpoint)
+        done = finished_fits(self.folder)
+        made = search.fits(done)
         fits: dict[str, list[FitRecord]] = defaultdict(list)
-        for record in search.records(finished_fits(self.folder)):
-            fits[record.task].append(record)
-        found = [self._metrics(checkpoint, task, records) for task, records in fits.items()]
-        for each in found:
-            append(self.run, each)
+        for fit in made:
+            fits[fit.task.name].append(done[fit.id])
+        with file_lock(self.folder / _RECORDING):
+            if checkpoint.digest not in (None, digest_of(checkpoint.path)):
+                raise UserError(f"{checkpoint.path}: is another checkpoint by now")
+            known = self._tried(checkpoint)
+            found = [
+                self._metrics(checkpoint, task, records)
+                for task, records in fits.items()
+                if task not in known
+            ]
+            for each in found:
+                append(self.run, each)
         # Those that other tasks started from: as large as the checkpoint, and of no use any more.
-        for weights in (self.folder / WEIGHTS).glob("*.pt"):
-            weights.unlink(missing_ok=True)
+        for fit in made:
+            weights_path(self.folder, fit.id).unlink(missing_ok=True)
         return found
 
     def _search(self, checkpoint: TriedCheckpoint) -> Search:
@@ -140,6 +161,13 @@ class CheckpointTasks:
             seconds=round(sum(each.seconds for each in records), 3),
         )
 
+    def _known(self) -> list[TaskMetrics]:
+        return [each for each in read_task_metrics(self.run) if self._is_ours(each)]
+
+    def _tried(self, checkpoint: TriedCheckpoint) -> set[str]:
+        """The tasks that are known of a checkpoint."""
+        return {each.task for each in self._known() if each.step == checkpoint.step}
+
     def _is_ours(self, measured: TaskMetrics) -> bool:
         return (measured.suite, measured.mode) == (self.suite.name, self.config.mode)
 
@@ -151,6 +179,14 @@ class CheckpointTasks:
             return interval is None or _progress(checkpoint, interval) >= interval.value
         passed = _progress(checkpoint, interval) - _progress(before[-1], interval)
         return passed >= interval.value
+
+
+def digest_of(path: Path) -> str | None:
+    """The hash that a checkpoint carries; None where there is none, or no checkpoint."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return None
 
 
 def _progress(place: TriedCheckpoint | TaskMetrics, interval: Duration) -> int:

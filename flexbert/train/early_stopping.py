@@ -75,8 +75,10 @@ class EarlyStopper(Callback):
         recipe = self.run.recipe
         if self.run.completed(recipe.evaluation.interval, state):
             self.look(state)
-        if self.run.completed(recipe.checkpoints.interval, state):
-            self._may_be_measured = True
+
+    def expect_tasks(self) -> None:
+        """A checkpoint is saved that tasks may be measured at before the next update."""
+        self._may_be_measured = True
 
     def batch_start(self, state: State, logger: Logger) -> None:
         if self._may_be_measured:
