@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from flexbert.checkpoint.file_hash import file_digest
+from flexbert.config.by_metric import is_own_metric
 from flexbert.config.duration import Duration
+from flexbert.config.recipe import Recipe
 from flexbert.config.training import SuiteEvaluationConfig
-from flexbert.errors import UserError
+from flexbert.errors import ConfigError, UserError, did_you_mean, user_errors_at
 from flexbert.files.file_lock import file_lock
 from flexbert.task_metrics_file import TaskMetrics, append, read_task_metrics
 from flexbert.tasks.choosing import best_mean
@@ -24,6 +26,7 @@ from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
 from flexbert.tasks.suite import Suite, load_suite
+from flexbert.tasks.task_data import load_for_task
 
 _RECORDING = ".recording.lock"
 # In a run's folder; one below it for each suite, as it was resolved.
@@ -76,6 +79,56 @@ class CheckpointTasks:
         digest = hashlib.sha256(resolved.encode()).hexdigest()[:8]
         self.folder = run / FOLDER / f"{self.suite.name}-{digest}"
         self._maker = FitMaker(self.folder, device, beat)
+
+    @property
+    def fits_each(self) -> int:
+        """The fits that trying one checkpoint takes."""
+        tasks = self.suite.tasks.values()
+        return sum(
+            len(task.settings.seeds) * (1 if self.config.mode == "frozen" else len(task.points))
+            for task in tasks
+        )
+
+    def check(self, recipe: Recipe, tokenizer: Mapping[str, str]) -> None:
+        """See that a stage's checkpoints will go with every task, and measure what ends it.
+
+        Args:
+            tokenizer: the corpus's, file name to text.
+
+        Raises:
+            UserError: if they will not.
+        """
+        self.check_stopping(recipe)
+        for name, task in self.suite.tasks.items():
+            with user_errors_at(f"evaluation.suite: {self.config.file}: tasks.{name}"):
+                load_for_task(
+                    self._examples[name],
+                    recipe.model,
+                    tokenizer,
+                    task.settings.max_length,
+                    "the recipe's model",
+                )
+
+    def check_stopping(self, recipe: Recipe) -> None:
+        """See that a task's metric that may end a stage is measured.
+
+        Raises:
+            ConfigError: if it is not.
+        """
+        stopping = recipe.evaluation.early_stopping
+        if stopping is None or is_own_metric(stopping.metric):
+            return
+        known = [
+            f"{name}.{metric}"
+            for name, task in self.suite.tasks.items()
+            for metric in task.settings.metrics
+        ]
+        if stopping.metric not in known:
+            raise ConfigError(
+                "evaluation.early_stopping.metric",
+                f"evaluation.suite measures no {stopping.metric}; "
+                + did_you_mean(stopping.metric, known),
+            )
 
     def is_due(self, checkpoint: TriedCheckpoint) -> bool:
         """Whether a checkpoint is to be tried, and has not been on every task.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -162,6 +163,30 @@ def encode_task(
 ) -> EncodedTask:
     """A task in a model's tokens.
 
+    Raises:
+        UserError: as :func:`load_for_task`.
+    """
+    loaded = load_for_task(examples, config, tokenizer, max_length, model)
+    has_types = getattr(config.embedding, "token_types", 0) >= 2
+    return EncodedTask(
+        kind=examples.kind,
+        names=examples.names,
+        splits={
+            name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
+            for name, split in examples.splits.items()
+        },
+    )
+
+
+def load_for_task(
+    examples: TaskExamples,
+    config: ModelConfig,
+    tokenizer: Mapping[str, str],
+    max_length: int,
+    model: str,
+) -> Any:
+    """A model's tokenizer, once it is sure that the model goes with a task.
+
     Args:
         tokenizer: the model's, file name to text.
         model: what it is called in messages.
@@ -179,15 +204,7 @@ def encode_task(
     loaded = load_tokenizer(tokenizer)
     pairs = any(split.second is not None for split in examples.splits.values())
     check_tokenizer(loaded, model, pairs=pairs)
-    has_types = getattr(config.embedding, "token_types", 0) >= 2
-    return EncodedTask(
-        kind=examples.kind,
-        names=examples.names,
-        splits={
-            name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
-            for name, split in examples.splits.items()
-        },
-    )
+    return loaded
 
 
 def _row_key(row: TaskRow) -> str:

@@ -15,6 +15,8 @@ from composer import Callback, Logger, State
 from composer.loggers import LoggerDestination
 
 from flexbert.config.training import SuiteEvaluationConfig
+from flexbert.data.reading.corpora import Corpora
+from flexbert.schedule.stages import Stage
 from flexbert.task_metrics_file import logged, measured_text
 from flexbert.tasks.checkpoint_tasks import CheckpointTasks, TriedCheckpoint
 from flexbert.train.checkpointing import Checkpointer
@@ -58,6 +60,15 @@ class LiveTasks:
         self._say = say
         self._decision = ""
         self._looked = 0.0
+
+    def check(self, stages: Sequence[Stage], corpora: Sequence[Corpora]) -> None:
+        """See that the checkpoints of every stage will go with every task.
+
+        Raises:
+            UserError: if they will not.
+        """
+        for stage, read in zip(stages, corpora, strict=True):
+            self._tasks.check(stage.recipe, read.tokenizer)
 
     def is_due(self, checkpoint: TriedCheckpoint) -> bool:
         """Whether the recipe asks for a checkpoint to be tried, and that is not done yet."""

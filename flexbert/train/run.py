@@ -152,7 +152,7 @@ class _Run:
             return self._train_stages(corpora, lock)
 
     def _train_stages(self, corpora: Sequence[Corpora], lock: RunLock | None) -> int:
-        live_tasks = self._live_tasks()
+        live_tasks = self._live_tasks(corpora)
         start = self._find_start(corpora)
         untried = self._untried_end(start)
         if start.stage == len(self.stages) and not (
@@ -180,13 +180,15 @@ class _Run:
             loggers.exit_code = self._train_from(start, context)
             return loggers.exit_code
 
-    def _live_tasks(self) -> LiveTasks | None:
+    def _live_tasks(self, corpora: Sequence[Corpora]) -> LiveTasks | None:
         """The tasks that the recipe has checkpoints tried on, read before anything is trained."""
         config = self.recipe.evaluation.suite
         if config is None:
             return None
         with WHEREABOUTS.doing("reading tasks", slow=True):
-            return LiveTasks(config, self.folder, self.peers, self.request, self.console.say)
+            live = LiveTasks(config, self.folder, self.peers, self.request, self.console.say)
+            live.check(self.stages, corpora)
+            return live
 
     def _untried_end(self, start: Start) -> TriedCheckpoint | None:
         """The end of a stage that comes before the place to go on from, which may not be tried on

@@ -129,7 +129,7 @@ def test_training_is_bit_for_bit_what_it_is_without(
         own = read_checkpoint(with_tasks.run_folder / "checkpoints" / path.name)
         theirs = read_checkpoint(path)
         assert_same_weights(own.model, theirs.model)
-        states = [training_of(each).optimizer.state for each in (own, theirs)]
+        states = [training_of(each).optimizer.parameters for each in (own, theirs)]
         assert_same_state(*states)
 
 
@@ -269,7 +269,8 @@ WRONG = {
     "no such task": (["tasks=[toi]"], "did you mean 'toy'"),
     "no such key": (["overrides=[tasks.toy.batchsize=3]"], "did you mean 'batch_size'"),
     "missing rows": (["overrides=[tasks.toy.data.train=nothing.jsonl]"], "nothing.jsonl"),
-    "too long for the model": (["overrides=[tasks.toy.metrics=[accurracy]]"], "'accuracy'"),
+    "no such metric": (["overrides=['tasks.toy.metrics=[accurracy]']"], "did you mean 'accuracy'"),
+    "too long for the model": (["overrides=[tasks.toy.max_length=9000]"], "max_length"),
     "no such metric to stop by": ([], "evaluation.early_stopping.metric"),
 }
 
