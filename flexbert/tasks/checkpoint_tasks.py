@@ -136,11 +136,18 @@ class CheckpointTasks:
         Raises:
             UserError: if what is known already cannot be read.
         """
-        known = self._known()
-        tried = self._tried(checkpoint)
-        if tried >= self.suite.tasks.keys():
+        if self.is_tried(checkpoint):
             return False
+        known, tried = self._known(), self._tried(checkpoint)
         return tried != set() or checkpoint.ends_stage or self._is_far(checkpoint, known)
+
+    def is_tried(self, checkpoint: TriedCheckpoint) -> bool:
+        """Whether a checkpoint has been tried on every task.
+
+        Raises:
+            UserError: if what is known cannot be read.
+        """
+        return self._tried(checkpoint) >= self.suite.tasks.keys()
 
     def try_checkpoint(self, checkpoint: TriedCheckpoint) -> None:
         """Make the fits that are left, next to whoever else does; over when all are made.

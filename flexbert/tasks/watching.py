@@ -23,7 +23,7 @@ def watch_run(
     *,
     follow: bool,
     tell: Callable[[TriedCheckpoint, Sequence[TaskMetrics]], None],
-) -> None:
+) -> tuple[int, int]:
     """Try every checkpoint of a run that is due and was not tried, oldest first.
 
     Several may watch one run: they share the fits of each checkpoint.
@@ -32,20 +32,25 @@ def watch_run(
         follow: go on with new checkpoints until the run is finished, and not only what is there.
         tell: is called with what each checkpoint came to, by the process that has recorded it.
 
+    Returns:
+        How many checkpoints were tried here, or next to others; and how many had been before.
+
     Raises:
         UserError: if there is no such run, or a checkpoint does not go with a task.
     """
-    _require_run(tasks.run, may_begin=follow)
+    require_run(tasks.run, may_begin=follow)
+    num_tried = num_known = 0
     seen: set[TriedCheckpoint] = set()
     while True:
         is_finished = not follow or run_is_finished(tasks.run)
         for checkpoint in due_checkpoints(tasks.run):
             # Reading again what is known of old ones would take longer the longer the run is.
             if checkpoint not in seen:
-                _try(tasks, checkpoint, tell)
+                num_known += tasks.is_tried(checkpoint)
+                num_tried += _try(tasks, checkpoint, tell)
                 seen.add(checkpoint)
         if is_finished:
-            return
+            return num_tried, num_known
         time.sleep(_LOOK_SECONDS)
 
 
@@ -119,7 +124,8 @@ def _place(path: Path, digest: str | None) -> _Place:
     training = read_checkpoint(path, verify=False).training
     if training is None:
         raise UserError(f"{path}: holds weights alone, and is no checkpoint of a run")
-    *_, last_stage = training.run["stages"]
+    # A recipe may ask for one of its stages alone.
+    last_stage = training.run.get("stage") or [*training.run["stages"]][-1]
     return _Place(
         stage=training.data.stage,
         last_stage=last_stage,
@@ -129,7 +135,15 @@ def _place(path: Path, digest: str | None) -> _Place:
     )
 
 
-def _require_run(run: Path, *, may_begin: bool) -> None:
+def require_run(run: Path, *, may_begin: bool) -> None:
+    """Refuse what is no run's folder.
+
+    Args:
+        may_begin: whether its first checkpoint may be still to come.
+
+    Raises:
+        UserError: if it is none.
+    """
     if (run / "checkpoints").is_dir() or (may_begin and (run / "config.yaml").is_file()):
         return
     raise UserError(f"{run}: no checkpoints there; give the folder of a run, runs/NAME")
@@ -139,9 +153,10 @@ def _try(
     tasks: CheckpointTasks,
     checkpoint: TriedCheckpoint,
     tell: Callable[[TriedCheckpoint, Sequence[TaskMetrics]], None],
-) -> None:
+) -> bool:
+    """Try a checkpoint if that is due; whether it was tried."""
     if not tasks.is_due(checkpoint):
-        return
+        return False
     try:
         tasks.try_checkpoint(checkpoint)
         measured = tasks.record(checkpoint)
@@ -149,6 +164,7 @@ def _try(
         if digest_of(checkpoint.path) == checkpoint.digest:
             raise
         print(f"note: {checkpoint.path} was deleted meanwhile ({error})", file=sys.stderr)
-        return
+        return False
     if measured:
         tell(checkpoint, measured)
+    return True

@@ -73,13 +73,9 @@ class LiveTasks:
     def is_due(self, checkpoint: TriedCheckpoint) -> bool:
         """Whether the recipe asks for a checkpoint to be tried, and that is not done yet."""
         what = f"whether {checkpoint.path.name} is to be tried on tasks"
-        return bool(
-            self._peers.broadcast(what, lambda: self._tasks.is_due(checkpoint), slow=True)
-        )
+        return bool(self._peers.broadcast(what, lambda: self._tasks.is_due(checkpoint), slow=True))
 
-    def try_if_due(
-        self, checkpoint: TriedCheckpoint, loggers: Sequence[LoggerDestination]
-    ) -> None:
+    def try_if_due(self, checkpoint: TriedCheckpoint, loggers: Sequence[LoggerDestination]) -> None:
         """Try a checkpoint, if it is due, and log what it came to at its step.
 
         Args:

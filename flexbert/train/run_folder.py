@@ -221,7 +221,8 @@ def refuse_changed_recipe(
     changed = {
         key: values
         for key, values in sorted(changed_keys(old, new).items())
-        if _role(key) not in accepted or (decides and key.endswith(_DECIDING))
+        if _role(key) not in accepted
+        or (decides and key.endswith(_DECIDING))
         or (by_task and f".{_SUITE}." in f".{key}.")
     }
     if changed:

@@ -146,9 +146,7 @@ def assert_same_state(own: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
-def test_every_due_checkpoint_is_tried_once(
-    live: dict[int, KilledRun], num_processes: int
-) -> None:
+def test_every_due_checkpoint_is_tried_once(live: dict[int, KilledRun], num_processes: int) -> None:
     run = live[num_processes].run_folder
     assert tried(run) == once(DUE)
     assert len(set(fits(run))) == len(fits(run)) == FITS * len(DUE)
@@ -270,7 +268,6 @@ WRONG = {
     "no such key": (["overrides=[tasks.toy.batchsize=3]"], "did you mean 'batch_size'"),
     "missing rows": (["overrides=[tasks.toy.data.train=nothing.jsonl]"], "nothing.jsonl"),
     "no such metric": (["overrides=['tasks.toy.metrics=[accurracy]']"], "did you mean 'accuracy'"),
-    "too long for the model": (["overrides=[tasks.toy.max_length=9000]"], "max_length"),
     "no such metric to stop by": ([], "evaluation.early_stopping.metric"),
 }
 
@@ -317,8 +314,10 @@ def test_a_tasks_metric_ends_a_stage_and_its_last_checkpoint_is_tried(
     # Killed in the trial that decides.
     trials = end["step"] // 4
     code = killed.launch(
-        lambda: len(list((killed.run_folder / "tasks").glob("*/locks/*"))) > 0
-        and len(fits(killed.run_folder)) == 2 * (trials - 1) + 1,
+        lambda: (
+            len(list((killed.run_folder / "tasks").glob("*/locks/*"))) > 0
+            and len(fits(killed.run_folder)) == 2 * (trials - 1) + 1
+        ),
         num_processes=num_processes,
     )
     assert code == -signal.SIGKILL
