@@ -6,6 +6,6 @@
 ``model_card``        the ``README.md`` of a revision, and ``card_tables``, the tables in it
 ``revision_record``   ``flexbert.json``, by which a revision is known again
 ``hub``               the Hub's interface, with its failures in one line
-``comparison``        what is there already, and what is still to be uploaded
+``revision_state``    what is there already, and what is still to be uploaded
 ``publishing``        all of it in order; begin here
 """

@@ -18,7 +18,6 @@ from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
 from flexbert.files.free_space import bytes_text
 from flexbert.huggingface.export import export_checkpoint
-from flexbert.publish.comparison import Comparison, State, compare, is_edited
 from flexbert.publish.corpus_facts import corpus_facts
 from flexbert.publish.hub import MAIN, HubRepository
 from flexbert.publish.model_card import CardFacts, OwnText, model_card
@@ -30,6 +29,7 @@ from flexbert.publish.revision_record import (
     hashed_folder,
     text_digest,
 )
+from flexbert.publish.revision_state import RevisionState, State, compare, is_edited
 from flexbert.publish.run_checkpoints import (
     RunCheckpoint,
     chosen,
@@ -37,7 +37,7 @@ from flexbert.publish.run_checkpoints import (
     run_checkpoints,
     stage_and_step,
 )
-from flexbert.publish.run_results import read_results
+from flexbert.publish.run_results import read_run_results
 
 Tell = Callable[[str], None]
 
@@ -73,7 +73,7 @@ class Revision:
     branch: str
     checkpoint: RunCheckpoint
     card: str
-    found: Comparison = Comparison(state=State.MISSING)
+    found: RevisionState = RevisionState(state=State.MISSING)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -94,7 +94,7 @@ def publish(request: PublishRequest, tell: Tell) -> None:
     if not request.run_folder.is_dir():
         raise UserError(f"{request.run_folder}: no such run; give the folder of a run, runs/NAME")
     hub = HubRepository(request.repository, repeat=not request.dry_run)
-    results = read_results(request.run_folder)
+    results = read_run_results(request.run_folder)
     checkpoints = run_checkpoints(request.run_folder, results.manifest.stages)
     last = checkpoints[-1]
     main = last if request.main is None else main_checkpoint(request.main, last)

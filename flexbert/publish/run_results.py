@@ -57,7 +57,7 @@ class RunResults:
         }
 
 
-def read_results(run_folder: Path) -> RunResults:
+def read_run_results(run_folder: Path) -> RunResults:
     """Read what a run's folder says; a run that has recorded nothing has no results.
 
     Raises:

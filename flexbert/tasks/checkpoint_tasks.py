@@ -26,7 +26,7 @@ from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
 from flexbert.tasks.suite import Suite, load_suite
-from flexbert.tasks.task_data import load_for_task
+from flexbert.tasks.task_data import check_model
 
 _RECORDING = ".recording.lock"
 # In a run's folder; one below it for each suite, as it was resolved.
@@ -101,7 +101,7 @@ class CheckpointTasks:
         self.check_stopping(recipe)
         for name, task in self.suite.tasks.items():
             with user_errors_at(f"evaluation.suite: {self.config.file}: tasks.{name}"):
-                load_for_task(
+                check_model(
                     self._examples[name],
                     recipe.model,
                     tokenizer,

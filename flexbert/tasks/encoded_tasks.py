@@ -134,16 +134,8 @@ def encode_split(
         tokenizer: a fast one of transformers.
         max_length: of a sequence, special tokens included; of pairs the longer text is cut first.
         token_types: whether the model has them.
-
-    Raises:
-        UserError: if the special tokens leave no room for a text.
     """
-    pairs = examples.second is not None
-    template = text_template(tokenizer, pairs=pairs)
-    if max_length - template.size < 1 + pairs:
-        raise UserError(
-            f"max_length {max_length} has no room for {'two texts' if pairs else 'a text'}"
-        )
+    template = text_template(tokenizer, pairs=examples.second is not None)
     tokens: list[np.ndarray] = []
     types: list[np.ndarray] = []
     labels: list[np.ndarray] = []
@@ -174,8 +166,10 @@ def encode_split(
     )
 
 
-def check_tokenizer(tokenizer: Any, model: str, *, pairs: bool) -> None:
-    """Raises UserError if a tokenizer puts no [CLS] before and no [SEP] behind each text."""
+def check_tokenizer(tokenizer: Any, model: str, max_length: int, *, pairs: bool) -> None:
+    """Raises UserError if a tokenizer puts no [CLS] before and no [SEP] behind each text, or if
+    these leave no room for one.
+    """
     for role in ("cls", "sep"):
         if getattr(tokenizer, f"{role}_token_id", None) is None:
             raise UserError(f"{model}: its tokenizer has no [{role.upper()}]")
@@ -185,6 +179,11 @@ def check_tokenizer(tokenizer: Any, model: str, *, pairs: bool) -> None:
         raise UserError(f"{model}: its tokenizer puts no [CLS] and [SEP] around a text")
     if pairs and tokenizer("a", "a")["input_ids"][1:].count(sep) < 2:
         raise UserError(f"{model}: its tokenizer puts no [SEP] between two texts")
+    if max_length - text_template(tokenizer, pairs=pairs).size < 1 + pairs:
+        raise UserError(
+            f"{model}: max_length {max_length} has no room for {'two texts' if pairs else 'a text'}"
+            " between its special tokens"
+        )
 
 
 def _encode_texts(

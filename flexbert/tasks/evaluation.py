@@ -27,13 +27,14 @@ from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import (
     Search,
     SearchProgress,
-    best_fit,
+    best_whole_fit,
     finished_fits,
     make_search,
     run_search,
 )
 from flexbert.tasks.search_plan import SearchPlan, plan_search
 from flexbert.tasks.suite import load_suite
+from flexbert.tasks.task_data import check_model
 
 # What fits of small batches of short texts reach of a GPU's peak; a guess, which a plan says.
 _GPU_MFU = 0.2
@@ -79,7 +80,7 @@ def prepare(request: SuiteRequest) -> Search:
         raise UserError("--export writes fine-tuned models; leave --frozen out")
     import_plugins(request.plugins)
     suite = load_suite(request.suite, request.overrides, request.tasks)
-    return make_search(
+    search = make_search(
         suite,
         find_models(request.models, untrained=request.untrained),
         "frozen" if request.frozen else "fine_tune",
@@ -87,6 +88,12 @@ def prepare(request: SuiteRequest) -> Search:
         request.folder or Path("results") / suite.name,
         keeps_all=request.export is not None,
     )
+    for model in search.models:
+        read = model.read()
+        for name, task in suite.tasks.items():
+            for length in {point.settings.max_length for point in task.points}:
+                check_model(search.examples[name], read.config, read.tokenizer, length, model.label)
+    return search
 
 
 def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchPlan:
@@ -100,7 +107,13 @@ def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchP
         hardware = cpu_hardware(precision)
     done = search.progress(finished_fits(search.folder))
     return plan_search(
-        search.suite, search.models, request.design, search.examples, hardware, done.finished
+        search.suite,
+        search.models,
+        request.design,
+        search.examples,
+        hardware,
+        done.finished,
+        search.mode,
     )
 
 
@@ -143,7 +156,7 @@ def export_best(search: Search, folder: Path, device: torch.device) -> list[str]
     lines = []
     for model in search.models:
         for name, task in search.suite.tasks.items():
-            best = best_fit(search.fits_of(model, task, done), done)
+            best = best_whole_fit(search.fits_of(model, task, done), done)
             target = folder
             if len(search.models) > 1:
                 target = target / re.sub(r"[^\w.-]+", "-", model.label)

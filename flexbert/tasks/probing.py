@@ -25,13 +25,13 @@ from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
 from flexbert.tasks.encoded_tasks import EncodedSplit, encode_split
 from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
-from flexbert.tasks.kinds.kind import Examples
+from flexbert.tasks.kinds.kind import IGNORE, Examples
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
 
 _ITERATIONS = 200
-_TOLERANCE = 1e-6
+_TOLERANCE, _LEAST_CHANGE = 1e-6, 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +81,31 @@ def probe(
 ) -> Probed:
     """Fit a probe with each strength of the penalty; the validation rows choose.
 
+    torch's own random state is left as it was.
+
     Args:
         seed: of the encoder's weights where none are given, and of which training rows are taken
             where there are more than ``probe.examples``.
         beat: is called before each batch; what it raises ends the fit.
     """
-    maker = _FeatureMaker(_encoder(start, seed, device), settings, tokenizer, device, start, beat)
-    rows = _chosen(len(task.train), settings.probe.examples, seed)
+    # What is built here draws numbers, whether or not they are used.
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        return _probe(start, task, settings, examples, tokenizer, seed, device, beat)
+
+
+def _probe(
+    start: FitStart,
+    task: EncodedTask,
+    settings: TaskConfig,
+    examples: TaskExamples,
+    tokenizer: Mapping[str, str],
+    seed: int,
+    device: torch.device,
+    beat: Callable[[], None],
+) -> Probed:
+    maker = _FeatureMaker(_encoder(start, device), settings, tokenizer, device, start, beat)
+    rows = _chosen(task.train, settings.probe.examples, seed)
     train = maker.of(task.train, examples.splits[TRAIN], rows)
     others = {
         name: maker.of(split, examples.splits[name], None)
@@ -126,7 +144,7 @@ def fit_linear(train: Features, settings: TaskConfig, l2: float, num_outputs: in
         parameters,
         max_iter=_ITERATIONS,
         tolerance_grad=_TOLERANCE,
-        tolerance_change=1e-10,
+        tolerance_change=_LEAST_CHANGE,
         line_search_fn="strong_wolfe",
     )
 
@@ -154,11 +172,9 @@ def _scores(
     return np.split(logits, features.counts.cumsum()[:-1])
 
 
-def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
+def _encoder(start: FitStart, device: torch.device) -> Encoder:
     if start.weights is None:
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            model: Any = build_model(start.config)
+        model: Any = build_model(start.config)
         return model.encoder.to(device).eval()
     encoder = Encoder(start.config)
     prefix = "encoder."
@@ -171,11 +187,16 @@ def _encoder(start: FitStart, seed: int, device: torch.device) -> Encoder:
     return encoder.to(device).eval()
 
 
-def _chosen(count: int, most: int | None, seed: int) -> np.ndarray | None:
+def _chosen(split: EncodedSplit, most: int | None, seed: int) -> np.ndarray | None:
     """Which training rows are taken, in their order; None takes all."""
-    if most is None or count <= most:
+    counts = np.ones(len(split), np.int64)
+    if split.per_token:
+        labelled = np.concatenate([[0], (split.labels != IGNORE).cumsum()])
+        counts = np.diff(labelled[split.borders])
+    if most is None or counts.sum() <= most:
         return None
-    return np.sort(np.random.Generator(np.random.PCG64DXSM(seed)).permutation(count)[:most])
+    order = np.random.Generator(np.random.PCG64DXSM(seed)).permutation(len(split))
+    return np.sort(order[: max(1, int(np.searchsorted(counts[order].cumsum(), most, "right")))])
 
 
 class _FeatureMaker:
@@ -203,26 +224,26 @@ class _FeatureMaker:
         if examples.second is None:
             values, labels, counts, tokens = self._read(split, rows)
             return Features(values, labels, None, counts, tokens)
-        first, second = (
-            self._apart(examples, texts, split, rows) for texts in (examples.first, examples.second)
-        )
-        u, v = first[0], second[0]
+        u, tokens = self._apart(examples.first, split, rows)
+        v, tokens_of_v = self._apart(examples.second, split, rows)
         choices = None if split.choices is None else torch.from_numpy(split.choices[rows])
         return Features(
             torch.cat([u, v, (u - v).abs(), u * v], dim=1),
             torch.from_numpy(split.labels[rows]).to(self.device),
             None if choices is None else choices.to(self.device),
             np.ones(len(rows), np.int64) if split.choices is None else split.choices[rows],
-            first[3] + second[3],
+            tokens + tokens_of_v,
         )
 
-    def _apart(
-        self, examples: Examples, texts: Any, split: EncodedSplit, rows: np.ndarray
-    ) -> tuple[Tensor, Tensor, np.ndarray, int]:
-        """One of the texts of each of the examples' sequences, read alone."""
+    def _apart(self, texts: Any, split: EncodedSplit, rows: np.ndarray) -> tuple[Tensor, int]:
+        """One of the texts of each sequence of some examples, read alone, equal ones once: their
+        vectors, and how many tokens were read.
+        """
         firsts = split.firsts
         sequences = np.concatenate([np.arange(firsts[row], firsts[row + 1]) for row in rows])
-        alone = Examples(first=[texts[i] for i in sequences], labels=[0] * len(sequences))
+        own = [texts[sequence] for sequence in sequences]
+        places = {text: place for place, text in enumerate(dict.fromkeys(own))}
+        alone = Examples(first=list(places), labels=[0] * len(places))
         encoded = encode_split(
             alone,
             self.settings.kind,
@@ -230,7 +251,8 @@ class _FeatureMaker:
             self.settings.max_length,
             token_types=self.has_types,
         )
-        return self._read(encoded, np.arange(len(encoded)))
+        vectors, _, _, tokens = self._read(encoded, np.arange(len(encoded)))
+        return vectors[[places[text] for text in own]], tokens
 
     def _read(
         self, split: EncodedSplit, rows: np.ndarray

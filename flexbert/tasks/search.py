@@ -161,7 +161,7 @@ class Search:
     ) -> Fit:
         start = None
         if self._start_of(task) is not None:
-            start = best_fit([fit for fit in starts if fit.seed == choice.seed], done)
+            start = best_whole_fit([fit for fit in starts if fit.seed == choice.seed], done)
         key = (model.label, task.name, choice, start and start.id)
         if key not in self._fits:
             self._fits[key] = Fit(
@@ -227,7 +227,7 @@ def finished_fits(folder: Path) -> dict[str, FitRecord]:
     return {record.fit: record for record in read_results(folder)}
 
 
-def best_fit(fits: Sequence[Fit], done: Mapping[str, FitRecord]) -> Fit:
+def best_whole_fit(fits: Sequence[Fit], done: Mapping[str, FitRecord]) -> Fit:
     """The best of those finished fits that had all their updates; of equal ones the first."""
     whole = [fit for fit in fits if fit.budget == 1 and fit.id in done]
     best = best_of([done[fit.id] for fit in whole])
@@ -287,7 +287,7 @@ def _drop_others(search: Search, made: Fit) -> None:
         for fit in search.fits_of(made.model, made.task, done)
         if fit.seed == made.seed and fit.budget == 1 and fit.id in done
     ]
-    best = best_fit(alike, done)
+    best = best_whole_fit(alike, done)
     for fit in alike:
         if fit.id != best.id:
             weights_path(search.folder, fit.id).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from flexbert.tasks.designs import DESIGNS, Design, Space
 from flexbert.tasks.encoded_tasks import EncodedSplit
 from flexbert.tasks.fine_tuning import course_of
 from flexbert.tasks.models import TaskModel
-from flexbert.tasks.results import VALIDATION
+from flexbert.tasks.results import VALIDATION, Mode
 from flexbert.tasks.suite import Suite, Task
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples, encode_task
 
@@ -80,8 +80,12 @@ def plan_search(
     examples: Mapping[str, TaskExamples],
     hardware: Hardware,
     finished: int,
+    mode: Mode = "fine_tune",
 ) -> SearchPlan:
     """Count a search's fits, tokens and hours; the first model's tokens stand for all.
+
+    Args:
+        finished: fits that need not be made again.
 
     Raises:
         UserError: if a model does not go with a task.
@@ -102,9 +106,11 @@ def plan_search(
         def flops(split: EncodedSplit) -> float:
             return cost.flops(np.diff(split.borders), 0.0)
 
-        costs[name] = _task_cost(
-            task, DESIGNS[design], encoded, flops(encoded.train), flops(encoded.validation)
-        )
+        each = flops(encoded.train), flops(encoded.validation)
+        if mode == "frozen":
+            costs[name] = _probe_cost(task, encoded, *each)
+        else:
+            costs[name] = _task_cost(task, DESIGNS[design], encoded, *each)
     total = len(models) * sum(each.flops for each in costs.values())
     fits = len(models) * sum(each.fits for each in costs.values())
     share = 1 - min(finished, fits) / fits
@@ -119,7 +125,7 @@ def plan_search(
         others={
             name: _extent(suite, other, len(models))
             for name, other in DESIGNS.items()
-            if name != design
+            if name != design and mode != "frozen"
         },
     )
 
@@ -189,5 +195,22 @@ def _task_cost(
         flops=share * (mean_epochs * train_flops + forward),
         rows={name: len(split) for name, split in encoded.splits.items()},
         mean_tokens=epoch_tokens / len(train),
+        cut=train.cut,
+    )
+
+
+def _probe_cost(
+    task: Task, encoded: EncodedTask, train_flops: float, validation_flops: float
+) -> TaskCost:
+    """As :func:`_task_cost`: a probe of each seed, which reads every text once."""
+    train, seeds = encoded.train, len(task.settings.seeds)
+    most = task.settings.probe.examples or len(train)
+    share = min(1.0, most / len(train))
+    return TaskCost(
+        fits=seeds,
+        tokens=round(seeds * share * len(train.tokens)),
+        flops=seeds * (share * train_flops + validation_flops) / 3,
+        rows={name: len(split) for name, split in encoded.splits.items()},
+        mean_tokens=len(train.tokens) / len(train),
         cut=train.cut,
     )

@@ -47,15 +47,22 @@ class TaskData(Node):
         validation: what fits are chosen by; null takes a share of the training rows.
         validation_share: that share, the same rows whatever their order.
         tests: by name, what the chosen weights are tried on besides; nothing is chosen by it.
-        train_rows: how many of the training rows are taken at most, the same ones whatever their
-            order; null takes all.
+        rows: by split, ``train``, ``validation`` or a test's name: how many of its rows are taken
+            at most, the same ones whatever their order.
     """
 
     train: str = key(COMPUTATION)
     validation: str | None = key(COMPUTATION, default=None)
     validation_share: float = key(COMPUTATION, default=0.1, above=0, below=1)
     tests: dict[str, str] = key(COMPUTATION, default_factory=dict)
-    train_rows: int | None = key(COMPUTATION, default=None, above=0, unit="rows")
+    rows: dict[str, int] = key(COMPUTATION, default_factory=dict, above=0, unit="rows")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = ("train", "validation", *self.tests)
+        for name in self.rows:
+            if name not in known:
+                raise ConfigError(f"rows.{name}", f"no such split; {did_you_mean(name, known)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +85,7 @@ class ProbeConfig(Node):
     Attributes:
         pooling: how a text's features are made of its tokens' hidden states.
         l2: strengths of the penalty on the probe's weights, of which the validation rows choose.
-        examples: training rows that are taken at most; null takes all.
+        examples: training rows, or words of them, that are taken at most; null takes all.
     """
 
     pooling: Pooling = key(COMPUTATION, default="mean")

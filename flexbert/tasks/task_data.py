@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -94,14 +93,13 @@ def read_task(task: Task) -> TaskExamples:
         tables[TRAIN], tables[VALIDATION] = held_out(tables[TRAIN], settings.data.validation_share)
     else:
         tables[VALIDATION] = read_table(settings.data.validation)
-    if settings.data.train_rows is not None:
-        tables[TRAIN] = some_rows(tables[TRAIN], settings.data.train_rows)
     for name, source in settings.data.tests.items():
         if name in tables:
             raise ConfigError(f"tasks.{task.name}.data.tests.{name}", "is a name of another split")
         tables[name] = read_table(source)
     for table in (whole, *tables.values()):
         kind.check_columns(table)
+    tables |= {name: some_rows(tables[name], most) for name, most in settings.data.rows.items()}
     # A class may have all of its rows among those held out.
     names = kind.names_in(whole)
     with config_errors_under(f"tasks.{task.name}"), user_errors_at("metrics"):
@@ -163,33 +161,36 @@ def encode_task(
 ) -> EncodedTask:
     """A task in a model's tokens.
 
+    Args:
+        tokenizer: the model's, file name to text.
+        model: what it is called in messages.
+
     Raises:
-        UserError: as :func:`load_for_task`.
+        UserError: as :func:`check_model`, or if the tokenizer makes tokens that the model has not.
     """
-    loaded = load_for_task(examples, config, tokenizer, max_length, model)
+    check_model(examples, config, tokenizer, max_length, model)
+    loaded = load_tokenizer(tokenizer)
     has_types = getattr(config.embedding, "token_types", 0) >= 2
-    return EncodedTask(
-        kind=examples.kind,
-        names=examples.names,
-        splits={
-            name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
-            for name, split in examples.splits.items()
-        },
-    )
+    splits = {
+        name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
+        for name, split in examples.splits.items()
+    }
+    highest = max(int(split.tokens.max()) for split in splits.values())
+    if highest >= config.vocab_size:
+        raise UserError(
+            f"{model}: its tokenizer makes token {highest}, and the model has {config.vocab_size}"
+        )
+    return EncodedTask(kind=examples.kind, names=examples.names, splits=splits)
 
 
-def load_for_task(
+def check_model(
     examples: TaskExamples,
     config: ModelConfig,
     tokenizer: Mapping[str, str],
     max_length: int,
     model: str,
-) -> Any:
-    """A model's tokenizer, once it is sure that the model goes with a task.
-
-    Args:
-        tokenizer: the model's, file name to text.
-        model: what it is called in messages.
+) -> None:
+    """Refuse a model that cannot be given a task's texts: see :func:`encode_task`.
 
     Raises:
         UserError: if the model has no tokenizer that does, or cannot take texts of this length.
@@ -201,10 +202,8 @@ def load_for_task(
         raise UserError(
             f"{model}: takes texts of up to {most} tokens, and max_length is {max_length}"
         )
-    loaded = load_tokenizer(tokenizer)
     pairs = any(split.second is not None for split in examples.splits.values())
-    check_tokenizer(loaded, model, pairs=pairs)
-    return loaded
+    check_tokenizer(load_tokenizer(tokenizer), model, max_length, pairs=pairs)
 
 
 def _row_key(row: TaskRow) -> str:

@@ -117,7 +117,7 @@ class _Place:
     is_due: bool
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _place(path: Path, digest: str | None) -> _Place:
     """Read once of each file, which ``digest`` tells from another one of its name."""
     # Whoever tries it compares it with its hash.

@@ -73,8 +73,12 @@ class EarlyStopper(Callback):
 
     def batch_checkpoint(self, state: State, logger: Logger) -> None:
         recipe = self.run.recipe
-        if self.run.completed(recipe.evaluation.interval, state):
+        is_evaluated = self.run.completed(recipe.evaluation.interval, state)
+        if is_evaluated:
             self.look(state)
+        # A task's metric comes behind the checkpoint.
+        if is_evaluated or self.run.completed(recipe.checkpoints.interval, state):
+            self._may_be_measured = True
 
     def expect_tasks(self) -> None:
         """A checkpoint is saved that tasks may be measured at before the next update."""

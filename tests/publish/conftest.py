@@ -39,14 +39,16 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LoopbackHub
 
 def speak_to(endpoint: str, token: str, cache: Path, patch: pytest.MonkeyPatch) -> None:
     """What HF_ENDPOINT and other variables do for a process that is yet to start."""
-    from huggingface_hub import constants, hf_api
+    from huggingface_hub import HfApi, constants, hf_api
 
     from flexbert.publish import hub
 
     patch.setattr(constants, "ENDPOINT", endpoint)
     files = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-    patch.setattr(hf_api.api, "endpoint", endpoint)  # which transformers asks
+    # Both keep the endpoint of when they were made.
+    patch.setattr(hf_api.api, "endpoint", endpoint)
+    patch.setattr("transformers.utils.hub._hf_api", HfApi(endpoint=endpoint))
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(hub, "WAITS", (0.0, 0.0))

@@ -21,6 +21,7 @@ from flexbert.checkpoint.checkpoint_names import checkpoint_name, checkpoint_ste
 from flexbert.checkpoint.run_metric import RunMetric
 from flexbert.config.by_metric import EarlyStoppingConfig
 from flexbert.errors import ConfigError, UserError
+from flexbert.provenance.step_rows import step_rows
 from flexbert.recipes import load_recipe
 from flexbert.train import checkpointing
 from flexbert.train.early_stopping import counted
@@ -207,6 +208,8 @@ def test_a_stage_ends_early_and_the_next_goes_on_from_it(
     assert_same_weights(weights.before[10], weights.after[10])
     saved = read_checkpoint(folder / "checkpoints" / "one.pt")
     assert training_of(saved).clock.updates == 10
+    # Looking back finds the stage that an update was of.
+    assert [step_rows(folder, step).stage for step in (10, 11)] == ["one", "two"]
     said = capsys.readouterr().out
     assert (
         "stage one ends early, after update 10: eval_loss has not improved in 3 evaluations; it "

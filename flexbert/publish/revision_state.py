@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RevisionState:
     """What a repository holds under the name of a revision.
 
     Attributes:
@@ -54,7 +54,7 @@ def compare(
     branch: str,
     checkpoint: RunCheckpoint,
     texts: Mapping[str, str],
-) -> Comparison:
+) -> RevisionState:
     """Look at one branch of a repository that is there.
 
     Args:
@@ -63,22 +63,22 @@ def compare(
     """
     head = branches.get(branch)
     if head is None:
-        return Comparison(state=State.MISSING)
+        return RevisionState(state=State.MISSING)
     if branch != MAIN and head == hub.first_commit:
-        return Comparison(state=State.MISSING, head=head)
+        return RevisionState(state=State.MISSING, head=head)
     files = hub.files(head)
     if RECORD not in files:
         return _without_record(files, head)
     try:
         record = RevisionRecord.parse(hub.read(head, RECORD))
     except (KeyError, TypeError, ValueError):
-        return Comparison(
+        return RevisionState(
             state=State.TAKEN, problem=f"its {RECORD} is none of FlexBERT's", head=head
         )
     return _with_record(record, files, branch, checkpoint, texts, head)
 
 
-def is_edited(hub: HubRepository, found: Comparison) -> bool:
+def is_edited(hub: HubRepository, found: RevisionState) -> bool:
     """Whether somebody has changed the card since it was written."""
     if found.head is None or found.record is None or CARD not in found.record.files:
         return False
@@ -87,12 +87,12 @@ def is_edited(hub: HubRepository, found: Comparison) -> bool:
     return text_digest(hub.read(found.head, CARD)) != found.record.files[CARD]
 
 
-def _without_record(files: set[str], head: str) -> Comparison:
+def _without_record(files: set[str], head: str) -> RevisionState:
     own = sorted(files - _NOT_A_MODEL)
     if not own:
-        return Comparison(state=State.MISSING, head=head)
+        return RevisionState(state=State.MISSING, head=head)
     listed = ", ".join(own[:3]) + (", ..." if len(own) > 3 else "")
-    return Comparison(
+    return RevisionState(
         state=State.TAKEN, problem=f"it holds what FlexBERT did not publish ({listed})", head=head
     )
 
@@ -104,7 +104,7 @@ def _with_record(
     checkpoint: RunCheckpoint,
     texts: Mapping[str, str],
     head: str,
-) -> Comparison:
+) -> RevisionState:
     if record.run != checkpoint.run_name:
         state, problem = State.TAKEN, f"it is of the run {record.run}"
     elif record.checkpoint != checkpoint.digest:
@@ -117,4 +117,4 @@ def _with_record(
     else:
         is_same = all(record.files.get(name) == text_digest(texts[name]) for name in TEXTS)
         state, problem = (State.THERE if is_same else State.TEXTS_DIFFER), ""
-    return Comparison(state=state, problem=problem, record=record, head=head)
+    return RevisionState(state=state, problem=problem, record=record, head=head)
