@@ -172,12 +172,15 @@ class CheckpointTasks:
         search = self._search(checkpoint)
         done = finished_fits(self.folder)
         made = search.fits(done)
+        is_another = UserError(f"{checkpoint.path}: is another checkpoint by now")
+        if any(fit.id not in done for fit in made):
+            raise is_another
         fits: dict[str, list[FitRecord]] = defaultdict(list)
         for fit in made:
             fits[fit.task.name].append(done[fit.id])
         with file_lock(self.folder / _RECORDING):
             if checkpoint.digest not in (None, digest_of(checkpoint.path)):
-                raise UserError(f"{checkpoint.path}: is another checkpoint by now")
+                raise is_another
             known = self._tried(checkpoint)
             found = [
                 self._metrics(checkpoint, task, records)
