@@ -23,9 +23,12 @@ from flexbert.config.training import SuiteEvaluationConfig
 from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 from flexbert.tasks.checkpoint_tasks import CheckpointTasks
 from flexbert.tasks.watching import watch_run
-from tests.conftest import TINY_RECIPE, read_records
+from flexbert.train.processes.run_errors import DONE, PREEMPTED
+from tests.conftest import TINY_RECIPE, Overrides, read_records
 from tests.integration.killed_run import KilledRun, assert_same_weights
 from tests.integration.launcher import PATIENCE_SECONDS, Launcher
+from tests.integration.test_stopped_within import SignalsItself, folder_of, last_weights
+from tests.integration.test_stopped_within import run as train_once
 from tests.tasks.cases import PLAIN, task_node
 
 pytestmark = pytest.mark.slow
@@ -337,3 +340,27 @@ def test_a_stage_that_its_loss_ends_between_checkpoints_is_tried_at_its_end(
     board = EventAccumulator(str(run.run_folder / "tensorboard"))
     board.Reload()
     assert [each.step for each in board.Scalars("tasks/toy/accuracy")] == [end["step"]]
+
+
+@pytest.mark.parametrize("step", [8, 12])
+def test_a_stop_in_the_evaluation_before_a_due_checkpoint_leaves_no_trial_out(
+    tiny: Overrides, suite: Path, step: int
+) -> None:
+    """With the best weights restored, so that the last trial comes before the stage's end."""
+    stopping = "evaluation.early_stopping={metric: toy.accuracy, patience: 9, restore: best}"
+    settings = [*SETTINGS, *live_settings(suite, mode="frozen", tasks="[toy]"), stopping]
+    whole, stopped = tiny("run_name=whole", *settings), tiny(*settings)
+    assert train_once(whole) == DONE
+    # Composer's clock has moved on when it evaluates.
+    assert (
+        train_once(stopped, SignalsItself("eval_batch_start", step=step + 1, count=1)) == PREEMPTED
+    )
+    assert step not in {each.step for each in read_task_metrics(folder_of(stopped))}
+    assert train_once(stopped) == DONE
+    known = [
+        [comparable(each) for each in read_task_metrics(folder_of(each))]
+        for each in (whole, stopped)
+    ]
+    assert known[0] == known[1]
+    assert [each[1] for each in known[0]] == [*DUE]
+    assert_same_weights(last_weights(folder_of(stopped)), last_weights(folder_of(whole)))
