@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
+from flexbert.commands import main
 from flexbert.errors import UserError
 from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import WEIGHTS, FitMaker, weights_path
@@ -264,3 +266,41 @@ def test_making_a_fit_leaves_the_global_random_state_as_it_is(
     assert torch.equal(torch.get_rng_state(), state)
     assert all(set(record.tests) == {"other"} for record in records.values())
     assert len(records) == len(SEEDS)
+
+
+@pytest.mark.slow
+def test_the_best_fits_are_exported_with_the_names_of_their_classes(
+    made: Made, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = finished_fits(copied)
+    command = ["evaluate", str(made.suite), f"again={made.model}", "--out", str(copied)]
+    target = tmp_path / "exported"
+    assert main([*command, "--device", "cpu", "--export", str(target), "--json"]) == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 24
+    assert finished_fits(copied) == before, "another label is no other model"
+    best = max(best_by_hand(before, "mnli", seed).value for seed in SEEDS)
+    (first,) = [
+        each for seed in SEEDS if (each := best_by_hand(before, "mnli", seed)).value == best
+    ][:1]
+    ours = read_checkpoint(weights_path(copied, first.fit)).model["head.classifier.weight"]
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(target / "mnli")
+    assert torch.equal(theirs.classifier.weight, ours)
+    assert theirs.config.id2label == {0: "low", 1: "mid", 2: "top"}
+    assert (target / "rte" / "config.json").exists()
+    assert "note" in printed.err or "logits as those of transformers" in printed.err
+
+
+def test_texts_that_are_cut_are_counted_and_told(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = task_node(tmp_path, "classification", train=16, validation=8)
+    rows = rows_of("classification", 16)
+    rows[3]["text"] = "w20 " * 250_000
+    write_jsonl(Path(node["data"]["train"]), rows)
+    suite = write_suite(tmp_path, {"task": node}, epochs=1)
+    command = ["evaluate", str(suite), str(made.model), "--out", str(tmp_path / "out")]
+    assert main([*command, "--device", "cpu"]) == 0
+    assert "1 texts are cut at max_length" in capsys.readouterr().err
+    (record,) = (r for r in finished_fits(tmp_path / "out").values() if r.mode == "fine_tune")
+    assert record.cut == {"train": 1, "validation": 0}
