@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,21 @@ class TaskMetrics:
     def identity(self) -> tuple[int, str, str, str]:
         """Step, suite, task and mode: of lines that have them in common the last counts."""
         return self.step, self.suite, self.task, self.mode
+
+
+def logged(measured: Iterable[TaskMetrics]) -> dict[str, float]:
+    """What loggers are given of one checkpoint: ``tasks/TASK/METRIC``."""
+    return {
+        f"tasks/{each.task}/{name}": value
+        for each in measured
+        for name, value in each.metrics.items()
+    }
+
+
+def measured_text(measured: TaskMetrics) -> str:
+    """For a line on the console, which says the step itself."""
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.metrics.items())
+    return f"{measured.task}: {metrics} ({measured.seconds:.0f} s)"
 
 
 def append(run_folder: Path, measured: TaskMetrics) -> None:

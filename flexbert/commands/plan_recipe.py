@@ -19,10 +19,13 @@ from flexbert.recipes import load_recipe
 
 if TYPE_CHECKING:
     from flexbert.config.recipe import Precision
+    from flexbert.config.recipe_files import LoadedRecipe
     from flexbert.plan.stage_cost import Hardware
 
 _OF_HARDWARE = ("mfu", "peak_tflops", "gpu_memory", "tokens_per_second")
 _LIMITS = {"processes": math.inf, **dict.fromkeys(_OF_HARDWARE, math.inf), "mfu": 1}
+
+_MADE = {"frozen": ("linear probe", "linear probes"), "fine_tune": ("fit", "fits")}
 
 
 @contextlib.contextmanager
@@ -94,9 +97,34 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
     hardware = _hardware(arguments, loaded.first.precision)
     planned = make_plan(loaded, arguments.processes, hardware)
+    planned = replace(planned, notes=(*planned.notes, *_tasks_notes(loaded)))
     if arguments.picture is not None:
         draw_plan(loaded, arguments.picture)
     return print_found(arguments, planned, plan_text)
+
+
+def _tasks_notes(loaded: LoadedRecipe) -> Iterator[str]:
+    """What checkpoints will be tried on, once the suite and all of its rows are read."""
+    recipe = loaded.first
+    config = recipe.evaluation.suite
+    if config is None:
+        return
+    # Both take a second to import.
+    import torch
+
+    from flexbert.schedule.stages import all_stages
+    from flexbert.tasks.checkpoint_tasks import CheckpointTasks
+
+    tasks = CheckpointTasks(recipe.run_folder, config, torch.device("cpu"))
+    for stage in all_stages(loaded.stages):
+        tasks.check_stopping(stage.recipe)
+    each = f"every {config.interval}" if config.interval is not None else "each checkpoint"
+    names, count = ", ".join(tasks.suite.tasks), tasks.fits_each
+    fits = f"{count} {_MADE[config.mode][count != 1]}"
+    yield (
+        f"tasks       {names} of {config.file}: {fits} at {each} and the end of a stage, while "
+        "training waits"
+    )
 
 
 def _hardware(arguments: argparse.Namespace, precision: Precision) -> Hardware:

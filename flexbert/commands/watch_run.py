@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from flexbert.commands.command import Command, add_plugins
 
 if TYPE_CHECKING:
     from flexbert.task_metrics_file import TaskMetrics
+    from flexbert.tasks.checkpoint_tasks import TriedCheckpoint
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.config.plugins import import_plugins
     from flexbert.config.training import SuiteEvaluationConfig
     from flexbert.devices.chosen import chosen_device
+    from flexbert.task_metrics_file import TASKS, measured_text
     from flexbert.tasks.checkpoint_tasks import CheckpointTasks
-    from flexbert.tasks.watching import watch_run
+    from flexbert.tasks.watching import require_run, watch_run
+    from flexbert.train.loggers.watch_loggers import WatchLoggers
 
     import_plugins(arguments.plugins)
     config = decode(
@@ -67,17 +71,24 @@ def run(arguments: argparse.Namespace) -> int:
             "overrides": arguments.overrides,
         },
     )
-    tasks = CheckpointTasks(arguments.run_folder, config, chosen_device(arguments.device))
-    watch_run(tasks, follow=not arguments.once, tell=_tell)
-    return 0
+    run_folder = arguments.run_folder
+    require_run(run_folder, may_begin=not arguments.once)
+    tasks = CheckpointTasks(run_folder, config, chosen_device(arguments.device))
+    with WatchLoggers.open(run_folder, tasks.suite.name, config) as loggers:
+        for line in loggers.lines:
+            print(line, flush=True)
 
+        def tell(checkpoint: TriedCheckpoint, measured: Sequence[TaskMetrics]) -> None:
+            for each in measured:
+                print(f"step {checkpoint.step:>9,}  {measured_text(each)}", flush=True)
+            loggers.log(checkpoint.step, measured)
 
-def _tell(measured: TaskMetrics) -> None:
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in measured.metrics.items())
+        num_tried, num_known = watch_run(tasks, follow=not arguments.once, tell=tell)
     print(
-        f"step {measured.step:>9,}  {measured.task}: {metrics} ({measured.seconds:.0f} s)",
-        flush=True,
+        f"{num_tried} checkpoint{'s' if num_tried != 1 else ''} tried, {num_known} were before: "
+        f"{run_folder / TASKS}"
     )
+    return 0
 
 
 COMMAND = Command(

@@ -1,6 +1,7 @@
 """How runs went, from what they recorded in their folders; nothing here imports torch.
 
 ``recorded_run``   all that a run's folder says, and the run that it goes on from
+``task_records``   what its checkpoints came to at tasks
 ``axes``           what runs are drawn over: tokens, updates or time
 ``curves``         curves, and long ones in few points
 ``run_panels``     what is drawn of one run

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from flexbert.metrics_file import Record
 from flexbert.pictures import COLORS
 from flexbert.report.axes import AxisName, RunAxis, shared_axis
 from flexbert.report.curves import Curve, Look, Panel, Panels, Unit, number_curves
 from flexbert.report.mask_rates import evaluation_masks
 from flexbert.report.recorded_run import RecordedRun
 from flexbert.report.run_panels import LOSS_TITLE, NUMBERS
+from flexbert.report.task_records import TASK, task_names, task_records
 
 COMPARED: tuple[tuple[str, str, str, Unit, bool], ...] = (
     (f"validation: {LOSS_TITLE}", "eval", "eval_loss", "number", False),
@@ -56,15 +58,34 @@ def run_names(runs: Sequence[RecordedRun]) -> list[str]:
 def _panels(
     runs: Sequence[RecordedRun], axes: Sequence[RunAxis], names: Sequence[str]
 ) -> Iterator[Panel]:
+    recorded = [run.records for run in runs]
+    measured = [task_records(run) for run in runs]
     for title, event, key, unit, from_zero in COMPARED:
-        curves: list[Curve] = []
-        for number, (run, place, name) in enumerate(zip(runs, axes, names, strict=True)):
-            color = COLORS[number % len(COLORS)]
-            look: Look = (
-                "dashed" if number // len(COLORS) % 2 else "dots" if event == "eval" else "line"
-            )
-            found = number_curves(run.records, place.at, event, key, color, look, name)
-            # Noise of several runs hides all of them: the mean, which comes last, is enough.
-            curves += found[-1:]
-        if curves:
+        if curves := _curves(recorded, axes, names, event, key):
             yield Panel(title=title, curves=curves, unit=unit, from_zero=from_zero)
+    for task in dict.fromkeys(name for records in measured for name in task_names(records)):
+        yield Panel(
+            title=f"task: {task}",
+            curves=_curves(measured, axes, names, TASK, task),
+            may_be_log=False,
+        )
+
+
+def _curves(
+    recorded: Sequence[Sequence[Record]],
+    axes: Sequence[RunAxis],
+    names: Sequence[str],
+    event: str,
+    key: str,
+) -> list[Curve]:
+    """One number of every run that has it, in the run's color."""
+    curves: list[Curve] = []
+    for number, (records, place, name) in enumerate(zip(recorded, axes, names, strict=True)):
+        color = COLORS[number % len(COLORS)]
+        look: Look = (
+            "dashed" if number // len(COLORS) % 2 else "line" if event == "train" else "dots"
+        )
+        found = number_curves(records, place.at, event, key, color, look, name)
+        # Noise of several runs hides all of them: the mean, which comes last, is enough.
+        curves += found[-1:]
+    return curves

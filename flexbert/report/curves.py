@@ -55,12 +55,14 @@ class Panel:
     Attributes:
         unit: of the values, which decides how they are written.
         from_zero: whether the axis begins at zero.
+        may_be_log: whether the axis may be logarithmic, where values span much.
     """
 
     title: str
     curves: Sequence[Curve]
     unit: Unit = "number"
     from_zero: bool = False
+    may_be_log: bool = True
     levels: Sequence[Level] = ()
 
     @property
@@ -73,7 +75,7 @@ class Panel:
     def is_log(self) -> bool:
         """Whether values span so much that the axis is logarithmic."""
         values = self.values
-        if self.from_zero or not len(values) or values.min() <= 0:
+        if self.from_zero or not self.may_be_log or not len(values) or values.min() <= 0:
             return False
         return bool(values.max() > 30 * values.min())
 

@@ -61,7 +61,10 @@ def draw_panels(panels: Panels, path: Path) -> Path:
             _mark_stages(small, panels, named=False)
             small.locator_params(axis="x", nbins=6)
             if panels.needs_legend(panel):
-                small.legend(frameon=False, fontsize=8, loc="best")
+                many = len(panel.curves) > 4
+                small.legend(
+                    frameon=False, fontsize=7 if many else 8, ncols=2 if many else 1, loc="best"
+                )
         for unused in grid[len(others) :]:
             unused.set_visible(False)
         figure.suptitle(clipped(panels.title, 150), x=0.01, ha="left", fontsize=13)

@@ -17,6 +17,7 @@ from flexbert.health_file import HealthEvent, read_health
 from flexbert.manifest_file import Manifest
 from flexbert.mask_examples_file import EvaluationExamples, read_mask_examples
 from flexbert.metrics_file import METRICS, Record, read_metrics
+from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 
 CONFIG = "config.yaml"
 
@@ -42,6 +43,7 @@ class RecordedRun:
         records: oldest first, at least one.
         recipe: the resolved one, a stage's values under ``stages``; empty where it cannot be read.
         recipe_text: the same as it stands in the folder.
+        tasks: that its checkpoints were tried on, oldest first; empty where they were on none.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class RecordedRun:
     recipe_text: str
     health: Sequence[HealthEvent]
     examples: Sequence[EvaluationExamples]
+    tasks: Sequence[TaskMetrics]
     parent: Parent | None
 
     @property
@@ -89,6 +92,7 @@ def read_run(folder: Path) -> RecordedRun:
         recipe_text=text,
         health=read_health(folder),
         examples=read_mask_examples(folder),
+        tasks=read_task_metrics(folder),
         parent=_parent(folder, recipe, after_step),
     )
 

@@ -23,6 +23,7 @@ from flexbert.report.curves import (
 )
 from flexbert.report.mask_rates import evaluation_masks, training_masks
 from flexbert.report.recorded_run import RecordedRun
+from flexbert.report.task_records import TASK, task_names, task_records
 
 LOSS_TITLE = "masked-LM loss, nats per masked token"
 SOURCE_LOSSES = "eval_losses."
@@ -69,6 +70,8 @@ def _panels(run: RecordedRun, axis: RunAxis) -> Iterator[Panel]:
     accuracy += number_curves(records, at, "eval", "eval_accuracy", RED, "dots")
     if accuracy:
         yield Panel(title="validation accuracy", curves=accuracy, unit="percent", from_zero=True)
+    if tasks := _tasks(run, at):
+        yield Panel(title="tasks", curves=tasks, may_be_log=False)
     for title, key, unit, from_zero in NUMBERS:
         if curves := number_curves(records, at, "train", key, BLUE):
             yield Panel(title=title, curves=curves, unit=unit, from_zero=from_zero)
@@ -125,6 +128,15 @@ def _source_losses(records: Sequence[Record], at: Callable[[Record], float]) -> 
         color = COLORS[number % len(COLORS)]
         source = key.removeprefix(SOURCE_LOSSES)
         curves += number_curves(records, at, "eval", key, color, "dots", label=source)
+    return curves
+
+
+def _tasks(run: RecordedRun, at: Callable[[Record], float]) -> list[Curve]:
+    records = task_records(run)
+    curves = []
+    for number, name in enumerate(task_names(records)):
+        color = COLORS[number % len(COLORS)]
+        curves += number_curves(records, at, TASK, name, color, "dots", label=name)
     return curves
 
 

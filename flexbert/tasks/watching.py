@@ -2,107 +2,169 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
 from flexbert.checkpoint.checkpoint_names import list_checkpoints
-from flexbert.checkpoint.file_hash import file_digest
 from flexbert.errors import UserError
-from flexbert.files.file_lock import file_lock
 from flexbert.task_metrics_file import TaskMetrics
-from flexbert.tasks.checkpoint_tasks import CheckpointTasks, TriedCheckpoint
+from flexbert.tasks.checkpoint_tasks import CheckpointTasks, TriedCheckpoint, digest_of
 
 _LOOK_SECONDS = 5.0
 
 
-def watch_run(tasks: CheckpointTasks, *, follow: bool, tell: Callable[[TaskMetrics], None]) -> None:
+def watch_run(
+    tasks: CheckpointTasks,
+    *,
+    follow: bool,
+    tell: Callable[[TriedCheckpoint, Sequence[TaskMetrics]], None],
+) -> tuple[int, int]:
     """Try every checkpoint of a run that is due and was not tried, oldest first.
 
     Several may watch one run: they share the fits of each checkpoint.
 
     Args:
         follow: go on with new checkpoints until the run is finished, and not only what is there.
-        tell: is called with what each checkpoint came to at each task.
+        tell: is called with what each checkpoint came to, by the process that has recorded it.
+
+    Returns:
+        How many checkpoints were tried here, or next to others; and how many had been before.
 
     Raises:
         UserError: if there is no such run, or a checkpoint does not go with a task.
     """
+    require_run(tasks.run, may_begin=follow)
+    num_tried = num_known = 0
+    seen: set[TriedCheckpoint] = set()
     while True:
         is_finished = not follow or run_is_finished(tasks.run)
-        for checkpoint in tried_checkpoints(tasks.run):
-            _try(tasks, checkpoint, tell)
+        for checkpoint in due_checkpoints(tasks.run):
+            # Reading again what is known of old ones would take longer the longer the run is.
+            if checkpoint not in seen:
+                num_known += tasks.is_tried(checkpoint)
+                num_tried += _try(tasks, checkpoint, tell)
+                seen.add(checkpoint)
         if is_finished:
-            return
+            return num_tried, num_known
         time.sleep(_LOOK_SECONDS)
 
 
-def tried_checkpoints(run: Path) -> Iterator[TriedCheckpoint]:
-    """The checkpoints of a run that were due, oldest first.
+def due_checkpoints(run: Path) -> Iterator[TriedCheckpoint]:
+    """The checkpoints of a run that its recipe made due, oldest first.
 
     Those that a run was stopped with and has gone on from are of no interest. One that is deleted
     meanwhile is passed over.
 
     Raises:
-        UserError: if the run's folder has no checkpoints, or one cannot be read.
+        UserError: if one cannot be read.
     """
     folder = run / "checkpoints"
-    if not folder.is_dir():
-        raise UserError(f"{run}: no checkpoints there; give the folder of a run, runs/NAME")
-    for path in list_checkpoints(folder):
+    for path in list_checkpoints(folder) if folder.is_dir() else ():
+        digest = digest_of(path)
         try:
-            training = read_checkpoint(path).training
+            place = _place(path, digest)
         except UserError:
             if path.exists():
                 raise
             continue
-        if training is None or training.due_step != training.clock.updates:
-            continue
-        stage = training.data.stage
-        yield TriedCheckpoint(
-            path=path,
-            stage=stage,
-            step=training.clock.updates,
-            tokens=training.clock.tokens,
-            ends_stage=_is_same_file(folder / f"{stage}.pt", path),
-        )
+        ends_stage = digest is not None and digest == digest_of(folder / f"{place.stage}.pt")
+        if place.is_due or ends_stage:
+            yield TriedCheckpoint(
+                path=path,
+                stage=place.stage,
+                step=place.step,
+                tokens=place.tokens,
+                ends_stage=ends_stage,
+                digest=digest,
+            )
 
 
 def run_is_finished(run: Path) -> bool:
     """Whether the last stage of a run has ended."""
-    paths = list_checkpoints(run / "checkpoints")
+    folder = run / "checkpoints"
+    paths = list_checkpoints(folder) if folder.is_dir() else []
     if not paths:
         return False
-    training = read_checkpoint(paths[-1]).training
-    assert training is not None, "a run's own checkpoint"
-    *_, last = training.run["stages"]
-    return _is_same_file(run / "checkpoints" / f"{last}.pt", paths[-1])
+    last = paths[-1]
+    digest = digest_of(last)
+    try:
+        place = _place(last, digest)
+    except UserError:
+        if last.exists():
+            raise
+        return False
+    return digest is not None and digest == digest_of(folder / f"{place.last_stage}.pt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """What a checkpoint says of where its run was.
+
+    Attributes:
+        last_stage: of the run.
+        is_due: whether the interval or the stage's end made it due.
+    """
+
+    stage: str
+    last_stage: str
+    step: int
+    tokens: int
+    is_due: bool
+
+
+@functools.cache
+def _place(path: Path, digest: str | None) -> _Place:
+    """Read once of each file, which ``digest`` tells from another one of its name."""
+    # Whoever tries it compares it with its hash.
+    training = read_checkpoint(path, verify=False).training
+    if training is None:
+        raise UserError(f"{path}: holds weights alone, and is no checkpoint of a run")
+    # A recipe may ask for one of its stages alone.
+    last_stage = training.run.get("stage") or [*training.run["stages"]][-1]
+    return _Place(
+        stage=training.data.stage,
+        last_stage=last_stage,
+        step=training.clock.updates,
+        tokens=training.clock.tokens,
+        is_due=training.due_step == training.clock.updates,
+    )
+
+
+def require_run(run: Path, *, may_begin: bool) -> None:
+    """Refuse what is no run's folder.
+
+    Args:
+        may_begin: whether its first checkpoint may be still to come.
+
+    Raises:
+        UserError: if it is none.
+    """
+    if (run / "checkpoints").is_dir() or (may_begin and (run / "config.yaml").is_file()):
+        return
+    raise UserError(f"{run}: no checkpoints there; give the folder of a run, runs/NAME")
 
 
 def _try(
-    tasks: CheckpointTasks, checkpoint: TriedCheckpoint, tell: Callable[[TaskMetrics], None]
-) -> None:
+    tasks: CheckpointTasks,
+    checkpoint: TriedCheckpoint,
+    tell: Callable[[TriedCheckpoint, Sequence[TaskMetrics]], None],
+) -> bool:
+    """Try a checkpoint if that is due; whether it was tried."""
     if not tasks.is_due(checkpoint):
-        return
+        return False
     try:
         tasks.try_checkpoint(checkpoint)
-        # Whoever comes first records; the others find it done.
-        with file_lock(tasks.folder / f".{checkpoint.path.name}.lock"):
-            measured = tasks.record(checkpoint) if tasks.is_due(checkpoint) else []
+        measured = tasks.record(checkpoint)
     except UserError as error:
-        if checkpoint.path.exists():
+        if digest_of(checkpoint.path) == checkpoint.digest:
             raise
         print(f"note: {checkpoint.path} was deleted meanwhile ({error})", file=sys.stderr)
-        return
-    for each in measured:
-        tell(each)
-
-
-def _is_same_file(named: Path, path: Path) -> bool:
-    """Whether a stage's end is this checkpoint: a second name of it, or a copy."""
-    try:
-        return file_digest(named) == file_digest(path) is not None
-    except OSError:
         return False
+    if measured:
+        tell(checkpoint, measured)
+    return True

@@ -158,6 +158,8 @@ class Checkpointer(Callback):
         if is_saved:
             self._saved_step = step
             self.due_step = due_step
+            if is_due:
+                self.early_stopping.expect_tasks()
 
     def save_stopped(self, state: State, *, evaluation_due: bool) -> None:
         """Save what a run that is stopped has computed, if that is not saved yet."""

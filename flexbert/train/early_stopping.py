@@ -80,6 +80,10 @@ class EarlyStopper(Callback):
         if is_evaluated or self.run.completed(recipe.checkpoints.interval, state):
             self._may_be_measured = True
 
+    def expect_tasks(self) -> None:
+        """A checkpoint is saved that tasks may be measured at before the next update."""
+        self._may_be_measured = True
+
     def batch_start(self, state: State, logger: Logger) -> None:
         if self._may_be_measured:
             self.look(state)

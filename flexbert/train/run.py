@@ -152,11 +152,12 @@ class _Run:
             return self._train_stages(corpora, lock)
 
     def _train_stages(self, corpora: Sequence[Corpora], lock: RunLock | None) -> int:
-        live_tasks = self._live_tasks()
+        live_tasks = self._live_tasks(corpora)
         start = self._find_start(corpora)
-        if start.stage == len(self.stages):
-            if live_tasks is not None and not self._catch_up(live_tasks, start):
-                return self._stopped(saved_any=False)
+        untried = self._untried_end(start)
+        if start.stage == len(self.stages) and not (
+            live_tasks is not None and untried is not None and live_tasks.is_due(untried)
+        ):
             self.console.end(start.summary or "")
             return DONE
         if start.summary is not None:
@@ -176,40 +177,32 @@ class _Run:
                 loggers=loggers.destinations,
                 live_tasks=live_tasks,
             )
-            if live_tasks is not None and not self._catch_up(live_tasks, start):
-                loggers.exit_code = self._stopped(saved_any=False)
-                return loggers.exit_code
             loggers.exit_code = self._train_from(start, context)
             return loggers.exit_code
 
-    def _live_tasks(self) -> LiveTasks | None:
+    def _live_tasks(self, corpora: Sequence[Corpora]) -> LiveTasks | None:
         """The tasks that the recipe has checkpoints tried on, read before anything is trained."""
         config = self.recipe.evaluation.suite
         if config is None:
             return None
         with WHEREABOUTS.doing("reading tasks", slow=True):
-            return LiveTasks(config, self.folder, self.peers, self.request, self.console.say)
+            live = LiveTasks(config, self.folder, self.peers, self.request, self.console.say)
+            live.check(self.stages, corpora)
+            return live
 
-    def _catch_up(self, live_tasks: LiveTasks, start: Start) -> bool:
-        """Try the checkpoint that the launch goes on from, if an earlier one did not get to it;
-        whether the run was not told to stop meanwhile."""
+    def _untried_end(self, start: Start) -> TriedCheckpoint | None:
+        """The end of a stage that comes before the place to go on from, which may not be tried on
+        tasks yet: it ended early, or the launch was stopped then."""
         path = start.checkpoint
-        if path is None or path.parent != self.folder.checkpoints:
-            return True
-        if start.clock.updates != start.due_step and start.ended is None:
-            return True
-        checkpoint = TriedCheckpoint(
+        if start.ended is None or path is None or path.parent != self.folder.checkpoints:
+            return None
+        return TriedCheckpoint(
             path=path,
-            stage=start.ended or self.stages[start.stage].name,
+            stage=start.ended,
             step=start.clock.updates,
             tokens=start.clock.tokens,
-            ends_stage=start.ended is not None,
+            ends_stage=True,
         )
-        try:
-            live_tasks.try_if_due(checkpoint)
-        except Stopped:
-            return False
-        return True
 
     def _open_loggers(self, start: Start, corpora: Sequence[Corpora]) -> RunLoggers:
         """Make the folder ready and open what is recorded to, on the first process."""
@@ -236,7 +229,15 @@ class _Run:
 
     def _train_from(self, start: Start, context: RunContext) -> int:
         """Train stage after stage; the process's exit code."""
-        while start.stage < len(self.stages):
+        while True:
+            untried = self._untried_end(start)
+            if context.live_tasks is not None and untried is not None:
+                try:
+                    context.live_tasks.try_if_due(untried, context.loggers)
+                except Stopped:
+                    return self._stopped(saved_any=False)
+            if start.stage == len(self.stages):
+                break
             if self._stop_is_requested():
                 return self._stopped(saved_any=False)
             with memory_advice():

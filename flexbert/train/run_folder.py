@@ -15,6 +15,7 @@ import yaml
 
 from flexbert.checkpoint.checkpoint_names import checkpoint_name
 from flexbert.checkpoint.file_hash import file_digest
+from flexbert.config.by_metric import is_own_metric
 from flexbert.config.fields import OPERATIONAL, ORDER, Role
 from flexbert.config.keys import role_of
 from flexbert.config.recipe import Recipe
@@ -191,6 +192,7 @@ _DECIDING = (
     *("evaluation.interval", "evaluation.at_start", "evaluation.mask_rate"),
     *("evaluation.masking", "evaluation.rows", "checkpoints.interval"),
 )
+_SUITE = "evaluation.suite"
 
 
 def refuse_changed_recipe(
@@ -211,11 +213,17 @@ def refuse_changed_recipe(
     """
     accepted = {OPERATIONAL, ORDER} if accept_changed_order else {OPERATIONAL}
     old = _with_new_defaults(old)
-    decides = any(".early_stopping." in key for key in flatten(old))
+    stopping = {key: value for key, value in flatten(old).items() if ".early_stopping." in key}
+    decides = bool(stopping)
+    by_task = any(
+        key.endswith(".metric") and not is_own_metric(str(value)) for key, value in stopping.items()
+    )
     changed = {
         key: values
         for key, values in sorted(changed_keys(old, new).items())
-        if _role(key) not in accepted or (decides and key.endswith(_DECIDING))
+        if _role(key) not in accepted
+        or (decides and key.endswith(_DECIDING))
+        or (by_task and f".{_SUITE}." in f".{key}.")
     }
     if changed:
         listed = ", ".join(

@@ -29,7 +29,7 @@ from flexbert.train.device_checks import device_notes, training_device
 from flexbert.train.device_microbatch import suit_device
 from flexbert.train.health.roll_back import roll_back
 from flexbert.train.health.stage_trainer import StageTrainer
-from flexbert.train.live_tasks import LiveTasks
+from flexbert.train.live_tasks import LiveTasks, catch_up
 from flexbert.train.processes.launch_agreement import require_same, weight_values
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
@@ -136,6 +136,8 @@ class StageTraining:
             checkpointer.save_evaluated(trainer.state)
         elif self.stage.recipe.evaluation.at_start and self._begins_the_run():
             trainer.evaluate_now()
+        if not self._begins_the_run():
+            catch_up(trainer.state)
         if not stage_is_over(trainer.state):
             trainer.fit()
 

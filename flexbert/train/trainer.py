@@ -144,7 +144,9 @@ def stage_trainer(
         checkpointer,
         *(
             # Behind it: what is tried is what it has saved.
-            [TasksAtCheckpoints(run, folder, checkpointer, live_tasks)] if live_tasks else []
+            [TasksAtCheckpoints(run, folder, checkpointer, live_tasks, loggers)]
+            if live_tasks
+            else []
         ),
         *recipe_callbacks.values(),
         *more_callbacks,

@@ -82,6 +82,7 @@ def write_run(
                 run=encode_stages(loaded.stages),
                 clock=RunClock(updates=step, rows=step, tokens=step * TOKENS_PER_UPDATE),
                 data=replace(state.data, stage=stage, position=position),
+                due_step=step,
             ),
         )
         write_checkpoint(folder / "checkpoints" / checkpoint_name(step), checkpoint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from flexbert.mask_examples_file import (
     Prediction,
 )
 from flexbert.report.reports import draw_runs, write_page
+from flexbert.task_metrics_file import TASKS
 
 ENTROPY = 6.9
 
@@ -39,6 +40,7 @@ class Situation:
         bad: updates whose loss is not finite.
         begin: updates and tokens of the run that this one goes on from.
         floor: what the loss comes down to.
+        tasks: what each task's metric comes up to, as ``TASK.METRIC``.
     """
 
     stages: Mapping[str, int]
@@ -50,6 +52,7 @@ class Situation:
     begin: tuple[int, int] = (0, 0)
     floor: float = 1.6
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    tasks: Mapping[str, float] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Write the run's folder as training would have left it."""
@@ -127,6 +130,8 @@ class Situation:
         (folder / "config.yaml").write_text(yaml.safe_dump(recipe))
         evaluated = [line for line in lines if line["event"] == "eval"]
         write_lines(folder / MASK_EXAMPLES, [_examples(line, self.sources) for line in evaluated])
+        if self.tasks:
+            write_lines(folder / TASKS, _task_lines(evaluated, self.tasks))
         health = [
             {"event": "skipped", "stage": next(iter(self.stages)), "step": bad, "rows": [1, 2]}
             for bad in self.bad
@@ -134,6 +139,26 @@ class Situation:
         if health:
             write_lines(folder / "health.jsonl", health)
         return folder
+
+
+def _task_lines(
+    evaluated: Sequence[Mapping[str, Any]], tasks: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "event": "task",
+            **{key: line[key] for key in ("stage", "step", "tokens")},
+            "checkpoint": f"step-{line['step']:08d}.pt",
+            "suite": "glue",
+            "task": name.split(".")[0],
+            "mode": "frozen",
+            "seeds": [17],
+            "metrics": {name.split(".")[1]: best - 0.35 * (line["eval_loss"] / 6), "f1_macro": 0.1},
+            "seconds": 30.0,
+        }
+        for line in evaluated
+        for name, best in tasks.items()
+    ]
 
 
 def _examples(line: Mapping[str, Any], sources: tuple[str, ...]) -> dict[str, Any]:
@@ -185,6 +210,14 @@ SITUATIONS: dict[str, Situation] = {
         stages={"pretrain": 600}, recipe={"moving_average": {"decay": 0.999, "every": 1}}
     ),
     "skipped": Situation(stages={"pretrain": 600}, bad=range(300, 341)),
+    "tasks": Situation(
+        stages={"pretrain": 1000, "decay": 200},
+        evaluations=12,
+        tasks={
+            **{"mnli.accuracy": 0.83, "cola.mcc": 0.3, "stsb.spearman": 0.86},
+            **{"sst2.accuracy": 0.94, "squad.f1": 0.8},
+        },
+    ),
     "very-short": Situation(stages={"pretrain": 1}, interval=1, tokens_per_update=900),
     "very-long": Situation(stages={"pretrain": 250_000, "decay": 20_000}),
 }
@@ -205,7 +238,7 @@ def main(folder: Path) -> None:
     runs = write_situations(folder)
     for run in runs.values():
         print(draw_runs([run]), write_page([run]))
-    compared = [runs["one-stage"], runs["moving-average"], runs["mixture"], runs["skipped"]]
+    compared = [runs["one-stage"], runs["moving-average"], runs["mixture"], runs["tasks"]]
     print(draw_runs(compared, path=folder / "comparison.png"))
     print(write_page(compared, path=folder / "comparison.html"))
 

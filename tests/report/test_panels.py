@@ -17,6 +17,8 @@ from flexbert.report.compared_panels import compared_panels
 from flexbert.report.curves import Curve, Mark, Panel, grouped, smoothed, thinned
 from flexbert.report.recorded_run import read_run
 from flexbert.report.run_panels import run_panels
+from flexbert.report.task_records import task_names, task_records
+from flexbert.task_metrics_file import append, read_task_metrics
 from tests.report.situations import SITUATIONS, Situation, write_situations
 
 
@@ -59,6 +61,39 @@ def test_gradients_updates_and_sources_are_drawn(runs: Mapping[str, Path]) -> No
     assert sources == ["web", "books", "code", "wiki-de"]
     assert by_title["gradient norm, before clipping"].curves[0].y.min() > 0
     assert "size of an update, RMS over all weights" in by_title
+
+
+def test_what_tasks_are_chosen_by_is_drawn_where_checkpoints_were_tried(
+    runs: Mapping[str, Path],
+) -> None:
+    run = read_run(runs["tasks"])
+    (panel,) = [panel for panel in run_panels(run).panels if panel.title == "tasks"]
+    names = [*SITUATIONS["tasks"].tasks]
+    assert [c.label for c in panel.curves] == names
+    drawn = curve(panel, "cola.mcc")
+    whole = np.isfinite(drawn.y)
+    measured = [each for each in read_task_metrics(runs["tasks"]) if each.task == "cola"]
+    assert drawn.x[whole].tolist() == [each.tokens for each in measured]
+    assert drawn.y[whole].tolist() == [each.metrics["mcc"] for each in measured]
+    assert not panel.is_log
+    for other in ("one-stage", "mixture"):
+        titles = [panel.title for panel in run_panels(read_run(runs[other])).panels]
+        assert "tasks" not in titles
+    both = compared_panels([read_run(runs["one-stage"]), run]).panels
+    compared = {panel.title: panel.curves for panel in both if panel.title.startswith("task: ")}
+    assert [*compared] == [f"task: {name}" for name in names]
+    assert [[c.label for c in curves] for curves in compared.values()] == [["tasks"]] * len(names)
+
+
+def test_a_task_that_is_known_of_two_modes_is_two_curves(
+    runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    folder = Situation(stages={"one": 20}, tasks={"rte.accuracy": 0.7}).write(tmp_path / "run")
+    measured = read_task_metrics(folder)
+    for each in measured:
+        append(folder, replace(each, mode="fine_tune"))
+    names = task_names(task_records(read_run(folder)))
+    assert sorted(names) == ["rte.accuracy (fine-tuned)", "rte.accuracy (frozen)"]
 
 
 def test_the_run_before_is_drawn_up_to_where_this_one_begins(runs: Mapping[str, Path]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -56,6 +58,20 @@ def test_operational_keys_may_change() -> None:
     old = {"data": {"path": "a", "num_workers": 1}, "batch": {"microbatch_rows": 1}}
     new = {"data": {"path": "b", "num_workers": 4}, "batch": {"microbatch_rows": 8}}
     refuse_changed_recipe(Path("runs/x"), old, new)
+
+
+def test_a_suite_may_change_unless_a_stage_ends_by_its_metric() -> None:
+    def resolved(*more: str) -> Mapping[str, Any]:
+        return load_recipe(
+            TINY_RECIPE, ["data.path=x", "evaluation.suite.file=a.yaml", *more]
+        ).resolved
+
+    other = "evaluation.suite.file=b.yaml"
+    own, task = (f"evaluation.early_stopping.metric={name}" for name in ("eval_loss", "rte.f1"))
+    for more in ([], [own]):
+        refuse_changed_recipe(Path("runs/x"), resolved(*more), resolved(*more, other))
+    with pytest.raises(UserError, match=r"evaluation\.suite\.file \(a\.yaml -> b\.yaml\)"):
+        refuse_changed_recipe(Path("runs/x"), resolved(task), resolved(task, other))
 
 
 def test_a_key_that_came_later_has_had_its_default() -> None:
