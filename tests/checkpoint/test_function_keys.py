@@ -92,6 +92,7 @@ OTHERS: dict[str, Any] = {
     "size": 16,
     "offset": 2,
     "pooling": "mean",
+    "labels": ["a", "b", "c"],
     "embedding": {"norm": None},
     "block": {"name": "parallel", "norm": {"name": "layernorm"}},
     "attention": {
@@ -105,7 +106,11 @@ OTHERS: dict[str, Any] = {
     "init": {"name": "normal"},
 }
 # A multiple-choice head has one label, that of answers two, and no other number of them.
-FIXED = {"MultipleChoiceConfig.num_labels", "QuestionAnsweringConfig.num_labels"}
+FIXED = {
+    f"{head}.{field}"
+    for head in ("MultipleChoiceConfig", "QuestionAnsweringConfig")
+    for field in ("num_labels", "labels")
+}
 
 
 def once() -> dict[str, Declared]:
