@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import runpy
@@ -9,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flexbert.commands import main
+from flexbert import commands
+from flexbert.commands import check_installation, main
 from flexbert.train.processes.stop_request import SIGNALS
 from tests.conftest import REPOSITORY, TINY_RECIPE, VOCAB_SIZE, Overrides
 from tests.report.situations import Situation
@@ -298,3 +301,13 @@ def test_threads_wait_in_a_short_loop_unless_asked_otherwise(asked: str | None) 
         check=True,
     )
     assert ("GOMP_SPINCOUNT = '1000'" in told.stderr) == (asked is None)
+
+
+def test_ctrl_c_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
+    def interrupted(arguments: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    stopped = replace(check_installation.COMMAND, run=interrupted)
+    monkeypatch.setattr(commands, "COMMANDS", (stopped,))
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "\nstopped; what was finished is kept\n"

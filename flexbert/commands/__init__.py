@@ -21,6 +21,8 @@ launcher starts.
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Sequence
 
 from flexbert.commands import (
@@ -76,7 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         return code
 
-    return run_command(command)
+    try:
+        return run_command(command)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def command_parser() -> OneLineParser:
