@@ -297,7 +297,12 @@ def is_there(file: Path, num_bytes: int | None) -> bool:
 
 
 def _downloaders() -> type[CloudDownloader]:
+    import paramiko
     from streaming.base.storage import CloudDownloader
+
+    # Left to itself, a channel that is collected tells its server so. Where that happens while its
+    # connection sends a packet, it waits for the very lock that the sender holds, for ever.
+    paramiko.Channel.__del__ = lambda channel: None
 
     # It logs tracebacks of errors that end here as one line.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
 import http.server
 import multiprocessing
 import os
@@ -18,10 +19,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import oci
+import paramiko
 import pytest
 import xxhash
 from botocore.exceptions import ClientError, NoCredentialsError
@@ -31,7 +34,7 @@ from streaming.base.storage.download import LocalDownloader
 from flexbert.data.format.corpus_format import CorpusError
 from flexbert.data.format.mds import ShardFile
 from flexbert.data.remote import shard_cache
-from flexbert.data.remote.remote_folder import WORK_FOLDER, RemoteFolder
+from flexbert.data.remote.remote_folder import WORK_FOLDER, RemoteFolder, prepare_downloads
 from flexbert.data.remote.shard_cache import RemoteShards
 from flexbert.files.file_lock import file_lock
 from tests.data.remote.sftp_server import KEYGEN, SSHD, Proxy, SftpServer, sftp_server
@@ -737,3 +740,14 @@ def test_shards_come_over_a_connection_that_keeps_dropping(split: Split, sftp: S
         assert all(split.reads(shards, shard) for shard in block)
     proxy.close()
     assert proxy.num_connections > 3
+
+
+def test_a_channel_that_is_collected_says_nothing() -> None:
+    """It may be collected while its own connection sends, and holds the lock that it would take."""
+    prepare_downloads()
+    said: list[object] = []
+    channel = paramiko.Channel(1)
+    channel.active, channel.transport = True, SimpleNamespace(_send_user_message=said.append)
+    del channel
+    gc.collect()
+    assert said == []
