@@ -82,6 +82,11 @@ def find_metric(
     return _metric(name, key.metric, found[key])
 
 
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric is better: of losses and errors, by a word of its name."""
+    return not _LOWER_IS_BETTER.isdisjoint(re.split(r"[\W_]+", metric.lower()))
+
+
 class _TaskMetric(NamedTuple):
     """Whose values are one series."""
 
@@ -101,7 +106,7 @@ class _TaskMetric(NamedTuple):
 def _metric(name: str, kind: str, by_step: Mapping[int, float]) -> RunMetric:
     return RunMetric(
         name=name,
-        lower_is_better=not _LOWER_IS_BETTER.isdisjoint(re.split(r"[\W_]+", kind.lower())),
+        lower_is_better=lower_is_better(kind),
         by_step=by_step,
     )
 

@@ -19,9 +19,10 @@ from flexbert.config.training import SuiteEvaluationConfig
 from flexbert.errors import ConfigError, UserError, did_you_mean, user_errors_at
 from flexbert.files.file_lock import file_lock
 from flexbert.task_metrics_file import TaskMetrics, append, read_task_metrics
-from flexbert.tasks.choosing import best_mean
+from flexbert.tasks.best_points import best_point
 from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import FitMaker, weights_path
+from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
@@ -207,7 +208,9 @@ class CheckpointTasks:
     def _metrics(
         self, checkpoint: TriedCheckpoint, task: str, records: Sequence[FitRecord]
     ) -> TaskMetrics:
-        best = best_mean(records)
+        kept = [KeptFit(record=record, folder=self.folder) for record in records]
+        chosen = {fit.record.fit for fit in best_point(kept, records[0].metric).fits}
+        best = [record for record in records if record.fit in chosen]
         return TaskMetrics(
             stage=checkpoint.stage,
             step=checkpoint.step,

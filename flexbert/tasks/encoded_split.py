@@ -10,10 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from flexbert.config.training import IGNORE
 from flexbert.nn.packed_batch import PackedBatch
 
-# The label of a token that nothing is to be predicted for, as torch and transformers have it.
-IGNORE = -100
 # What has a label of its own.
 LabelsOf = Literal["examples", "tokens", "sequences"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flexbert.tasks.encoded_split import IGNORE
+from flexbert.config.training import IGNORE
 from flexbert.tasks.text_template import TextTemplate, pair_lengths
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from flexbert.tasks.results import (
     FitEvaluation,
     FitRecord,
     Mode,
+    fit_id,
     predictions_path,
 )
 from flexbert.tasks.scoring import score
@@ -68,7 +68,7 @@ class Fit:
     def settings(self) -> TaskConfig:
         return self.point.settings
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The same for the same fit, in any process and on any machine."""
         made_of = {
@@ -82,21 +82,7 @@ class Fit:
             "budget": self.budget,
             "start": None if self.start is None else self.start.id,
         }
-        text = json.dumps(made_of, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    @property
-    def title(self) -> str:
-        """For a line of progress."""
-        values = [
-            f"{axis.split('.')[-1]} {value:g}"
-            for axis, value in self.point.values.items()
-            if isinstance(value, int | float)
-        ]
-        share = [f"{self.budget:.0%} of the updates"] if self.budget < 1 else []
-        return ", ".join(
-            [f"{self.model.label}, {self.task.name}", *values, f"seed {self.seed}", *share]
-        )
+        return fit_id(made_of)
 
 
 def fit_settings(settings: TaskConfig, mode: Mode) -> dict[str, Any]:

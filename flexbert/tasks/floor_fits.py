@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,6 +30,7 @@ from flexbert.tasks.results import (
     VALIDATION,
     FitRecord,
     append_result,
+    fit_id,
     predictions_path,
 )
 from flexbert.tasks.scoring import score
@@ -108,7 +107,7 @@ def _id(task: Task, examples: TaskExamples, model: str) -> str:
         "metric": task.settings.metric,
         "data": {name: data.fingerprint for name, data in examples.data.items()},
     }
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+    return fit_id(made_of)
 
 
 def _keep(search: Search, task: Task, fit: str, floor: Floor, begun: float) -> None:

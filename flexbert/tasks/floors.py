@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from flexbert.config.training import IGNORE
 from flexbert.errors import UserError
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.results import MAJORITY
-
-# The label of a word that is not labelled, as in PyTorch's cross entropy.
-UNLABELLED = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class TextExamples:
 
 @dataclass(frozen=True, kw_only=True)
 class WordExamples:
-    """Sequences of words with a class each, or :data:`UNLABELLED`."""
+    """Sequences of words with a class each, or ``IGNORE``."""
 
     words: Sequence[Sequence[str]]
     labels: Sequence[Sequence[int]]
@@ -105,8 +103,8 @@ def with_labels(
     given = np.asarray(predictions)
     if isinstance(examples, WordExamples):
         labels = np.array(_flat(examples.labels), np.int64)
-        counts = [sum(label != UNLABELLED for label in each) for each in examples.labels]
-        kept = labels != UNLABELLED
+        counts = [sum(label != IGNORE for label in each) for each in examples.labels]
+        kept = labels != IGNORE
         return SplitPredictions(
             predictions=given[kept], labels=labels[kept], lengths=np.array(counts, np.int64)
         )
@@ -136,7 +134,7 @@ def _majority(train: FloorExamples) -> tuple[Callable[[FloorExamples], Sequence[
     """What predicts one thing an example, or a word, and what that is."""
     if isinstance(train, WordExamples):
         by_word = _classes_by_word(train)
-        rest = most_frequent(label for label in _flat(train.labels) if label != UNLABELLED)
+        rest = most_frequent(label for label in _flat(train.labels) if label != IGNORE)
 
         def of_words(examples: FloorExamples) -> Sequence[object]:
             assert isinstance(examples, WordExamples)
@@ -167,7 +165,7 @@ def _majority(train: FloorExamples) -> tuple[Callable[[FloorExamples], Sequence[
 def _classes_by_word(train: WordExamples) -> dict[str, int]:
     labels: dict[str, list[int]] = {}
     for word, label in zip(_flat(train.words), _flat(train.labels), strict=True):
-        if label != UNLABELLED:
+        if label != IGNORE:
             labels.setdefault(word, []).append(label)
     return {word: most_frequent(own) for word, own in labels.items()}
 

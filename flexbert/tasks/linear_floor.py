@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from flexbert.config.training import IGNORE
 from flexbert.tasks.floors import (
-    UNLABELLED,
     AnswerExamples,
     ChoiceExamples,
     Floor,
@@ -203,7 +203,7 @@ def _word_problem(train: WordExamples) -> _Problem | None:
         return word_features(examples.words)
 
     labels = np.array([label for own in train.labels for label in own], np.int64)
-    labelled = np.flatnonzero(labels != UNLABELLED)
+    labelled = np.flatnonzero(labels != IGNORE)
     kept = labelled[_sample(len(labelled), MOST_WORDS)]
     if not len(kept):
         return None

@@ -17,19 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flexbert.config.training import IGNORE
 from flexbert.errors import UserError
-from flexbert.huggingface.tokenizer import load_tokenizer
 from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
 from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
-from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import TOKENS_PER_FORWARD, FitStart, autocast
 from flexbert.tasks.kinds.kind import Examples
 from flexbert.tasks.results import VALIDATION
 from flexbert.tasks.suite import TaskConfig
-from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples
+from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples, loaded_tokenizer
 
 _ITERATIONS = 200
 _TOLERANCE, _LEAST_CHANGE = 1e-6, 1e-10
@@ -217,7 +217,7 @@ class _FeatureMaker:
     ) -> None:
         self.encoder = encoder
         self.settings = settings
-        self.tokenizer = load_tokenizer(tokenizer)
+        self.tokenizer = loaded_tokenizer(tokenizer)
         self.device = device
         self.beat = beat
         self.has_types = getattr(start.config.embedding, "token_types", 0) >= 2

@@ -5,6 +5,7 @@ Lines are added and never changed. A line that a crash has cut loses itself alon
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -207,6 +208,12 @@ def read_results(path: Path) -> list[FitRecord]:
             file=sys.stderr,
         )
     return list(found.values())
+
+
+def fit_id(made_of: Mapping[str, Any]) -> str:
+    """A fit's id: a hash of all that it is made of, the same in any process and on any machine."""
+    text_of_it = json.dumps(made_of, sort_keys=True)
+    return hashlib.sha256(text_of_it.encode()).hexdigest()[:16]
 
 
 def predictions_path(folder: Path, fit: str) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from flexbert.checkpoint.run_metric import lower_is_better
 from flexbert.errors import UserError, did_you_mean
 from flexbert.tasks import label_metrics
 from flexbert.tasks.answers import answer_f1, exact_match
@@ -78,7 +79,7 @@ def require_metrics(kind: str, metrics: Sequence[str], label_names: Sequence[str
 
 def higher_is_better(metric: str) -> bool:
     """Whether more of it is better: of every metric but an error or a loss."""
-    return metric not in ("mse", "loss")
+    return not lower_is_better(metric)
 
 
 def goodness(metric: str, value: float) -> float:

@@ -7,10 +7,11 @@ score over the rest would be another task's.
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,20 @@ class Table:
     Attributes:
         source: as it was given.
         rows: column to value, as the source has it; every value of a CSV file is a text.
-        fingerprint: SHA-256 of the rows, 16 hexadecimal digits.
     """
 
     source: str
     rows: list[TaskRow]
-    fingerprint: str
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the rows, 16 hexadecimal digits: the same for the same rows in the same order,
+        wherever they are from.
+        """
+        digest = hashlib.sha256()
+        for row in self.rows:
+            digest.update(row_text(row).encode() + b"\n")
+        return digest.hexdigest()[:16]
 
     def place(self, index: int) -> str:
         """Where a row stands, for messages."""
@@ -61,15 +70,7 @@ def read_table(source: str) -> Table:
         rows = list(_file(Path(source).expanduser()))
     if not rows:
         raise UserError(f"{source}: has no rows")
-    return Table(source=source, rows=rows, fingerprint=rows_fingerprint(rows))
-
-
-def rows_fingerprint(rows: Iterable[TaskRow]) -> str:
-    """The same for the same rows in the same order, wherever they are from."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(row_text(row).encode() + b"\n")
-    return digest.hexdigest()[:16]
+    return Table(source=source, rows=rows)
 
 
 def row_text(row: TaskRow) -> str:

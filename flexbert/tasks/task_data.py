@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.results import VALIDATION, FitData
 from flexbert.tasks.scoring import require_metrics, score
 from flexbert.tasks.suite import Task
-from flexbert.tasks.tables import Table, TaskRow, read_table, row_text, rows_fingerprint
+from flexbert.tasks.tables import Table, TaskRow, read_table, row_text
 
 TRAIN = "train"
 
@@ -120,12 +122,8 @@ def held_out(table: Table, share: float) -> tuple[Table, Table]:
             f"{table.source}: too few rows ({len(table.rows)}) to hold some out for validation"
         )
     return (
-        replace(table, rows=kept, fingerprint=rows_fingerprint(kept)),
-        Table(
-            source=f"{table.source} ({len(held):,} rows held out)",
-            rows=held,
-            fingerprint=rows_fingerprint(held),
-        ),
+        replace(table, rows=kept),
+        Table(source=f"{table.source} ({len(held):,} rows held out)", rows=held),
     )
 
 
@@ -136,7 +134,7 @@ def some_rows(table: Table, most: int) -> Table:
     keys = [_row_key(row) for row in table.rows]
     last = sorted(keys)[most - 1]
     rows = [row for row, key in zip(table.rows, keys, strict=True) if key <= last][:most]
-    return replace(table, rows=rows, fingerprint=rows_fingerprint(rows))
+    return replace(table, rows=rows)
 
 
 def encode_task(
@@ -156,7 +154,7 @@ def encode_task(
         UserError: as :func:`check_model`, or if the tokenizer makes tokens that the model has not.
     """
     check_model(examples, config, tokenizer, max_length, model)
-    loaded = load_tokenizer(tokenizer)
+    loaded = loaded_tokenizer(tokenizer)
     has_types = getattr(config.embedding, "token_types", 0) >= 2
     splits = {
         name: encode_split(split, examples.kind, loaded, max_length, token_types=has_types)
@@ -190,7 +188,17 @@ def check_model(
             f"{model}: takes texts of up to {most} tokens, and max_length is {max_length}"
         )
     pairs = any(split.second is not None for split in examples.splits.values())
-    check_tokenizer(load_tokenizer(tokenizer), model, max_length, pairs=pairs)
+    check_tokenizer(loaded_tokenizer(tokenizer), model, max_length, pairs=pairs)
+
+
+def loaded_tokenizer(texts: Mapping[str, str]) -> Any:
+    """A model's tokenizer; the last one is kept, as loading it goes through a folder."""
+    return _loaded(tuple(sorted(texts.items())))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(texts: tuple[tuple[str, str], ...]) -> Any:
+    return load_tokenizer(dict(texts))
 
 
 def _row_key(row: TaskRow) -> str:

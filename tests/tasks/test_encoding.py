@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from flexbert.config.training import IGNORE
 from flexbert.huggingface.tokenizer import load_tokenizer
 from flexbert.nn.packed_batch import PackedBatch
-from flexbert.tasks.encoded_split import IGNORE, EncodedSplit
+from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.encoded_tasks import encode_split
 from flexbert.tasks.fine_tuning import labelled_logits, new_start
 from flexbert.tasks.kinds.kind import Examples

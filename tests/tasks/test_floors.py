@@ -9,10 +9,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
+from flexbert.config.training import IGNORE
 from flexbert.errors import UserError
 from flexbert.tasks import linear_floor
 from flexbert.tasks.floors import (
-    UNLABELLED,
     AnswerExamples,
     ChoiceExamples,
     FloorExamples,
@@ -75,7 +75,7 @@ def choices(numbers: np.random.Generator, count: int) -> ChoiceExamples:
 def words(numbers: np.random.Generator, count: int) -> WordExamples:
     """The class of a word is decided by the one before it; the first has none."""
     drawn = [numbers.choice(WORDS, numbers.integers(1, 6)).tolist() for _ in range(count)]
-    labels = [[UNLABELLED, *(int(w in ("red", "one")) for w in own[:-1])] for own in drawn]
+    labels = [[IGNORE, *(int(w in ("red", "one")) for w in own[:-1])] for own in drawn]
     return WordExamples(words=drawn, labels=labels)
 
 
@@ -104,9 +104,9 @@ def test_the_floor_of_numbers_is_their_mean_and_scores_no_correlation() -> None:
 
 
 def test_a_word_has_its_own_most_frequent_class_and_a_new_one_that_of_all() -> None:
-    train = WordExamples(words=[["a", "b", "a"], ["a", "c"]], labels=[[1, 0, 1], [2, UNLABELLED]])
+    train = WordExamples(words=[["a", "b", "a"], ["a", "c"]], labels=[[1, 0, 1], [2, IGNORE]])
     test = WordExamples(
-        words=[[], ["a", "b"], ["c", "new", "x"]], labels=[[], [1, 1], [0, 1, UNLABELLED]]
+        words=[[], ["a", "b"], ["c", "new", "x"]], labels=[[], [1, 1], [0, 1, IGNORE]]
     )
     split = majority_floor(train, {"test": test}).splits["test"]
     assert split.predictions.tolist() == [1, 0, 1, 1]
@@ -242,6 +242,6 @@ def test_no_label_in_training_is_one_line() -> None:
     nothing = TextExamples(first=[], labels=np.array([], np.int64))
     with pytest.raises(UserError, match="the training split has no labels"):
         majority_floor(nothing, {})
-    unlabelled = WordExamples(words=[["a"]], labels=[[UNLABELLED]])
+    unlabelled = WordExamples(words=[["a"]], labels=[[IGNORE]])
     with pytest.raises(UserError, match="the training split has no labels"):
         tf_idf_floor("token_classification", unlabelled, {}, "accuracy")

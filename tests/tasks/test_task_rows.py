@@ -15,7 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from flexbert.tasks.suite import load_suite
-from flexbert.tasks.tables import Table, read_table, rows_fingerprint
+from flexbert.tasks.tables import Table, TaskRow, read_table
 from flexbert.tasks.task_data import TaskExamples, held_out, read_task
 from tests.tasks.cases import rows_of, write_jsonl, write_suite
 
@@ -25,6 +25,10 @@ ROWS = [
     {"text": "", "label": 1, "score": 1.25},
     *({"text": f"number {n}", "label": n % 2, "score": n / 8} for n in range(30)),
 ]
+
+
+def fingerprint_of(rows: list[TaskRow]) -> str:
+    return Table(source="a", rows=rows).fingerprint
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
@@ -68,7 +72,7 @@ def test_the_same_rows_are_held_out_whatever_their_order(tmp_path: Path) -> None
     rows = ROWS * 2
 
     def held(order: list[int]) -> tuple[set[str], set[str]]:
-        table = Table(source="a", rows=[rows[i] for i in order], fingerprint="")
+        table = Table(source="a", rows=[rows[i] for i in order])
         kept, out = held_out(table, 0.2)
         assert len(kept.rows) + len(out.rows) == len(rows)
         return {row["text"] for row in kept.rows}, {row["text"] for row in out.rows}
@@ -82,12 +86,12 @@ def test_the_same_rows_are_held_out_whatever_their_order(tmp_path: Path) -> None
 
 
 def test_a_fingerprint_is_of_the_rows_and_their_order() -> None:
-    assert rows_fingerprint(ROWS) != rows_fingerprint(ROWS[::-1])
-    assert rows_fingerprint(ROWS) != rows_fingerprint(ROWS[:-1])
+    assert fingerprint_of(ROWS) != fingerprint_of(ROWS[::-1])
+    assert fingerprint_of(ROWS) != fingerprint_of(ROWS[:-1])
     other = [{**ROWS[0], "label": 0}, *ROWS[1:]]
-    assert rows_fingerprint(ROWS) != rows_fingerprint(other)
+    assert fingerprint_of(ROWS) != fingerprint_of(other)
     turned = [dict(reversed(row.items())) for row in ROWS]
-    assert rows_fingerprint(ROWS) == rows_fingerprint(turned), "columns have no order"
+    assert fingerprint_of(ROWS) == fingerprint_of(turned), "columns have no order"
 
 
 def test_a_class_whose_rows_are_all_held_out_is_known(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import transformers
 
 from benchmarks.fine_tuning_peers import HAS_TRAINER, Collate, Feature, Peer
 from flexbert.config.model import ModelConfig
+from flexbert.config.training import IGNORE
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.pretrained.load_model import LoadedModel, save_model
-from flexbert.tasks.encoded_split import IGNORE
 from flexbert.tasks.fine_tuning import FitStart, course_of, fine_tune, new_start
 from flexbert.tasks.suite import Task
 from flexbert.tasks.task_data import EncodedTask

@@ -5,55 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
 from flexbert.errors import UserError
 from flexbert.tasks.encoded_split import EncodedSplit
-from flexbert.tasks.kinds.kind import Examples, TaskKind, one_an_example, text_in, value_in
+from flexbert.tasks.kinds.kind import Examples, one_an_example, value_in
+from flexbert.tasks.kinds.text_kind import TextTaskKind
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
 @register("regression")
 @dataclass(frozen=True, kw_only=True)
-class Regression(TaskKind):
-    """A number, fitted by its squared error.
-
-    Attributes:
-        text: the column of the text.
-        pair: that of a second text, which follows it; null where there is none.
-        label: that of the number.
-    """
-
-    head: ClassVar[str] = "sequence_classification"
-
-    text: str = key(FUNCTION, default="text")
-    pair: str | None = key(FUNCTION, default=None)
-    label: str = key(FUNCTION, default="label")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.text, self.pair, self.label) if name is not None)
+class Regression(TextTaskKind):
+    """A number, fitted by its squared error."""
 
     def names_in(self, table: Table) -> tuple[str, ...]:
         return ()
 
     def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
-        count = range(len(table.rows))
-        pairs = None
-        if self.pair is not None:
-            pairs = [text_in(table, index, self.pair) for index in count]
-        return Examples(
-            first=[text_in(table, index, self.text) for index in count],
-            second=pairs,
-            labels=[self._number(table, index) for index in count],
-        )
+        first, second = self.texts(table)
+        numbers = [self._number(table, index) for index in range(len(table.rows))]
+        return Examples(first=first, second=second, labels=numbers)
 
     def _number(self, table: Table, index: int) -> float:
         value = value_in(table, index, self.label)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch.nn.functional as F
@@ -16,46 +15,33 @@ from flexbert.errors import ConfigError, UserError
 from flexbert.tasks.encoded_split import EncodedSplit
 from flexbert.tasks.kinds.kind import (
     Examples,
-    TaskKind,
     class_of,
     label_in,
     label_names,
     one_an_example,
-    text_in,
     value_in,
 )
+from flexbert.tasks.kinds.text_kind import TextTaskKind
 from flexbert.tasks.predictions_file import SplitPredictions
 from flexbert.tasks.tables import Table
 
 
 @register("classification")
 @dataclass(frozen=True, kw_only=True)
-class Classification(TaskKind):
-    """One of several classes.
+class Classification(TextTaskKind):
+    """One of several classes: a label is its name, or its number where ``labels`` are given.
 
     Attributes:
-        text: the column of the text.
-        pair: that of a second text, which follows it; null where there is none.
-        label: that of the class: its name, or its number where ``labels`` are given.
         labels: the classes' names in the order of their numbers; null takes those of the training
             rows, numbers by value and names by letter. ``f1`` is that of the second.
     """
 
-    head: ClassVar[str] = "sequence_classification"
-
-    text: str = key(FUNCTION, default="text")
-    pair: str | None = key(FUNCTION, default=None)
-    label: str = key(FUNCTION, default="label")
     labels: tuple[str, ...] | None = key(FUNCTION, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.labels is not None and len(set(self.labels)) != max(2, len(self.labels)):
             raise ConfigError("labels", "expected two names or more, each once")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.text, self.pair, self.label) if name is not None)
 
     def names_in(self, table: Table) -> tuple[str, ...]:
         if self.labels is not None:
@@ -71,12 +57,10 @@ class Classification(TaskKind):
         return label_names(found)
 
     def examples(self, table: Table, names: tuple[str, ...]) -> Examples:
-        count = range(len(table.rows))
+        first, second = self.texts(table)
         return Examples(
-            first=[text_in(table, index, self.text) for index in count],
-            second=None
-            if self.pair is None
-            else [text_in(table, index, self.pair) for index in count],
+            first=first,
+            second=second,
             labels=[
                 class_of(
                     value_in(table, index, self.label),
@@ -84,7 +68,7 @@ class Classification(TaskKind):
                     self._place(table, index),
                     by_number=self.labels is not None,
                 )
-                for index in count
+                for index in range(len(table.rows))
             ],
             names=names,
         )

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from flexbert.config.fields import FUNCTION, key
 from flexbert.config.registry import register
+from flexbert.config.training import IGNORE
 from flexbert.errors import UserError
-from flexbert.tasks.encoded_split import IGNORE, EncodedSplit, LabelsOf
+from flexbert.tasks.encoded_split import EncodedSplit, LabelsOf
 from flexbert.tasks.encoded_texts import EncodedTexts, TextEncoder, encode_words
 from flexbert.tasks.kinds.kind import (
     Examples,

@@ -49,7 +49,7 @@ NONE: dict[str, Any] = {**GOOD, "answers": {"text": [], "answer_start": []}}
 
 
 def table(*rows: dict[str, Any]) -> Table:
-    return Table(source="rows.jsonl", rows=list(rows), fingerprint="")
+    return Table(source="rows.jsonl", rows=list(rows))
 
 
 def test_answers_are_read_as_squad_and_as_plain_columns_have_them(tmp_path: Path) -> None:
