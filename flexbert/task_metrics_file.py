@@ -31,6 +31,7 @@ class TaskMetrics:
         tokens: real tokens of the whole run in it.
         checkpoint: name of its file.
         mode: ``fine_tune`` or ``frozen``.
+        fingerprint: of the task's rows and settings; a run knows one by a name.
         seeds: of the fits that ``metrics`` are means over.
         metrics: by name, without the task's; nan where one was no finite number.
         seconds: that it took.
@@ -43,6 +44,7 @@ class TaskMetrics:
     suite: str
     task: str
     mode: str
+    fingerprint: str
     seeds: tuple[int, ...]
     metrics: Mapping[str, float]
     seconds: float
@@ -134,6 +136,7 @@ def _read(line: Line) -> TaskMetrics:
         suite=value_of(plain, "suite", text),
         task=value_of(plain, "task", text),
         mode=value_of(plain, "mode", text),
+        fingerprint=value_of(plain, "fingerprint", text),
         seeds=value_of(plain, "seeds", counts),
         metrics=dict_of(plain, "metrics", number_or_nan),
         seconds=value_of(plain, "seconds", number),

@@ -91,9 +91,17 @@ def with_head(
     Raises:
         ConfigError: if the head is none of this model.
     """
-    before = config.head
-    config = replace(config, head=_new_head(before, head))
-    return config, _with_new_head(config, weights, before)
+    changed = config_with_head(config, head)
+    return changed, _with_new_head(changed, weights, config.head)
+
+
+def config_with_head(config: ModelConfig, head: Mapping[str, Any]) -> ModelConfig:
+    """The config of :func:`with_head`'s model.
+
+    Raises:
+        ConfigError: if the head is none of this model.
+    """
+    return replace(config, head=_new_head(config.head, head))
 
 
 class ReadModel(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +19,12 @@ from flexbert.files.file_lock import file_lock
 from flexbert.task_metrics_file import TaskMetrics, append, read_task_metrics
 from flexbert.tasks.best_points import best_point
 from flexbert.tasks.designs import DESIGNS
-from flexbert.tasks.fits import FitMaker, weights_path
+from flexbert.tasks.fits import FitMaker, fit_settings, weights_path
 from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.models import find_models
-from flexbert.tasks.results import FitRecord
+from flexbert.tasks.results import FitRecord, hash_of
 from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
-from flexbert.tasks.suite import Suite, load_suite
+from flexbert.tasks.suite import Suite, Task, load_suite
 from flexbert.tasks.task_data import check_model
 
 _RECORDING = ".recording.lock"
@@ -62,7 +60,8 @@ class CheckpointTasks:
             ends the trial, which the next one goes on with.
 
     Raises:
-        UserError: if the suite or a row of it is wrong.
+        UserError: if the suite or a row of it is wrong, or the run knows another task by the name
+            of one.
     """
 
     def __init__(
@@ -76,10 +75,13 @@ class CheckpointTasks:
         self.config = config
         self.suite: Suite = load_suite(config.file, config.overrides, config.tasks)
         self._examples = read_tasks(self.suite)
-        resolved = json.dumps([self.suite.resolved, config.mode], sort_keys=True)
-        digest = hashlib.sha256(resolved.encode()).hexdigest()[:8]
+        digest = hash_of({"suite": self.suite.resolved, "mode": config.mode})[:8]
         self.folder = run / FOLDER / f"{self.suite.name}-{digest}"
         self._maker = FitMaker(self.folder, device, beat)
+        self._fingerprints = {
+            name: self._fingerprint(task) for name, task in self.suite.tasks.items()
+        }
+        self._known()
 
     @property
     def fits_each(self) -> int:
@@ -219,6 +221,7 @@ class CheckpointTasks:
             suite=self.suite.name,
             task=task,
             mode=self.config.mode,
+            fingerprint=self._fingerprints[task],
             seeds=tuple(each.seed for each in best),
             metrics={
                 name: sum(each.metrics[name] for each in best) / len(best)
@@ -228,7 +231,29 @@ class CheckpointTasks:
         )
 
     def _known(self) -> list[TaskMetrics]:
-        return [each for each in read_task_metrics(self.run) if self._is_ours(each)]
+        """Raises UserError where another task was tried by the name of one of these."""
+        known = [each for each in read_task_metrics(self.run) if self._is_ours(each)]
+        for each in known:
+            if self._fingerprints.get(each.task, each.fingerprint) != each.fingerprint:
+                raise UserError(
+                    f"{self.config.file}: {each.checkpoint} was tried on {each.task} of the suite "
+                    f"{each.suite} with other settings or rows; give the suite another name "
+                    "(suite=NAME)"
+                )
+        return known
+
+    def _fingerprint(self, task: Task) -> str:
+        """Of what its metrics depend on besides the checkpoint."""
+        start = task.settings.from_task if self.config.mode == "fine_tune" else None
+        points = task.points[:1] if self.config.mode == "frozen" else task.points
+        data = self._examples[task.name].data
+        made_of = {
+            "points": [fit_settings(point.settings, self.config.mode) for point in points],
+            "seeds": task.settings.seeds,
+            "data": {name: each.fingerprint for name, each in data.items()},
+            "start": start and self._fingerprint(self.suite.tasks[start]),
+        }
+        return hash_of(made_of)
 
     def _tried(self, checkpoint: TriedCheckpoint) -> set[str]:
         """The tasks that are known of a checkpoint."""

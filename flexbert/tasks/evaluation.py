@@ -12,14 +12,17 @@ import torch
 from flexbert.config.plugins import import_plugins
 from flexbert.devices.gpus import GPUS
 from flexbert.devices.peak_flops import measured_peak_flops
-from flexbert.errors import UserError, did_you_mean
+from flexbert.errors import UserError, did_you_mean, user_errors_at
 from flexbert.huggingface.export import export_checkpoint
 from flexbert.plan.stage_cost import Hardware, cpu_hardware
+from flexbert.pretrained.architecture_head import check_export
+from flexbert.pretrained.load_model import ReadModel
 from flexbert.tasks.compare_models import compare_fits
 from flexbert.tasks.comparison import CompareRequest
 from flexbert.tasks.comparison_text import comparison_text
 from flexbert.tasks.designs import DESIGNS
-from flexbert.tasks.fits import FitMaker
+from flexbert.tasks.fine_tuning import head_of
+from flexbert.tasks.fits import FitMaker, model_head
 from flexbert.tasks.floor_fits import make_floors
 from flexbert.tasks.kept_fits import read_fits
 from flexbert.tasks.models import find_models
@@ -33,7 +36,7 @@ from flexbert.tasks.search import (
     run_search,
 )
 from flexbert.tasks.search_plan import SearchPlan, plan_search
-from flexbert.tasks.suite import load_suite
+from flexbert.tasks.suite import TaskConfig, load_suite
 from flexbert.tasks.task_data import check_model
 
 # What fits of small batches of short texts reach of a GPU's peak; a guess, which a plan says.
@@ -91,9 +94,18 @@ def prepare(request: SuiteRequest) -> Search:
     for model in search.models:
         read = model.read()
         for name, task in suite.tasks.items():
+            examples = search.examples[name]
             for length in {point.settings.max_length for point in task.points}:
-                check_model(search.examples[name], read.config, read.tokenizer, length, model.label)
+                check_model(examples, read.config, read.tokenizer, length, model.label)
+            for point in task.points if request.export is not None else ():
+                with user_errors_at(f"--export: {model.label}"):
+                    _check_export(read, point.settings, examples.names)
     return search
+
+
+def _check_export(read: ReadModel, settings: TaskConfig, names: tuple[str, ...]) -> None:
+    fields = model_head(read, settings, names)
+    check_export(read.config, read.tokenizer, head_of(settings, names, fields))
 
 
 def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchPlan:

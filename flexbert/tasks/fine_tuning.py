@@ -34,10 +34,13 @@ class FitStart:
 
     Attributes:
         weights: None draws all of them anew, by the fit's seed.
+        head: fields that a head has under this encoder in transformers:
+            :func:`~flexbert.pretrained.architecture_head.architecture_head`.
     """
 
     config: ModelConfig
     weights: Weights | None
+    head: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,21 +116,29 @@ def new_start(
     start: FitStart, settings: TaskConfig, task: EncodedTask
 ) -> tuple[ModelConfig, nn.Module]:
     """The model that a fit begins with; what is new is drawn from torch's random state."""
-    head = head_of(settings, task.names)
+    head = head_of(settings, task.names, start.head)
     weights = start.weights
     if weights is None:
         weights = build_model(start.config).state_dict()
     return with_head(start.config, weights, head)
 
 
-def head_of(settings: TaskConfig, names: tuple[str, ...]) -> dict[str, Any]:
-    """The head of a task as a recipe writes it."""
+def head_of(
+    settings: TaskConfig, names: tuple[str, ...], fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The head of a task as a recipe writes it.
+
+    Args:
+        fields: of the model's architecture. Where the task says how to pool, that counts.
+    """
     kind = settings.kind
-    head: dict[str, Any] = {"name": kind.head, "dropout": settings.head_dropout}
+    head: dict[str, Any] = {"name": kind.head, "dropout": settings.head_dropout, **fields}
     head["num_labels"] = kind.num_outputs(names)
     if len(names) == head["num_labels"]:
         head["labels"] = list(names)
-    return {**head, "pooling": settings.pooling} if kind.labels_of == "examples" else head
+    if kind.labels_of == "examples":
+        head["pooling"] = settings.pooling or head.get("pooling", "mean")
+    return head
 
 
 def predict(

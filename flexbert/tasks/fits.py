@@ -20,7 +20,9 @@ from flexbert.config.plugins import plugins_of
 from flexbert.doctor import package_version
 from flexbert.files.durable import make_folder
 from flexbert.files.file_lock import file_lock
-from flexbert.tasks.fine_tuning import FitStart, Fitted, fine_tune, predict
+from flexbert.pretrained.architecture_head import architecture_head
+from flexbert.pretrained.load_model import ReadModel
+from flexbert.tasks.fine_tuning import FitStart, Fitted, fine_tune, head_of, predict
 from flexbert.tasks.models import TaskModel
 from flexbert.tasks.predictions_file import FitPredictions, write_predictions
 from flexbert.tasks.probing import probe
@@ -29,7 +31,7 @@ from flexbert.tasks.results import (
     FitEvaluation,
     FitRecord,
     Mode,
-    fit_id,
+    hash_of,
     predictions_path,
 )
 from flexbert.tasks.scoring import score
@@ -37,7 +39,7 @@ from flexbert.tasks.suite import Point, Task, TaskConfig
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples, encode_task
 
 # Raised whenever a fit with the same settings comes to something else.
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "weights"
 PACKAGES = ("flexbert", "torch", "transformers", "tokenizers", "numpy", "flash-attn")
 # What a fit does not depend on, or by something else than the key itself.
@@ -82,7 +84,7 @@ class Fit:
             "budget": self.budget,
             "start": None if self.start is None else self.start.id,
         }
-        return fit_id(made_of)
+        return hash_of(made_of)
 
 
 def fit_settings(settings: TaskConfig, mode: Mode) -> dict[str, Any]:
@@ -173,10 +175,12 @@ class FitMaker:
 
     def _start(self, fit: Fit) -> FitStart:
         read = fit.model.read()
+        head = model_head(read, fit.settings, fit.examples.names)
         if fit.start is not None:
             checkpoint = read_checkpoint(self.weights_of(fit.start))
-            return FitStart(config=model_config(checkpoint), weights=checkpoint.model)
-        return FitStart(config=read.config, weights=None if fit.model.untrained else read.weights)
+            return FitStart(config=model_config(checkpoint), weights=checkpoint.model, head=head)
+        weights = None if fit.model.untrained else read.weights
+        return FitStart(config=read.config, weights=weights, head=head)
 
     def _encode(self, fit: Fit) -> EncodedTask:
         """The task in the model's tokens: the last one is kept, as fits of a task come together."""
@@ -270,6 +274,11 @@ class FitMaker:
             predictions=str(path.relative_to(self.folder)),
             **course,
         )
+
+
+def model_head(read: ReadModel, settings: TaskConfig, names: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a task's head that a model's architecture has."""
+    return architecture_head(read.config, read.tokenizer, head_of(settings, names, {}))
 
 
 def weights_path(folder: Path, fit: str) -> Path:

@@ -30,7 +30,7 @@ from flexbert.tasks.results import (
     VALIDATION,
     FitRecord,
     append_result,
-    fit_id,
+    hash_of,
     predictions_path,
 )
 from flexbert.tasks.scoring import score
@@ -107,7 +107,7 @@ def _id(task: Task, examples: TaskExamples, model: str) -> str:
         "metric": task.settings.metric,
         "data": {name: data.fingerprint for name, data in examples.data.items()},
     }
-    return fit_id(made_of)
+    return hash_of(made_of)
 
 
 def _keep(search: Search, task: Task, fit: str, floor: Floor, begun: float) -> None:

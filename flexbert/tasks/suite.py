@@ -114,7 +114,8 @@ class TaskConfig(Node):
         schedule: of the learning rate; its durations count updates (``ba``) or are fractions
             (``dur``).
         early_stopping: null evaluates once, at the end.
-        pooling: which vector stands for a text, where a task is about texts.
+        pooling: which vector stands for a text, where a task is about texts; null is the one that
+            the model's architecture always takes in transformers, or else the mean.
         head_dropout: before the classifier.
         precision: ``amp_bf16`` multiplies matrices in bfloat16.
         microbatch_tokens: that are held at once; a larger batch is accumulated.
@@ -132,7 +133,7 @@ class TaskConfig(Node):
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     early_stopping: EarlyStopping | None = field(default_factory=EarlyStopping)
-    pooling: Pooling = key(COMPUTATION, default="mean")
+    pooling: Pooling | None = key(COMPUTATION, default=None)
     head_dropout: float = key(COMPUTATION, default=0.0, at_least=0, below=1)
     precision: Precision = key(COMPUTATION, default="amp_bf16")
     microbatch_tokens: int = key(OPERATIONAL, default=16_384, above=0)

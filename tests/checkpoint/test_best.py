@@ -60,6 +60,7 @@ def measure(
                 suite=suite,
                 task=task,
                 mode=mode,
+                fingerprint="0123456789abcdef",
                 seeds=(1,),
                 metrics={metric: value},
                 seconds=1.0,

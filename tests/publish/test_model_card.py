@@ -107,6 +107,7 @@ def test_metrics_of_tasks_are_in_the_card_and_late_ones_are_added(
             suite="glue",
             task="mnli",
             mode="frozen",
+            fingerprint="0123456789abcdef",
             seeds=(17,),
             metrics={"accuracy": 0.625},
             seconds=1.0,

@@ -261,3 +261,24 @@ def test_a_plan_says_what_checkpoints_will_be_tried_on(
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert "did you mean 'toy'" in line
+
+
+def test_a_run_knows_one_task_by_a_name(run: Path, suite: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    rows = task_node(tmp_path / "more", "classification", train=48)["data"]["train"]
+    watch(tasks_of(run, suite))
+    # What changes no result is no other task; nor is one of another name, or mode.
+    watch(tasks_of(run, suite, overrides=["defaults.microbatch_tokens=999"]))
+    watch(tasks_of(run, suite, mode="fine_tune"))
+    for changed in (
+        f"tasks.toy.data.train={rows}",
+        "defaults.probe.l2=[1.0]",
+        "defaults.seeds=[3]",
+    ):
+        with pytest.raises(UserError, match=r"step-00000003.pt was tried on toy .*suite=NAME"):
+            tasks_of(run, suite, overrides=[changed])
+        watch(tasks_of(run, suite, overrides=[changed, f"suite=suite-{len(changed)}"]))
+    # A fine-tuned one depends on what a probe does not, and not the other way round.
+    tasks_of(run, suite, overrides=["defaults.epochs=5"])
+    with pytest.raises(UserError, match="was tried on toy"):
+        tasks_of(run, suite, mode="fine_tune", overrides=["defaults.epochs=5"])

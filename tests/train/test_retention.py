@@ -60,6 +60,7 @@ class Training:
                 suite=suite,
                 task="mnli",
                 mode="frozen",
+                fingerprint="0123456789abcdef",
                 seeds=(1,),
                 metrics={"accuracy": accuracy},
                 seconds=1.0,
