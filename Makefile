@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart cpu test test-fast check reference lock groups clean
+.PHONY: quickstart cpu test test-fast test-long coverage check reference lock groups clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -42,10 +42,18 @@ quickstart: .venv/ready
 PARALLEL := -n $(or $(TEST_PROCESSES),2) --dist loadfile
 
 test: .venv/ready
-	$(BIN)/python -m pytest --cov $(PARALLEL)
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
 
 test-fast: .venv/ready
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
+
+# What is slow with more processes, signals, optimizers: by hand, before a release.
+test-long: .venv/ready
+	$(BIN)/python -m pytest -m long $(PARALLEL)
+
+# A third slower: the processes that tests start are followed too.
+coverage: .venv/ready
+	$(BIN)/python -m pytest --cov -m "not long" $(PARALLEL)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -15,8 +15,6 @@ Shape legend: M rows, V entries of the vocabulary, E features; G rows of a group
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,6 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from flexbert.config.training import IGNORE
+from flexbert.nn.device_kind import kind_of
 from flexbert.nn.logits import DeferredLogits
 
 # Logits that exist at one time, by device: a group, for the matrix products, in their dtype; and a
@@ -35,7 +34,6 @@ from flexbert.nn.logits import DeferredLogits
 _GROUP = {"cpu": 1 << 25}
 _PASS = {"cpu": 1 << 20}
 _ELSEWHERE = 1 << 27
-_counting_for_a_gpu = ContextVar("counting_for_a_gpu", default=False)
 
 
 class TokenScores(NamedTuple):
@@ -89,16 +87,6 @@ def summed_cross_entropy(
         *logits, labels, factors, compiled
     )
     return total
-
-
-@contextmanager
-def as_on_a_gpu() -> Iterator[None]:
-    """Inside, as many logits at a time on a CPU as on a GPU: to count what one would take."""
-    token = _counting_for_a_gpu.set(True)
-    try:
-        yield
-    finally:
-        _counting_for_a_gpu.reset(token)
 
 
 def working_bytes(count: int, vocab_size: int, width: int, itemsize: int) -> int:
@@ -230,6 +218,6 @@ def _slices(
     limits: dict[str, int], count: int, vocab_size: int, device: torch.device
 ) -> Iterator[slice]:
     """How many of these rows have no more logits together than the device's limit."""
-    kind = "cuda" if _counting_for_a_gpu.get() else device.type
+    kind = kind_of(device)
     step = max(1, limits.get(kind, _ELSEWHERE) // vocab_size)
     return (slice(begin, min(begin + step, count)) for begin in range(0, count, step))

@@ -18,6 +18,7 @@ from flexbert.config.layer_windows import GLOBAL, Window
 from flexbert.config.model import PositionConfig
 from flexbert.config.registry import register
 from flexbert.errors import ConfigError
+from flexbert.nn.device_kind import kind_of
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.rope_scaling import ScalingConfig, inverse_frequencies
 
@@ -133,7 +134,7 @@ class _Rotate(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-        if x.device.type != "cpu" or len(x) <= TOKENS_AT_A_TIME:
+        if kind_of(x.device) != "cpu" or len(x) <= TOKENS_AT_A_TIME:
             return _turned(x, cos, sin, interleaved)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         tensors = (out, x, cos, sin)

@@ -22,7 +22,7 @@ from flexbert.config.layer_plan import layer_plan
 from flexbert.config.model import AttentionConfig, LayerPlan, ModelConfig
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.masking import most_masked
-from flexbert.nn.cross_entropy import as_on_a_gpu
+from flexbert.nn.device_kind import as_on_a_gpu
 from flexbert.nn.flops import decoder_matrix
 from flexbert.nn.loss import as_loss
 from flexbert.nn.masked_lm import MaskedLM
@@ -212,15 +212,16 @@ def _run(recipe: Recipe, model: MaskedLM, rows: int) -> Tensor:
     num_tokens, num_masked = rows * recipe.data.row_length, rows * _masked_in_row(recipe)
     num_sequences = rows * -(-recipe.data.row_length // recipe.data.max_length)
     integers = partial(torch.zeros, dtype=torch.int64)
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "amp_bf16"):
-        packed = PackedBatch(
-            tokens=integers(num_tokens),
-            cu_seqlens=torch.zeros(num_sequences + 1, dtype=torch.int32),
-            max_seqlen=recipe.data.max_length,
-            position_ids=integers(num_tokens),
-        )
-        logits = model.deferred_logits(packed, integers(num_masked))
+    packed = PackedBatch(
+        tokens=integers(num_tokens),
+        cu_seqlens=torch.zeros(num_sequences + 1, dtype=torch.int32),
+        max_seqlen=recipe.data.max_length,
+        position_ids=integers(num_tokens),
+    )
+    is_bf16 = recipe.precision == "amp_bf16"
     with as_on_a_gpu():
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            logits = model.deferred_logits(packed, integers(num_masked))
         return as_loss(recipe.loss)(logits, integers(num_masked))
 
 

@@ -146,6 +146,7 @@ OTHERS: dict[Scope, dict[str, Any]] = {
         "timeouts": {"peer": 60.0},
         "logging.wandb": {"project": "some"},
         "logging.tensorboard": True,
+        "evaluation.suite": {"file": "some.yaml"},
     },
     FIRST_STAGE: {"model.init": {"name": "normal"}},
 }

@@ -14,7 +14,7 @@ from tests.integration.launcher import Launcher
 
 pytestmark = pytest.mark.slow
 
-NUM_FAULTS = 4
+NUM_FAULTS = 2
 # Of one process, and of two.
 SEEDS = {1: 3, 2: 9}
 

@@ -92,7 +92,7 @@ def screen(output: bytes) -> list[str]:
     return ["".join(line) for line in lines]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, pytest.param(120, marks=pytest.mark.long)])
 def test_on_a_terminal_lines_fit_and_the_bar_leaves_nothing(tiny: Overrides, columns: int) -> None:
     code, output = on_terminal(command(*tiny(*SHORT)), columns)
     shown = screen(output)

@@ -25,7 +25,7 @@ SETTINGS = (
 )
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("num_processes", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_killed_around_the_decision_it_ends_as_the_uninterrupted(
     launcher: Launcher, corpus: Path, tmp_path: Path, num_processes: int
 ) -> None:

@@ -25,7 +25,7 @@ SETTINGS = (
     "evaluation.interval=80ba",
     "data.packing_window=64",  # several windows an epoch, and several epochs
 )
-NUM_KILLS = 20
+NUM_KILLS = 9
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def uninterrupted(
     return outcome
 
 
-def test_killed_twenty_times_a_run_ends_as_the_uninterrupted_one(
+def test_killed_nine_times_a_run_ends_as_the_uninterrupted_one(
     uninterrupted: Outcome, run: KilledRun
 ) -> None:
     generator = random.Random(0)

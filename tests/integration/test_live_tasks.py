@@ -185,7 +185,15 @@ def test_tensorboard_has_each_metric_at_its_checkpoints_step(live: dict[int, Kil
         assert found == expected
 
 
-@pytest.mark.parametrize(("num_processes", "step"), [(1, 8), (2, 8), (1, 12), (2, 12)])
+@pytest.mark.parametrize(
+    ("num_processes", "step"),
+    [
+        (1, 8),
+        pytest.param(2, 8, marks=pytest.mark.long),
+        pytest.param(1, 12, marks=pytest.mark.long),
+        (2, 12),
+    ],
+)
 def test_a_stop_in_a_trial_is_made_up_before_training_goes_on(
     make_run: RunMaker,
     live: dict[int, KilledRun],
@@ -300,7 +308,7 @@ STOPPING = (
 )
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("num_processes", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_a_tasks_metric_ends_a_stage_and_its_last_checkpoint_is_tried(
     make_run: RunMaker, suite: Path, num_processes: int
 ) -> None:

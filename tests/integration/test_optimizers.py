@@ -27,7 +27,10 @@ CASES = {
 WEIGHT_DECAY = "weight_decay_schedule={name: trapezoidal, decay: 1dur, decay_shape: linear}"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "muon" else pytest.mark.long) for name in CASES],
+)
 def test_a_killed_run_ends_as_the_uninterrupted_one(
     launcher: Launcher, corpus: Path, tmp_path: Path, name: str
 ) -> None:

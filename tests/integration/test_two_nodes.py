@@ -88,7 +88,14 @@ def test_two_nodes_finish_as_one(
     assert_same_weights(two.outcome().weights, one_node.outcome().weights)
 
 
-@pytest.mark.parametrize("event", ["before_forward", "eval_batch_start", "batch_checkpoint"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        "before_forward",
+        pytest.param("eval_batch_start", marks=pytest.mark.long),
+        "batch_checkpoint",
+    ],
+)
 def test_a_cable_that_is_pulled_ends_both(
     nodes: TwoNodes, settings: list[str], tmp_path: Path, event: str
 ) -> None:

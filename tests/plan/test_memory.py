@@ -9,7 +9,7 @@ from benchmarks.measuring import allocated_at_most
 from flexbert.config.recipe import Recipe
 from flexbert.data.packing.masking import most_masked
 from flexbert.nn.build import build_model
-from flexbert.nn.cross_entropy import as_on_a_gpu
+from flexbert.nn.device_kind import as_on_a_gpu
 from flexbert.nn.packed_batch import PackedBatch
 from flexbert.plan.memory import Memory, activations_of, memory
 from flexbert.recipes import load_recipe

@@ -263,7 +263,7 @@ def test_a_run_that_ends_at_its_duration_has_its_best_weights_too(tiny: Override
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("scripted")
-@pytest.mark.parametrize("restore", ["null", "best"])
+@pytest.mark.parametrize("restore", [pytest.param("null", marks=pytest.mark.long), "best"])
 def test_killed_anywhere_around_the_decision_it_ends_as_the_uninterrupted(
     tiny: Overrides, monkeypatch: pytest.MonkeyPatch, restore: str
 ) -> None:
