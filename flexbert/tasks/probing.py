@@ -3,15 +3,16 @@
 The features of a text are its tokens' pooled hidden states; of a word, those of its first token. Of
 two texts they are made apart and joined as (u, v, |u - v|, u * v) (Conneau et al. 2017, InferSent):
 a linear layer over a pair read at once sees next to nothing of how they are related before the
-encoder has learned to tell it. The probe minimises the task's own loss and a penalty on its
-weights by L-BFGS, on features scaled to the spread that training rows have.
+encoder has learned to tell it. What all texts have in common would drown such products, so u and v
+are centred and scaled first. The probe minimises the task's own loss and a penalty on its weights
+by L-BFGS, on features centred and scaled as training rows are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,6 +61,7 @@ class Features:
         choices: how many rows each example has ``[E]``; None is one.
         counts: how many rows each example has ``[E]``.
         tokens: that were read.
+        of_pairs: whether the features of two texts stand side by side, not yet joined.
     """
 
     values: Tensor
@@ -67,6 +69,29 @@ class Features:
     choices: Tensor | None
     counts: np.ndarray
     tokens: int
+    of_pairs: bool = False
+
+    @property
+    def joined(self) -> Features:
+        """Of pairs ``[I, 2 C]`` the features of how they are related, ``[I, 4 C]``."""
+        u, v = self.values.chunk(2, dim=1)
+        values = torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+        return replace(self, values=values, of_pairs=False)
+
+
+class _Standard(NamedTuple):
+    """The mean of each feature ``[F]``, and one over its standard deviation."""
+
+    centre: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, train: Features) -> _Standard:
+        deviation, centre = torch.std_mean(train.values, dim=0, correction=0)
+        return cls(centre, torch.where(deviation > 0, 1 / deviation, 0.0))
+
+    def __call__(self, features: Features) -> Features:
+        return replace(features, values=(features.values - self.centre) * self.scale)
 
 
 def probe(
@@ -118,20 +143,24 @@ def _probe(
         for name, split in task.splits.items()
         if name != TRAIN
     }
-    deviation, centre = torch.std_mean(train.values, dim=0, correction=0)
-    scale = torch.where(deviation > 0, 1 / deviation, 0.0)
-    train = replace(train, values=(train.values - centre) * scale)
+    if train.of_pairs:
+        standard = _Standard.of(train)
+        train = standard(train).joined
+        others = {name: standard(split).joined for name, split in others.items()}
+    standard = _Standard.of(train)
+    train = standard(train)
+    others = {name: standard(split) for name, split in others.items()}
     best: tuple[float, float, nn.Linear] | None = None
     for l2 in settings.probe.l2:
         layer = fit_linear(train, settings, l2, settings.kind.num_outputs(task.names))
-        found = _scores(others[VALIDATION], layer, centre, scale)
+        found = _scores(others[VALIDATION], layer)
         value = task.score(VALIDATION, found, [settings.metric])[settings.metric]
         if best is None or is_better(settings.metric, value, best[1]):
             best = l2, value, layer
     assert best is not None, "there is a strength"
     return Probed(
         l2=best[0],
-        scores={name: _scores(split, best[2], centre, scale) for name, split in others.items()},
+        scores={name: _scores(split, best[2]) for name, split in others.items()},
         train_tokens=train.tokens,
     )
 
@@ -170,11 +199,9 @@ def fit_linear(train: Features, settings: TaskConfig, l2: float, num_outputs: in
     return layer
 
 
-def _scores(
-    features: Features, layer: nn.Linear, centre: Tensor, scale: Tensor
-) -> list[np.ndarray]:
+def _scores(features: Features, layer: nn.Linear) -> list[np.ndarray]:
     with torch.no_grad():
-        logits = layer((features.values - centre) * scale).cpu().numpy()
+        logits = layer(features.values).cpu().numpy()
     return np.split(logits, features.counts.cumsum()[:-1])
 
 
@@ -232,11 +259,12 @@ class _FeatureMaker:
         v, tokens_of_v = self._apart(examples.second, split, rows)
         choices = None if split.sequences is None else torch.from_numpy(split.sequences[rows])
         return Features(
-            torch.cat([u, v, (u - v).abs(), u * v], dim=1),
+            torch.cat([u, v], dim=1),
             torch.from_numpy(split.labels[rows]).to(self.device),
             None if choices is None else choices.to(self.device),
             np.ones(len(rows), np.int64) if choices is None else choices.numpy(),
             tokens + tokens_of_v,
+            of_pairs=True,
         )
 
     def _apart(self, texts: Any, split: EncodedSplit, rows: np.ndarray) -> tuple[Tensor, int]:

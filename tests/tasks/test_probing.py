@@ -113,13 +113,12 @@ def test_a_probe_of_numbers_is_a_ridge_regression_on_both_texts(
     start = start_of(tiny_model())
     _, examples, data, found = probed(tmp_path, "regression", pair_tokenizer, start)
 
-    def features(split: str) -> np.ndarray:
-        both = examples.splits[split]
-        assert both.second is not None
-        u, v = means(start, list(both.first)), means(start, list(both.second))  # type: ignore[arg-type]
-        return np.concatenate([u, v, abs(u - v), u * v], axis=1)
+    def of(name: str) -> tuple[np.ndarray, np.ndarray]:
+        first, other = (getattr(examples.splits[split], name) for split in ("train", "validation"))
+        return scaled(means(start, list(first)), means(start, list(other)))
 
-    train, other = scaled(features("train"), features("validation"))
+    both = zip(of("first"), of("second"), strict=True)
+    train, other = scaled(*(np.concatenate([u, v, abs(u - v), u * v], axis=1) for u, v in both))
     labels = data.train.labels.astype(np.float64)
     # The mean of squares with l2 / 2 times the weights' squares; the bias is not penalised.
     centred = labels - labels.mean()
