@@ -50,7 +50,7 @@ ALLOWED = {
     "report/plotly_figures.py plotly_figures": "figures as plotly.js reads them",
     "tasks/results.py FitRecord.read": "a file format: one line",
     "tasks/suite.py": "a suite's tree",
-    "tasks/results.py hash_of": "what a fit or a task is made of, whatever it is",
+    "tasks/results.py fingerprint_of": "what a fit or a task is made of, whatever it is",
     "tasks/fits.py fit_settings": "a suite's tree, in part",
     "tasks/fits.py of_a_fit": "a suite's tree, in part",
     "tasks/tables.py row_text": "a row of a source, as it has it",

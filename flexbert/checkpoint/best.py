@@ -73,7 +73,7 @@ def best_and_last(run_folder: Path, count: int, metric: str, stage: str | None) 
         raise UserError(
             f"{run_folder}: {metric} was measured at the step of {len(best)} of stage {stage}'s "
             f"checkpoints before its last{_not_of([checkpoints[step] for step in passed_over])}; "
-            f"--best {count} needs {count}. {_ADVICE}"
+            f"--best {count} needs {count}, and the last one besides. {_ADVICE}"
         )
     return BestAndLast(
         values={

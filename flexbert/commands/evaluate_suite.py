@@ -128,7 +128,12 @@ def _tell(record: FitRecord, progress: SearchProgress) -> None:
     if cut := sum(record.cut.values()):
         metrics += f"; {cut:,} texts are cut at max_length"
     count = f"{progress.finished}/{progress.known}"
-    print(f"{count:>9}  {title}: {metrics} ({record.seconds:.0f}s)", file=sys.stderr, flush=True)
+    made = f"{record.updates:,} updates, " if record.updates else ""
+    print(
+        f"{count:>9}  {title}: {metrics} ({made}{record.seconds:.0f}s)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _devices(arguments: argparse.Namespace) -> list[str]:

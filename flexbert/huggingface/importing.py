@@ -127,9 +127,17 @@ def local_folder(source: str) -> Path:
     except Exception as error:
         reason = first_line(error).split(". ")[0]
         raise UserError(
-            f"{source}: no such folder, and not to be had from the Hugging Face Hub ({reason})"
+            f"{source}: no such folder{_nearby(folder)}, and not to be had from the Hugging Face "
+            f"Hub ({reason})"
         ) from None
     return found
+
+
+def _nearby(folder: Path) -> str:
+    """The nearest of its neighbours, where it was meant to be one of them."""
+    names = [each.name for each in folder.parent.glob("[!.]*") if each.is_dir()]
+    close = difflib.get_close_matches(folder.name, names, 1)
+    return f" (did you mean {folder.parent / close[0]}?)" if close else ""
 
 
 def located(path: Path) -> Path:

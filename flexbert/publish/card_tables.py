@@ -87,6 +87,9 @@ def _duration(stage: Stage) -> str:
     return f"{int(stage.duration.value):,} {unit}"
 
 
+_MODES = {"frozen": "linear probe", "fine_tune": "fine-tuned"}
+
+
 def results_table(places: Sequence[tuple[str, int]], results: RunResults) -> list[str]:
     """Validation loss and accuracy, and metrics of tasks, by revision.
 
@@ -98,7 +101,7 @@ def results_table(places: Sequence[tuple[str, int]], results: RunResults) -> lis
     """
     measured = {
         name: {
-            f"{each.task}.{metric} ({each.mode}, {each.suite})": value
+            f"{each.task}.{metric} ({_MODES.get(each.mode, each.mode)}, suite {each.suite})": value
             for each in results.tasks_at(step)
             for metric, value in each.metrics.items()
         }

@@ -187,11 +187,16 @@ def _limits(
 ) -> Iterator[str]:
     results = facts.results
     yield "- It predicts masked tokens. For any other task it has to be fine-tuned."
-    if not any(results.tasks_at(step) for _, step in places):
+    on_tasks = any(results.tasks_at(step) for _, step in places)
+    if not on_tasks:
         yield "- It was not evaluated on tasks."
     if checkpoint.averaged is not None:
         yield "- The run did not evaluate the average itself."
-    yield "- It was not evaluated on texts other than those of its corpora's validation splits."
+    besides = " and of the tasks above" if on_tasks else ""
+    yield (
+        "- It was not evaluated on texts other than those of its corpora's validation "
+        f"splits{besides}."
+    )
     yield (
         "- The run records neither the languages of its corpora nor what stands in them. What "
         "biases the model has taken from them was not examined."

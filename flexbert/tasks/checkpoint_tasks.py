@@ -22,7 +22,7 @@ from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import FitMaker, fit_settings, weights_path
 from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.models import find_models
-from flexbert.tasks.results import FitRecord, hash_of
+from flexbert.tasks.results import FitRecord, fingerprint_of
 from flexbert.tasks.search import Search, finished_fits, make_search, read_tasks, run_search
 from flexbert.tasks.suite import Suite, Task, load_suite
 from flexbert.tasks.task_data import check_model
@@ -75,7 +75,7 @@ class CheckpointTasks:
         self.config = config
         self.suite: Suite = load_suite(config.file, config.overrides, config.tasks)
         self._examples = read_tasks(self.suite)
-        digest = hash_of({"suite": self.suite.resolved, "mode": config.mode})[:8]
+        digest = fingerprint_of({"suite": self.suite.resolved, "mode": config.mode})[:8]
         self.folder = run / FOLDER / f"{self.suite.name}-{digest}"
         self._maker = FitMaker(self.folder, device, beat)
         self._fingerprints = {
@@ -253,7 +253,7 @@ class CheckpointTasks:
             "data": {name: each.fingerprint for name, each in data.items()},
             "start": start and self._fingerprint(self.suite.tasks[start]),
         }
-        return hash_of(made_of)
+        return fingerprint_of(made_of)
 
     def _tried(self, checkpoint: TriedCheckpoint) -> set[str]:
         """The tasks that are known of a checkpoint."""

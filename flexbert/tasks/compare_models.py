@@ -38,8 +38,9 @@ def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison
         UserError: for an unknown reference, task or metric, or where a metric cannot be had.
     """
     rows = _rows(fits)
-    models = [row.label for row in rows.values() if not row.is_floor]
-    reference = request.reference or (models or [row.label for row in rows.values()])[0]
+    # A fine-tuned model before a probe, and a floor last.
+    by_mode = sorted(rows.values(), key=lambda row: (row.is_floor, row.mode != "fine_tune"))
+    reference = request.reference or by_mode[0].label
     if reference not in (labels := [row.label for row in rows.values()]):
         raise UserError(f"--reference {reference}: no such row; {did_you_mean(reference, labels)}")
     columns = _columns(fits, request)

@@ -79,7 +79,7 @@ def notes_on(
             others = ", ".join(sorted(metrics))
             yield (
                 f"{column.label}: shown and chosen by {column.metric}; within a fit, checkpoints "
-                f"were chosen by {others}"
+                f"and penalties were chosen by {others}"
             )
         changed = sorted(_changed_data(own))
         if changed:

@@ -31,7 +31,7 @@ from flexbert.tasks.results import (
     FitEvaluation,
     FitRecord,
     Mode,
-    hash_of,
+    fingerprint_of,
     predictions_path,
 )
 from flexbert.tasks.scoring import score
@@ -84,7 +84,7 @@ class Fit:
             "budget": self.budget,
             "start": None if self.start is None else self.start.id,
         }
-        return hash_of(made_of)
+        return fingerprint_of(made_of)
 
 
 def fit_settings(settings: TaskConfig, mode: Mode) -> dict[str, Any]:

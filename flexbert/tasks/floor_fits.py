@@ -30,7 +30,7 @@ from flexbert.tasks.results import (
     VALIDATION,
     FitRecord,
     append_result,
-    hash_of,
+    fingerprint_of,
     predictions_path,
 )
 from flexbert.tasks.scoring import score
@@ -107,7 +107,7 @@ def _id(task: Task, examples: TaskExamples, model: str) -> str:
         "metric": task.settings.metric,
         "data": {name: data.fingerprint for name, data in examples.data.items()},
     }
-    return hash_of(made_of)
+    return fingerprint_of(made_of)
 
 
 def _keep(search: Search, task: Task, fit: str, floor: Floor, begun: float) -> None:

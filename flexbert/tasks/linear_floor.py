@@ -74,8 +74,11 @@ def tf_idf_floor(
     Args:
         kind: of the task.
         others: the splits to predict, ``validation`` among them: it chooses the penalty.
-        metric: what it is chosen by.
+        metric: what it is chosen by; numbers are by squared error, as a penalty that ranks well may
+            be far off in scale.
     """
+    if kind == "regression":
+        metric = "mse"
     if isinstance(train, AnswerExamples):
         return _nearest_sentences(others)
     problem = _problem(train)

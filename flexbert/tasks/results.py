@@ -210,7 +210,7 @@ def read_results(path: Path) -> list[FitRecord]:
     return list(found.values())
 
 
-def hash_of(made_of: Mapping[str, Any]) -> str:
+def fingerprint_of(made_of: Mapping[str, Any]) -> str:
     """A hash of what a fit or a task is made of, the same in any process and on any machine."""
     text_of_it = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text_of_it.encode()).hexdigest()[:16]

@@ -41,7 +41,8 @@ class SearchProgress:
 
     Attributes:
         ready: fits that can be made now, in their order.
-        known: how many fits are known to be needed, those that are finished included.
+        known: how many fits are known to be needed, those that are finished included; a design may
+            ask for more once it has seen some.
         finished: how many of them are.
         is_over: whether nothing is left, nor will be.
     """
@@ -83,6 +84,7 @@ class Search:
                 start = self._start_of(task)
                 if start is not None and start not in over:
                     is_over = False
+                    known += self._begun_with(task)
                     continue
                 fits = self._wanted(model, task, over.get(start or "", []), done)
                 open_ = [fit for fit in fits if fit.id not in done]
@@ -121,6 +123,11 @@ class Search:
     def _start_of(self, task: Task) -> str | None:
         """The task that another starts from; a probe leaves the encoder as it is."""
         return task.settings.from_task if self.mode == "fine_tune" else None
+
+    def _begun_with(self, task: Task) -> int:
+        """How many fits of a task are wanted before any of them is finished."""
+        space = Space(len(task.points), task.settings.seeds, task.settings.metric)
+        return len(self.design.wanted(space, {}))
 
     def _wanted(
         self,

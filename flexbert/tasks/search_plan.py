@@ -20,6 +20,9 @@ from flexbert.tasks.results import VALIDATION, Mode
 from flexbert.tasks.suite import Suite, Task
 from flexbert.tasks.task_data import TRAIN, EncodedTask, TaskExamples, encode_task
 
+# A new head and an encoder that has to change learn little in fewer.
+FEW_UPDATES = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskCost:
@@ -27,6 +30,7 @@ class TaskCost:
 
     Attributes:
         fits: of any share of the updates.
+        updates: of the shortest and of the longest fit with all of its updates; none of a probe.
         tokens: that are trained on in all of them.
         flops: of training and of predicting the validation rows.
         rows: of each split.
@@ -35,6 +39,7 @@ class TaskCost:
     """
 
     fits: int
+    updates: tuple[int, int] | None
     tokens: int
     flops: float
     rows: Mapping[str, int]
@@ -133,13 +138,19 @@ def plan_search(
 def search_plan_text(plan: SearchPlan) -> str:
     """A plan as lines for people."""
     lines = [
-        f"{'task':<16}{'train':>10}{'validation':>12}{'tokens each':>13}{'fits':>7}{'tokens':>18}"
+        f"{'task':<16}{'train':>10}{'validation':>12}{'tokens each':>13}{'fits':>7}"
+        f"{'updates each':>16}{'tokens':>18}"
     ]
     for name, cost in plan.costs.items():
         lines.append(
             f"{name:<16}{cost.rows[TRAIN]:>10,}{cost.rows[VALIDATION]:>12,}"
-            f"{cost.mean_tokens:>13.1f}{cost.fits:>7,}{cost.tokens:>18,}"
+            f"{cost.mean_tokens:>13.1f}{cost.fits:>7,}{_updates_text(cost):>16}{cost.tokens:>18,}"
         )
+        if cost.updates is not None and cost.updates[0] < FEW_UPDATES:
+            lines.append(
+                f"  note: {cost.updates[0]:,} updates are few to learn {name} from; more epochs or "
+                "a smaller batch_size make more"
+            )
         if cost.cut:
             lines.append(f"  note: {cost.cut:,} of {name}'s training texts are cut at max_length")
     done = f", {plan.finished:,} of them finished" if plan.finished else ""
@@ -158,6 +169,13 @@ def search_plan_text(plan: SearchPlan) -> str:
             f"({DESIGNS[name].summary})"
         )
     return "\n".join(lines)
+
+
+def _updates_text(cost: TaskCost) -> str:
+    if cost.updates is None:
+        return "none"
+    least, most = cost.updates
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _space(task: Task) -> Space:
@@ -180,9 +198,10 @@ def _task_cost(
     """
     train = encoded.train
     epoch_tokens = len(train.tokens)
-    epochs, evaluations = [], []
+    updates, epochs, evaluations = [], [], []
     for point in task.points:
         course = course_of(point.settings, len(train), 0)
+        updates.append(course.updates)
         epochs.append(course.updates / course.per_epoch)
         evaluations.append(len(course.evaluated))
     rungs = design.rungs(_space(task))
@@ -191,6 +210,7 @@ def _task_cost(
     forward = validation_flops / 3 * float(np.mean(evaluations))
     return TaskCost(
         fits=sum(rung.fits for rung in rungs),
+        updates=(min(updates), max(updates)),
         tokens=round(share * mean_epochs * epoch_tokens),
         flops=share * (mean_epochs * train_flops + forward),
         rows={name: len(split) for name, split in encoded.splits.items()},
@@ -208,6 +228,7 @@ def _probe_cost(
     share = min(1.0, most / len(train))
     return TaskCost(
         fits=seeds,
+        updates=None,
         tokens=round(seeds * share * len(train.tokens)),
         flops=seeds * (share * train_flops + validation_flops) / 3,
         rows={name: len(split) for name, split in encoded.splits.items()},

@@ -123,7 +123,7 @@ def _file(path: Path) -> Iterator[TaskRow]:
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give a file of it")
     if not path.exists():
-        near = did_you_mean(path.name, (each.name for each in path.parent.glob("*.*")))
+        near = did_you_mean(path.name, (each.name for each in path.parent.glob("[!.]*.*")))
         raise UserError(f"{path}: no such file; {near}")
     format_ = format_of(path)
     if format_ not in FORMATS:

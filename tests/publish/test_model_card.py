@@ -115,9 +115,11 @@ def test_metrics_of_tasks_are_in_the_card_and_late_ones_are_added(
     )
     uploads = list(hub.uploads)
     after = published(hub, run)
-    assert "mnli.accuracy (frozen, glue)" in after[revision(12)]["README.md"]
+    assert "mnli.accuracy (linear probe, suite glue)" in after[revision(12)]["README.md"]
     assert f"| `{revision(12)}` | 3.8000 | 0.1200 | 0.6250 |" in after["main"]["README.md"]
     assert "It was not evaluated on tasks." not in after["main"]["README.md"]
+    assert "validation splits and of the tasks above." in after["main"]["README.md"]
+    assert "validation splits." in before["main"]["README.md"]
     assert after[revision(15)] == before[revision(15)]
     assert hub.uploads == uploads
 

@@ -288,6 +288,13 @@ def test_a_metric_that_cannot_be_had_is_one_line() -> None:
             compared(records, metrics=metrics)
 
 
+def test_a_fine_tuned_model_is_the_reference_before_a_probe() -> None:
+    probe = seeds([0.4, 0.5, 0.6], mode="frozen", point={})
+    found = compared([floor(0.2), *probe, *seeds([0.6, 0.7, 0.8], model="tuned")])
+    assert found.reference == "tuned"
+    assert compared([floor(0.2), *probe]).reference == "base (frozen)"
+
+
 def test_a_reference_may_be_any_row_and_an_unknown_one_is_one_line() -> None:
     records = [*seeds([0.1, 0.2, 0.3]), *seeds([0.6, 0.7, 0.8], model="other"), floor(0.5)]
     found = compared(records, reference="other")

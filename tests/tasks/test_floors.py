@@ -166,6 +166,12 @@ def test_the_linear_floor_of_texts_is_that_of_a_pipeline_of_scikit_learn(numbers
     assert floor.settings["model"] == ("ridge" if numbers else "logistic regression")
 
 
+def test_the_penalty_for_numbers_is_in_scale_whatever_ranks_them() -> None:
+    train, others = splits(related)
+    floors = [tf_idf_floor("regression", train, others, each) for each in ("spearman", "mse")]
+    assert floors[0].settings == floors[1].settings
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "metric", "chance", "least"),
     [

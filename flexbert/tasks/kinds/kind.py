@@ -189,7 +189,10 @@ def label_names(values: Mapping[str, None] | set[str]) -> tuple[str, ...]:
 def label_in(value: Any, place: Callable[[], str]) -> str:
     """A class as a row of the training data names it; raises UserError if it is no name."""
     if not isinstance(value, str | int | bool) or value == "":
-        raise UserError(f"{place()}: {_seen(value)} is no label; expected a text or a whole number")
+        without = "; leave rows without a label out" if value in ("", None) else ""
+        raise UserError(
+            f"{place()}: {_seen(value)} is no label; expected a text or a whole number{without}"
+        )
     return str(value)
 
 
