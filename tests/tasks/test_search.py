@@ -254,6 +254,16 @@ def test_models_are_told_apart(made: Made, tmp_path: Path, pair_tokenizer: dict[
     assert [each.label for each in two] == ["model", "model (untrained)", "b"]
 
 
+def test_how_many_fits_there_are_is_known_from_the_first_on(made: Made, tmp_path: Path) -> None:
+    overrides = ["defaults.grid.epochs=[1]", "defaults.grid.optimizer.lr=[1e-3]"]
+    search = made.search(tmp_path / "results", *overrides)
+    maker = FitMaker(search.folder, torch.device("cpu"))
+    told: list[tuple[int, int]] = []
+    run_search(search, maker, lambda _, progress: told.append((progress.finished, progress.known)))
+    # Of two tasks, of which one starts from the other, with two seeds.
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 @pytest.mark.parametrize("mode", ["fine_tune", "frozen"])
 def test_making_a_fit_leaves_the_global_random_state_as_it_is(
     made: Made, tmp_path: Path, mode: str
