@@ -14,6 +14,9 @@ from flexbert.schedule.stages import Stage
 
 _UNKNOWN = "not known"
 
+# What a reader of a card calls the ways of trying a model on a task.
+_MODES = {"frozen": "linear probe", "fine_tune": "fine-tuned"}
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a table; a bar in a cell is not taken for its border."""
@@ -85,9 +88,6 @@ def stage_table(stages: Sequence[Stage], trained_tokens: Mapping[str, int]) -> l
 def _duration(stage: Stage) -> str:
     unit = "tokens" if stage.duration.unit == "tok" else "updates"
     return f"{int(stage.duration.value):,} {unit}"
-
-
-_MODES = {"frozen": "linear probe", "fine_tune": "fine-tuned"}
 
 
 def results_table(places: Sequence[tuple[str, int]], results: RunResults) -> list[str]:
