@@ -1,0 +1,5 @@
+"""Sweeps: one recipe with something changed, several seeds, and what came of it.
+
+Read ``sweep_file`` (what a sweep says), ``points`` (the combinations), ``runs`` (each resolved and
+checked before the first begins).
+"""

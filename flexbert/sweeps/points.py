@@ -1,0 +1,164 @@
+"""What the runs of a sweep differ in: combinations of values of a recipe's keys."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flexbert.config.tree import flatten
+from flexbert.errors import ConfigError, did_you_mean
+
+# A value that is drawn is rounded, so that it reads well and is what it says.
+_DIGITS = 3
+_SPREADS = ("log", "linear", "choice")
+_RANDOM = ("count", "seed", "keys")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A dotted key of a recipe, and its values."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Values by dotted key, without the seed.
+
+    Attributes:
+        label: what tells it from the other points.
+    """
+
+    values: Mapping[str, Any]
+    label: str
+
+
+def grid_points(axes: Sequence[Axis]) -> tuple[Point, ...]:
+    """Every combination, the last axis varying first."""
+    for axis in axes:
+        if len({repr(value) for value in axis.values}) < len(axis.values):
+            raise ConfigError(f"grid.{axis.key}", "a value is given twice")
+    keys = [axis.key for axis in axes]
+    combinations = itertools.product(*(axis.values for axis in axes))
+    return _labelled([dict(zip(keys, values, strict=True)) for values in combinations])
+
+
+def listed_points(listed: Any) -> tuple[Point, ...]:
+    """Points that are listed one by one; an empty mapping is the base as it is.
+
+    Raises:
+        ConfigError: if they are none, or two are the same.
+    """
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError("list", f"expected a list of mappings, got {listed!r}")
+    values = []
+    for index, node in enumerate(listed):
+        if not isinstance(node, Mapping):
+            raise ConfigError(f"list.{index}", f"expected a mapping, got {node!r}")
+        values.append(flatten(node))
+    for index, own in enumerate(values):
+        if own in values[:index]:
+            raise ConfigError(f"list.{index}", "is given twice")
+    return _labelled(values)
+
+
+def random_points(node: Mapping[str, Any]) -> tuple[Point, ...]:
+    """``count`` points, each key's value drawn by itself, the same ones for the same ``seed``.
+
+    ``{log: [1e-4, 1e-2]}`` is uniform in the logarithm, ``{linear: [0, 1]}`` uniform, between whole
+    numbers a whole number; ``{choice: [a, b]}`` one of a list.
+
+    Raises:
+        ConfigError: if a key's values cannot be drawn.
+    """
+    for key in node:
+        if key not in _RANDOM:
+            raise ConfigError(f"random.{key}", f"unknown key; {did_you_mean(key, _RANDOM)}")
+    count, seed, keys = node.get("count"), node.get("seed", 17), node.get("keys")
+    if type(count) is not int or count < 1:
+        raise ConfigError("random.count", f"expected how many points, got {count!r}")
+    if type(seed) is not int or seed < 0:
+        raise ConfigError("random.seed", f"expected a whole number from 0, got {seed!r}")
+    if not isinstance(keys, Mapping) or not keys:
+        raise ConfigError("random.keys", f"expected keys and what is drawn for each, got {keys!r}")
+    spreads = _spreads(keys)
+    draw = np.random.Generator(np.random.PCG64DXSM(seed))
+    return _labelled(
+        [{key: _drawn(draw, *spread) for key, spread in spreads.items()} for _ in range(count)]
+    )
+
+
+def _spreads(keys: Mapping[str, Any]) -> dict[str, tuple[str, list[Any]]]:
+    """The kind and the ends, or choices, of each key."""
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for key, ends in flatten(keys).items():
+        place, _, kind = key.rpartition(".")
+        where = f"random.keys.{key}"
+        if kind not in _SPREADS or not place:
+            raise ConfigError(where, f"expected {', '.join(_SPREADS)} under a key of the recipe")
+        if place in found:
+            raise ConfigError(where, "a key is drawn in two ways")
+        if not isinstance(ends, list) or not ends:
+            raise ConfigError(where, f"expected a list, got {ends!r}")
+        if kind != "choice":
+            _check_ends(where, kind, ends)
+        found[place] = kind, ends
+    return found
+
+
+def _check_ends(where: str, kind: str, ends: list[Any]) -> None:
+    if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
+        raise ConfigError(where, f"expected two numbers, got {ends!r}")
+    low, high = ends
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ConfigError(where, f"expected a smaller and a larger number, got {ends!r}")
+    if kind == "log" and low <= 0:
+        raise ConfigError(where, f"expected positive numbers, got {ends!r}")
+
+
+def _drawn(draw: np.random.Generator, kind: str, ends: list[Any]) -> Any:
+    if kind == "choice":
+        return ends[int(draw.integers(len(ends)))]
+    low, high = ends
+    if all(type(end) is int for end in ends) and kind == "linear":
+        return int(draw.integers(low, high + 1))
+    if kind == "log":
+        value = math.exp(draw.uniform(math.log(low), math.log(high)))
+    else:
+        value = draw.uniform(low, high)
+    return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
+
+
+def _labelled(values: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
+    names = short_names([key for own in values for key in own])
+    labels = [
+        ",".join(f"{names[key]}={_text(value)}" for key, value in own.items()) or "base"
+        for own in values
+    ]
+    return tuple(Point(values=own, label=label) for own, label in zip(values, labels, strict=True))
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Of each dotted key as many of its last parts as tell it from the others."""
+    distinct = list(dict.fromkeys(keys))
+
+    def last(key: str, count: int) -> str:
+        return ".".join(key.split(".")[-count:])
+
+    names = {}
+    for key in distinct:
+        count = 1
+        while any(last(other, count) == last(key, count) for other in distinct if other != key):
+            count += 1
+        names[key] = last(key, count)
+    return names
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,199 @@
+"""What a sweep says: ``SWEEP.yaml``, or a recipe and keys with several values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flexbert.config.recipe_files import overrides_tree, read_tree
+from flexbert.config.tree import flatten, merge
+from flexbert.errors import ConfigError, UserError, did_you_mean
+from flexbert.sweeps.points import Axis, Point, grid_points, listed_points, random_points
+
+_BASE, _SEED = "base", "seed"
+_WAYS = ("grid", "list", "random")
+_KEYS = ("sweep", _BASE, "overrides", *_WAYS, "seeds", "measure", "reference")
+_NAME = re.compile(r"[\w-][\w.-]*")
+# What decides of a run where it is not said: what every run has.
+DEFAULT_MEASURES = ("eval_loss",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A base, what is changed in it, and what is measured.
+
+    Attributes:
+        name: of its folder.
+        base: the recipe that every run is of.
+        overrides: what every run has besides, by dotted key.
+        points: what runs differ in but for the seed; the first is what others are compared with
+            where nothing else is said.
+        seeds: every point is trained with each.
+        measures: names of metrics; runs are compared by the first.
+    """
+
+    name: str
+    base: Path
+    overrides: Mapping[str, Any]
+    points: tuple[Point, ...]
+    seeds: tuple[int, ...]
+    measures: tuple[str, ...]
+    reference: Point
+
+
+def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
+    """A sweep's file, or a recipe with ``key=value,value`` for what varies.
+
+    Args:
+        given: of the command line. ``key=value`` of a sweep's file changes every run; of a recipe
+            one value does, and several are an axis.
+
+    Raises:
+        UserError: if a file cannot be read, or an override is none.
+        ConfigError: if it is no sweep.
+    """
+    tree = read_tree(path)
+    if _BASE not in tree:
+        return _of_recipe(path, given)
+    for key in tree:
+        if key not in _KEYS:
+            raise ConfigError(str(key), f"unknown key; {did_you_mean(str(key), _KEYS)}")
+    base = tree[_BASE]
+    if not isinstance(base, str):
+        raise ConfigError(_BASE, f"expected the file of a recipe, got {base!r}")
+    own = _mapping(tree, "overrides")
+    overrides = flatten(merge(own, overrides_tree(given)))
+    points = _points(tree)
+    return Sweep(
+        name=_name(tree.get("sweep", path.stem)),
+        base=path.parent / base,
+        overrides=_without_seed(overrides),
+        points=points,
+        seeds=_seeds(tree.get("seeds", [17])),
+        measures=_measures(tree.get("measure", list(DEFAULT_MEASURES))),
+        reference=_reference(tree.get("reference"), points),
+    )
+
+
+def _of_recipe(path: Path, given: Sequence[str]) -> Sweep:
+    fixed: list[str] = []
+    axes: list[Axis] = []
+    seeds: Sequence[Any] = [17]
+    for text in given:
+        key, _, values = text.partition("=")
+        several = _several(values)
+        if key == _SEED:
+            seeds = [overrides_tree([f"{key}={value}"])[_SEED] for value in several]
+        elif len(several) > 1:
+            found = [flatten(overrides_tree([f"{key}={value}"]))[key] for value in several]
+            axes.append(Axis(key=key, values=tuple(found)))
+        else:
+            fixed.append(text)
+    if not axes:
+        raise UserError(
+            f"{path}: nothing varies; give a key with several values (model.mlp.activation=gelu,"
+            "silu), or a sweep's file, which has a base"
+        )
+    points = grid_points(axes)
+    return Sweep(
+        name=_name(path.stem),
+        base=path,
+        overrides=flatten(overrides_tree(fixed)),
+        points=points,
+        seeds=_seeds(list(seeds)),
+        measures=DEFAULT_MEASURES,
+        reference=points[0],
+    )
+
+
+def _several(text: str) -> list[str]:
+    """A text's parts between its commas, but for those in brackets, braces and quotes."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "[{(":
+            depth += 1
+        elif character in "]})":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append("")
+            continue
+        parts[-1] += character
+    return parts
+
+
+def _points(tree: Mapping[str, Any]) -> tuple[Point, ...]:
+    ways = [way for way in _WAYS if tree.get(way) is not None]
+    if len(ways) != 1:
+        raise ConfigError("grid", f"expected one of {', '.join(_WAYS)}, got {ways or 'none'}")
+    (way,) = ways
+    if way == "list":
+        return listed_points(tree[way])
+    node = _mapping(tree, way)
+    if way == "random":
+        return random_points(node)
+    axes = []
+    for key, values in flatten(node).items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"grid.{key}", f"expected a list of values, got {values!r}")
+        axes.append(Axis(key=key, values=tuple(values)))
+    return grid_points(axes)
+
+
+def _mapping(tree: Mapping[str, Any], key: str) -> dict[str, Any]:
+    node = tree.get(key) or {}
+    if not isinstance(node, Mapping):
+        raise ConfigError(key, f"expected a mapping, got {node!r}")
+    return dict(node)
+
+
+def _without_seed(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    if _SEED in overrides:
+        raise ConfigError("overrides.seed", "give seeds: every point is trained with each")
+    return overrides
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError("sweep", f"expected a name of letters, digits, -, _ and ., got {name!r}")
+    return name
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    if not isinstance(seeds, list) or not seeds:
+        raise ConfigError("seeds", f"expected a list of whole numbers, got {seeds!r}")
+    for seed in seeds:
+        if type(seed) is not int or seed < 0:
+            raise ConfigError("seeds", f"expected whole numbers from 0, got {seed!r}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError("seeds", "one is given twice")
+    return tuple(seeds)
+
+
+def _measures(names: Any) -> tuple[str, ...]:
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
+        raise ConfigError("measure", f"expected names of metrics, got {names!r}")
+    if len(set(listed)) < len(listed):
+        raise ConfigError("measure", "one is given twice")
+    return tuple(listed)
+
+
+def _reference(node: Any, points: Sequence[Point]) -> Point:
+    """The point that a mapping of some of its values names."""
+    if node is None:
+        return points[0]
+    if not isinstance(node, Mapping):
+        raise ConfigError("reference", f"expected a mapping of keys to values, got {node!r}")
+    wanted = flatten(node)
+    found = [point for point in points if wanted.items() <= dict(point.values).items()]
+    if len(found) != 1:
+        count = "no point has" if not found else f"{len(found)} points have"
+        raise ConfigError("reference", f"{count} these values; expected one")
+    return found[0]

@@ -1,0 +1,119 @@
+"""Runs of a sweep are resolved before the first begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flexbert.errors import ConfigError, UserError
+from flexbert.sweeps.runs import SweepRun, resolve_runs, run_names, value_text
+from flexbert.sweeps.sweep_file import read_sweep
+from tests.conftest import TINY_RECIPE
+
+CORPUS = {"data.path": "/some/corpus"}
+
+
+def written(folder: Path, **tree: object) -> Path:
+    path = folder / "ablation.yaml"
+    path.write_text(yaml.safe_dump({"base": str(TINY_RECIPE), "overrides": CORPUS, **tree}))
+    return path
+
+
+def runs_of(folder: Path, *given: str, **tree: object) -> list[SweepRun]:
+    return resolve_runs(read_sweep(written(folder, **tree), given), folder / "sweep")
+
+
+def test_every_run_is_the_base_with_its_values_and_seed(tmp_path: Path) -> None:
+    runs = runs_of(
+        tmp_path,
+        "batch.size=4",
+        grid={"model.mlp.activation": ["gelu", "silu"], "optimizer.lr": [1e-3, 2e-3]},
+        seeds=[1, 2, 3],
+    )
+    assert len(runs) == 12
+    assert [run.name for run in runs[:4]] == [
+        *(f"activation-gelu_lr-0.001_seed-{seed}" for seed in (1, 2, 3)),
+        "activation-gelu_lr-0.002_seed-1",
+    ]
+    for run in runs:
+        recipe = run.recipe.first
+        values = dict(run.point.values)
+        assert recipe.model.mlp.activation == values["model.mlp.activation"]  # type: ignore[attr-defined]
+        assert recipe.optimizer.lr == values["optimizer.lr"]  # type: ignore[attr-defined]
+        assert (recipe.seed, recipe.batch.size) == (run.seed, 4)
+        assert run.folder == tmp_path / "sweep" / "runs" / run.name
+
+
+def test_a_recipe_and_keys_with_several_values_are_a_sweep(tmp_path: Path) -> None:
+    given = ["model.mlp.activation=gelu,silu", "seed=1,2,3", "optimizer.betas=[0.9, 0.98]"]
+    sweep = read_sweep(TINY_RECIPE, given)
+    assert [point.label for point in sweep.points] == ["activation=gelu", "activation=silu"]
+    assert sweep.seeds == (1, 2, 3)
+    assert sweep.overrides == {"optimizer.betas": [0.9, 0.98]}
+    assert sweep.reference == sweep.points[0]
+    with pytest.raises(UserError, match="nothing varies"):
+        read_sweep(TINY_RECIPE, ["optimizer.betas=[0.9, 0.98]", "seed=1,2"])
+
+
+def test_a_wrong_value_in_a_late_run_stops_everything_in_a_line_that_names_it(
+    tmp_path: Path,
+) -> None:
+    listed = [{"optimizer.lr": n * 1e-3} for n in range(1, 9)]
+    listed += [{"model.mlp.activatoin": "gelu"}, *({"optimizer.lr": n * 1e-2} for n in (1, 2, 3))]
+    with pytest.raises(UserError, match=r"run 9 of 12 \(activatoin-gelu\): model.mlp.activatoin"):
+        runs_of(tmp_path, list=listed)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_what_changes_nothing_is_refused_by_its_key(tmp_path: Path) -> None:
+    # The stage has its own, so that the recipe's is read by nothing.
+    stages = {"only": {"optimizer": {"lr": 1e-3}}}
+    with pytest.raises((ConfigError, UserError), match="optimizer.lr"):
+        runs_of(
+            tmp_path, overrides={**CORPUS, "stages": stages}, grid={"optimizer.lr": [1e-3, 2e-3]}
+        )
+    with pytest.raises(ConfigError, match="batch.size: changes nothing: .* the same recipe"):
+        runs_of(
+            tmp_path,
+            list=[{}, {"batch.size": runs_of(tmp_path, list=[{}])[0].recipe.first.batch.size}],
+        )
+
+
+def test_names_of_runs_are_names_of_folders_and_never_two_the_same(tmp_path: Path) -> None:
+    values = ["a/b", "a b", "a-b", "x" * 300, "x" * 301, "..", {"local": 1.0}]
+    sweep = read_sweep(written(tmp_path, grid={"key": values}, seeds=[1, 2]))
+    names = list(run_names(sweep).values())
+    assert len(set(names)) == len(names) == 14
+    assert all("/" not in name and len(name) <= 100 for name in names)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["gelu", "", "1e-3", "on", 3, 1e-4, None, True, [1, "a, b"], {"a": {"b": None}}, "a: b"],
+)
+def test_a_value_reads_back_as_it_is(value: object) -> None:
+    text = value_text(value)
+    assert "\n" not in text
+    assert yaml.safe_load(text) == value
+
+
+WRONG = {
+    "unknown key": ({"gird": {"a": [1]}}, "did you mean 'grid'"),
+    "no way": ({}, "expected one of grid, list, random"),
+    "two ways": ({"grid": {"a": [1]}, "list": [{}]}, "expected one of grid, list, random"),
+    "no list": ({"grid": {"a": 1}}, "grid.a: expected a list of values"),
+    "seeds": ({"grid": {"a": [1]}, "seeds": [1, 1]}, "seeds: one is given twice"),
+    "a seed": ({"grid": {"a": [1]}, "overrides": {"seed": 3}}, "overrides.seed: give seeds"),
+    "reference": ({"grid": {"a": [1]}, "reference": {"a": 2}}, "reference: no point has"),
+    "name": ({"grid": {"a": [1]}, "sweep": "a/b"}, "sweep: expected a name"),
+    "measure": ({"grid": {"a": [1]}, "measure": []}, "measure: expected names"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_no_sweep_is_one_line(tmp_path: Path, name: str) -> None:
+    tree, said = WRONG[name]
+    with pytest.raises(ConfigError, match=said):
+        read_sweep(written(tmp_path, **tree))  # type: ignore[arg-type]
