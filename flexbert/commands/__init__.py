@@ -39,6 +39,7 @@ from flexbert.commands import (
     publish_run,
     report_runs,
     rows_of_update,
+    run_sweep,
     seen_document,
     watch_run,
 )
@@ -64,6 +65,7 @@ COMMANDS = (
     plot_runs.COMMAND,
     report_runs.COMMAND,
     launch_processes.COMMAND,
+    run_sweep.COMMAND,
 )
 
 

@@ -17,11 +17,15 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
+def file_lock(path: Path, *, wait: bool = True, inherited: bool = False) -> Iterator[bool]:
     """Hold a lock that all processes of the node respect and that dies with its holder.
 
     Who holds it may remove the file. Where the file system knows no locks, a file in the folder for
     temporary files is locked in its place, which all of a user's processes on the node agree on.
+
+    Args:
+        inherited: a process that is started meanwhile with ``close_fds=False`` holds it too, so
+            that it is free only once that one has ended as well.
 
     Yields:
         whether it is held; never False with ``wait``.
@@ -34,6 +38,7 @@ def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
             except BlockingIOError:
                 break
             if _is_open_as(descriptor, path):
+                os.set_inheritable(locked, inherited)
                 held = unless_held.pop_all()
                 with held:
                     # Closing alone would leave it locked by a process that was forked meanwhile.

@@ -87,7 +87,7 @@ def test_what_cannot_be_drawn_is_one_line(name: str) -> None:
 
 
 def test_a_value_or_point_that_is_given_twice_is_one_line() -> None:
-    with pytest.raises(ConfigError, match="grid.lr: a value is given twice"):
+    with pytest.raises(ConfigError, match=r"grid\.lr: a value is given twice"):
         grid_points([Axis(key="lr", values=(1, 1))])
-    with pytest.raises(ConfigError, match="list.1: is given twice"):
+    with pytest.raises(ConfigError, match=r"list\.1: is given twice"):
         listed_points([{"a.b": 1}, {"a": {"b": 1}}])

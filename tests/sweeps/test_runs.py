@@ -70,11 +70,11 @@ def test_a_wrong_value_in_a_late_run_stops_everything_in_a_line_that_names_it(
 def test_what_changes_nothing_is_refused_by_its_key(tmp_path: Path) -> None:
     # The stage has its own, so that the recipe's is read by nothing.
     stages = {"only": {"optimizer": {"lr": 1e-3}}}
-    with pytest.raises((ConfigError, UserError), match="optimizer.lr"):
+    with pytest.raises((ConfigError, UserError), match=r"optimizer\.lr"):
         runs_of(
             tmp_path, overrides={**CORPUS, "stages": stages}, grid={"optimizer.lr": [1e-3, 2e-3]}
         )
-    with pytest.raises(ConfigError, match="batch.size: changes nothing: .* the same recipe"):
+    with pytest.raises(ConfigError, match=r"batch\.size: changes nothing: .* the same recipe"):
         runs_of(
             tmp_path,
             list=[{}, {"batch.size": runs_of(tmp_path, list=[{}])[0].recipe.first.batch.size}],
