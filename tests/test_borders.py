@@ -49,6 +49,7 @@ ALLOWED = {
     "mask_examples_file.py EvaluationExamples.plain": "a file format: one line",
     "report/plotly_figures.py plotly_figures": "figures as plotly.js reads them",
     "tasks/results.py FitRecord.read": "a file format: one line",
+    "sweeps/points.py random_points": "a sweep's tree, in part",
     "tasks/suite.py": "a suite's tree",
     "tasks/results.py fingerprint_of": "what a fit or a task is made of, whatever it is",
     "tasks/fits.py fit_settings": "a suite's tree, in part",

@@ -28,7 +28,7 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class SweepPoint:
     """Values by dotted key, without the seed.
 
     Attributes:
@@ -39,7 +39,7 @@ class Point:
     label: str
 
 
-def grid_points(axes: Sequence[Axis]) -> tuple[Point, ...]:
+def grid_points(axes: Sequence[Axis]) -> tuple[SweepPoint, ...]:
     """Every combination, the last axis varying first."""
     for axis in axes:
         if len({repr(value) for value in axis.values}) < len(axis.values):
@@ -49,7 +49,7 @@ def grid_points(axes: Sequence[Axis]) -> tuple[Point, ...]:
     return _labelled([dict(zip(keys, values, strict=True)) for values in combinations])
 
 
-def listed_points(listed: Any) -> tuple[Point, ...]:
+def listed_points(listed: Any) -> tuple[SweepPoint, ...]:
     """Points that are listed one by one; an empty mapping is the base as it is.
 
     Raises:
@@ -68,7 +68,7 @@ def listed_points(listed: Any) -> tuple[Point, ...]:
     return _labelled(values)
 
 
-def random_points(node: Mapping[str, Any]) -> tuple[Point, ...]:
+def random_points(node: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
     """``count`` points, each key's value drawn by itself, the same ones for the same ``seed``.
 
     ``{log: [1e-4, 1e-2]}`` is uniform in the logarithm, ``{linear: [0, 1]}`` uniform, between whole
@@ -135,13 +135,15 @@ def _drawn(draw: np.random.Generator, kind: str, ends: list[Any]) -> Any:
     return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
 
 
-def _labelled(values: Sequence[Mapping[str, Any]]) -> tuple[Point, ...]:
+def _labelled(values: Sequence[Mapping[str, Any]]) -> tuple[SweepPoint, ...]:
     names = short_names([key for own in values for key in own])
     labels = [
         ",".join(f"{names[key]}={_text(value)}" for key, value in own.items()) or "base"
         for own in values
     ]
-    return tuple(Point(values=own, label=label) for own, label in zip(values, labels, strict=True))
+    return tuple(
+        SweepPoint(values=own, label=label) for own, label in zip(values, labels, strict=True)
+    )
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

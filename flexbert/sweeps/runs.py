@@ -14,7 +14,7 @@ import yaml
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.errors import ConfigError, UserError
 from flexbert.recipes import load_recipe
-from flexbert.sweeps.points import Point
+from flexbert.sweeps.points import SweepPoint
 from flexbert.sweeps.sweep_file import Sweep
 
 RUNS = "runs"
@@ -30,7 +30,7 @@ class SweepRun:
     """
 
     name: str
-    point: Point
+    point: SweepPoint
     seed: int
     overrides: tuple[str, ...]
     recipe: LoadedRecipe
@@ -51,7 +51,7 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
         ConfigError: if what two points differ in changes nothing.
     """
     total = len(sweep.points) * len(sweep.seeds)
-    names = run_names(sweep)
+    names = folder_names(sweep)
     runs: list[SweepRun] = []
     for point in sweep.points:
         for seed in sweep.seeds:
@@ -74,7 +74,7 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
     return runs
 
 
-def run_names(sweep: Sweep) -> dict[tuple[str, int], str]:
+def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:
     """The name of each run, by its point's label and its seed: what tells it from the others."""
     names: dict[tuple[str, int], str] = {}
     for point in sweep.points:
@@ -99,7 +99,7 @@ def value_text(value: Any) -> str:
 
 def _check_distinct(sweep: Sweep, runs: Sequence[SweepRun]) -> None:
     """Raises ConfigError where two points, with one seed, are one recipe."""
-    seen: dict[str, Point] = {}
+    seen: dict[str, SweepPoint] = {}
     for run in runs:
         if run.seed != sweep.seeds[0]:
             continue

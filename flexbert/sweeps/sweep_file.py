@@ -11,7 +11,7 @@ from typing import Any
 from flexbert.config.recipe_files import overrides_tree, read_tree
 from flexbert.config.tree import flatten, merge
 from flexbert.errors import ConfigError, UserError, did_you_mean
-from flexbert.sweeps.points import Axis, Point, grid_points, listed_points, random_points
+from flexbert.sweeps.points import Axis, SweepPoint, grid_points, listed_points, random_points
 
 _BASE, _SEED = "base", "seed"
 _WAYS = ("grid", "list", "random")
@@ -38,10 +38,10 @@ class Sweep:
     name: str
     base: Path
     overrides: Mapping[str, Any]
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     seeds: tuple[int, ...]
     measures: tuple[str, ...]
-    reference: Point
+    reference: SweepPoint
 
 
 def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
@@ -128,7 +128,7 @@ def _several(text: str) -> list[str]:
     return parts
 
 
-def _points(tree: Mapping[str, Any]) -> tuple[Point, ...]:
+def _points(tree: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
     ways = [way for way in _WAYS if tree.get(way) is not None]
     if len(ways) != 1:
         raise ConfigError("grid", f"expected one of {', '.join(_WAYS)}, got {ways or 'none'}")
@@ -185,7 +185,7 @@ def _measures(names: Any) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _reference(node: Any, points: Sequence[Point]) -> Point:
+def _reference(node: Any, points: Sequence[SweepPoint]) -> SweepPoint:
     """The point that a mapping of some of its values names."""
     if node is None:
         return points[0]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flexbert.errors import ConfigError, UserError
-from flexbert.sweeps.runs import SweepRun, resolve_runs, run_names, value_text
+from flexbert.sweeps.runs import SweepRun, resolve_runs, folder_names, value_text
 from flexbert.sweeps.sweep_file import read_sweep
 from tests.conftest import TINY_RECIPE
 
@@ -84,7 +84,7 @@ def test_what_changes_nothing_is_refused_by_its_key(tmp_path: Path) -> None:
 def test_names_of_runs_are_names_of_folders_and_never_two_the_same(tmp_path: Path) -> None:
     values = ["a/b", "a b", "a-b", "x" * 300, "x" * 301, "..", {"local": 1.0}]
     sweep = read_sweep(written(tmp_path, grid={"key": values}, seeds=[1, 2]))
-    names = list(run_names(sweep).values())
+    names = list(folder_names(sweep).values())
     assert len(set(names)) == len(names) == 14
     assert all("/" not in name and len(name) <= 100 for name in names)
 
