@@ -20,7 +20,7 @@ from tests.integration.two_nodes import wait_until
 pytestmark = pytest.mark.slow
 
 VARIED = ("model.mlp.activation=gelu,silu", "seed=1,2")
-SHORT = ("duration=6ba", "evaluation.interval=6ba", "checkpoints.interval=2ba")
+SHORT = ("duration=8ba", "evaluation.interval=8ba", "checkpoints.interval=2ba")
 
 
 def started(folder: Path, corpus: Path) -> subprocess.Popen[bytes]:
@@ -57,4 +57,4 @@ def test_a_sweep_that_is_killed_and_shared_is_the_one_that_was_left_alone(
     assert tables[0]["finished"] == 4
     for run in runs_of(tmp_path / "killed", corpus):
         log = (tmp_path / "killed" / "logs" / f"{run.name}.log").read_text()
-        assert log.count("step      6  eval") == 1, log
+        assert log.count("step      8  eval") == 1, log

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flexbert.errors import ConfigError, UserError
-from flexbert.sweeps.runs import SweepRun, resolve_runs, folder_names, value_text
+from flexbert.sweeps.runs import SweepRun, folder_names, resolve_runs, value_text
 from flexbert.sweeps.sweep_file import read_sweep
 from tests.conftest import TINY_RECIPE
 
