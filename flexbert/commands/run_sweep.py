@@ -34,10 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from flexbert.sweeps.outcomes import read_outcome
-    from flexbert.sweeps.running import Launched, check_begun, last_lines, train_runs
+    from flexbert.sweeps.running import Launched, check_begun, is_finished, last_lines, train_runs
     from flexbert.sweeps.runs import resolve_runs
     from flexbert.sweeps.sweep_file import read_sweep
     from flexbert.sweeps.sweep_table import sweep_table, sweep_table_text
+    from flexbert.train.processes.run_errors import DONE, PREEMPTED
 
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     folder = arguments.out or Path("sweeps") / sweep.name
@@ -49,16 +50,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     def tell(launched: Launched) -> None:
         name, seconds = launched.run.name, launched.seconds
-        if launched.code == 0:
+        if launched.code == DONE:
             said = "finished"
+        elif launched.code == PREEMPTED:
+            said = "stopped with a checkpoint; the same command goes on"
         else:
             said = f"ended with {launched.code}: {last_lines(launched.log)} ({launched.log})"
         print(f"{name}: {said} ({seconds:.0f}s)", file=sys.stderr, flush=True)
 
-    code = 0
+    code = DONE
     if not arguments.table:
         code = train_runs(runs, sweep.base, folder, tell, num_processes=arguments.nproc)
-    found = [outcome for run in runs if (outcome := read_outcome(run, sweep.measures))]
+    found = [read_outcome(run, sweep.measures) for run in runs if is_finished(run)]
     print_found(arguments, sweep_table(sweep, found), sweep_table_text)
     return code
 

@@ -37,17 +37,13 @@ class RunOutcome:
     values: dict[str, float]
 
 
-def read_outcome(run: SweepRun, measures: Sequence[str]) -> RunOutcome | None:
-    """What a run has recorded; None before its first evaluation.
+def read_outcome(run: SweepRun, measures: Sequence[str]) -> RunOutcome:
+    """What a finished run has recorded.
 
     Raises:
-        UserError: if a measure is none that the run has.
+        UserError: if it has recorded nothing, or a measure is none that it has.
     """
-    if not (run.folder / "metrics.jsonl").is_file():
-        return None
     records = read_metrics(run.folder)
-    if not any(record.event == "eval" for record in records):
-        return None
     tasks = read_task_metrics(run.folder)
     last = records[-1]
     return RunOutcome(

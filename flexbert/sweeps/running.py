@@ -26,7 +26,6 @@ from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
 from flexbert.files.regular import read_regular
 from flexbert.sweeps.runs import SweepRun
-from flexbert.tasks.watching import run_is_finished
 from flexbert.train.processes.run_errors import DONE, PREEMPTED
 from flexbert.train.run_folder import refuse_changed_recipe
 
@@ -95,7 +94,7 @@ def train_runs(
     failed: dict[str, int] = {}
     with _Signals() as signals:
         while not signals.came:
-            left = [run for run in runs if run.name not in failed and not _is_finished(run)]
+            left = [run for run in runs if run.name not in failed and not is_finished(run)]
             if not left:
                 return next(iter(failed.values()), DONE)
             launched = _train_first_free(left, base, folder, signals, num_processes, environment)
@@ -149,7 +148,7 @@ def _train_first_free(
     for run in runs:
         with file_lock(folder / LOCKS / run.name, wait=False, inherited=True) as is_held:
             # It may have been finished, and unlocked, since it was looked at.
-            if is_held and not _is_finished(run):
+            if is_held and not is_finished(run):
                 return _launch(run, base, folder, signals, num_processes, environment)
     return None
 
@@ -197,7 +196,8 @@ def _opened(log: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _is_finished(run: SweepRun) -> bool:
+def is_finished(run: SweepRun) -> bool:
+    """Whether a run's last stage has ended."""
     try:
         return run_is_finished(run.folder)
     except UserError:

@@ -122,11 +122,11 @@ def recorded(run: SweepRun) -> None:
 def test_a_run_comes_to_its_last_numbers_its_median_speed_and_its_largest_memory(
     runs: list[SweepRun],
 ) -> None:
-    assert read_outcome(runs[0], ["eval_loss"]) is None
+    with pytest.raises(UserError, match=r"no metrics\.jsonl"):
+        read_outcome(runs[0], ["eval_loss"])
     recorded(runs[0])
     wanted = ["eval_loss", "loss", "tokens_per_second", "peak_memory", "mnli.accuracy"]
     found = read_outcome(runs[0], wanted)
-    assert found is not None
     assert list(found.values.values()) == [3.2, 3.5, 50.0, 9, 0.5]
     assert (found.tokens, found.updates) == (640, 4)
     with pytest.raises(UserError, match=r"measure eval_lss: .* did you mean 'eval_loss'"):
