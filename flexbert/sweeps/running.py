@@ -26,6 +26,7 @@ from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
 from flexbert.files.regular import read_regular
 from flexbert.sweeps.runs import SweepRun
+from flexbert.tasks.watching import run_is_finished
 from flexbert.train.processes.run_errors import DONE, PREEMPTED
 from flexbert.train.run_folder import refuse_changed_recipe
 
