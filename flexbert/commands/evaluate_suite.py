@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -155,7 +156,15 @@ def _share_out(devices: list[str]) -> None:
     """
     given = [text for text in sys.argv[1:] if text != "--json"]
     command = [sys.executable, "-m", "flexbert.commands", *given]
-    started = [subprocess.Popen([*command, "--share", "--device", name]) for name in devices]
+    environment = dict(os.environ)
+    if devices[0] == "cpu":
+        # Each with all cores would have threads wait for each other most of the time.
+        threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    started = [
+        subprocess.Popen([*command, "--share", "--device", name], env=environment)
+        for name in devices
+    ]
     try:
         while any(process.poll() is None for process in started):
             time.sleep(0.1)

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
-from flexbert.commands import main
+from flexbert.commands import evaluate_suite, main
 from flexbert.errors import UserError
 from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import WEIGHTS, FitMaker, weights_path
@@ -276,6 +276,33 @@ def test_making_a_fit_leaves_the_global_random_state_as_it_is(
     assert torch.equal(torch.get_rng_state(), state)
     assert all(set(record.tests) == {"other"} for record in records.values())
     assert len(records) == len(SEEDS)
+
+
+def test_processes_that_share_a_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, str]] = []
+
+    class Started:
+        def __init__(self, command: list[str], env: dict[str, str]) -> None:
+            assert "--share" in command
+            given.append(env)
+
+        def poll(self) -> int:
+            return 0
+
+        def terminate(self) -> None:
+            pass
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr("subprocess.Popen", Started)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    evaluate_suite._share_out(["cpu"] * 3)
+    assert [env["OMP_NUM_THREADS"] for env in given] == ["4", "4", "4"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    evaluate_suite._share_out(["cpu"] * 2)
+    assert [env["OMP_NUM_THREADS"] for env in given[3:]] == ["1", "1"]
 
 
 @pytest.mark.slow
