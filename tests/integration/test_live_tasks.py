@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -251,23 +252,16 @@ def test_watching_a_finished_run_catches_up_with_live_evaluation(
     assert len(fits(run)) == FITS * len(DUE)
 
 
-def _watch(run: Path, suite: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    watch(run, suite)
-
-
 def test_two_watchers_share_the_fits_of_a_run(
     plain: dict[int, KilledRun], suite: Path, live: dict[int, KilledRun]
 ) -> None:
     run = plain[2].run_folder
-    context = multiprocessing.get_context("fork")
-    watchers = [context.Process(target=_watch, args=(run, suite)) for _ in range(2)]
+    command = [sys.executable, "-m", "flexbert.commands", "watch", str(run)]
+    command += ["--suite", str(suite), "--fine-tune", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    watchers = [subprocess.Popen(command, env=environment) for _ in range(2)]
     for watcher in watchers:
-        watcher.start()
-    for watcher in watchers:
-        watcher.join(PATIENCE_SECONDS)
-        assert watcher.exitcode == 0
+        assert watcher.wait(PATIENCE_SECONDS) == 0
     assert tried(run) == once(DUE)
     assert len(set(fits(run))) == len(fits(run)) == FITS * len(DUE)
     assert metrics(plain[2]) == metrics(live[2])

@@ -144,9 +144,9 @@ def test_a_search_whose_first_line_was_cut_by_a_kill_goes_on(made: Made, copied:
     assert len(made.run(copied, tasks=["mnli"])) == 12
 
 
-def _run(search: Search) -> None:
+def _run(made: Made, folder: Path) -> None:
     torch.set_num_threads(1)
-    run_search(search, FitMaker(search.folder, torch.device("cpu")), lambda *_: None)
+    made.run(folder)
 
 
 @pytest.mark.slow
@@ -155,13 +155,14 @@ def test_a_search_killed_ten_times_and_continued_by_two_equals_one_left_alone(
 ) -> None:
     whole, seconds = finished
     folder = tmp_path / "killed"
-    search = made.search(folder)
-    # Forked once everything is imported and read, so that kills fall into fits.
-    fork = multiprocessing.get_context("fork")
+    # Forked where everything is imported, so that kills fall into fits, and from a process that has
+    # gone back through no graph: after that torch refuses to in a fork.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
     moments = random.Random(0)
     counts = []
     for _ in range(KILLS):
-        process = fork.Process(target=_run, args=(search,))
+        process = server.Process(target=_run, args=(made, folder))
         process.start()
         time.sleep(moments.uniform(0.02, 1.2) * seconds / KILLS)
         assert process.pid is not None
@@ -169,7 +170,7 @@ def test_a_search_killed_ten_times_and_continued_by_two_equals_one_left_alone(
         process.join()
         counts.append(len(finished_fits(folder)))
     assert counts[-1] < 24, "the last kill left something to do"
-    pair = [fork.Process(target=_run, args=(search,)) for _ in range(2)]
+    pair = [server.Process(target=_run, args=(made, folder)) for _ in range(2)]
     for process in pair:
         process.start()
     for process in pair:
