@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flexbert.config.model import ModelConfig
+from flexbert.errors import UserError
 from flexbert.huggingface.families import FAMILIES, family_for
 from flexbert.huggingface.family import Facts, Family
 from flexbert.huggingface.tokenizer import special_ids
@@ -28,9 +29,13 @@ def architecture_head(
         head: as a recipe writes it, its name and the number of labels at least.
 
     Returns:
-        Nothing where no architecture there has both the encoder and a head for the task.
+        Nothing where no architecture there has both the encoder and a head for the task, or where
+        the tokenizer has more tokens than the model: neither can be exported.
     """
-    facts = _facts(model, tokenizer)
+    try:
+        facts = _facts(model, tokenizer)
+    except UserError:
+        return {}
     for family in FAMILIES:
         if head["name"] in family.classes:
             fields = _fixed_fields(family, head["name"], facts)

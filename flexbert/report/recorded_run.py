@@ -82,7 +82,7 @@ def read_run(folder: Path) -> RecordedRun:
     """
     records = read_metrics(folder)
     manifest = Manifest.read(folder)
-    text, recipe = _recipe(folder)
+    text, recipe = recorded_recipe(folder)
     after_step = manifest.launches[0].after_step if manifest.launches else 0
     return RecordedRun(
         folder=folder,
@@ -97,8 +97,8 @@ def read_run(folder: Path) -> RecordedRun:
     )
 
 
-def _recipe(folder: Path) -> tuple[str, Mapping[str, Any]]:
-    """The resolved recipe: a report is made without it where it is lost."""
+def recorded_recipe(folder: Path) -> tuple[str, Mapping[str, Any]]:
+    """A run's resolved recipe, as text and as its tree; nothing of both where it is lost."""
     try:
         text = read_regular(folder / CONFIG).decode()
         return text, as_dict(yaml.safe_load(text))

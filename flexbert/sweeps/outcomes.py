@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexbert.errors import UserError, did_you_mean
+from flexbert.checkpoint.run_metric import find_metric, lower_is_better
+from flexbert.config.by_metric import is_own_metric
+from flexbert.errors import user_errors_at
 from flexbert.metrics_file import Record, read_metrics
 from flexbert.sweeps.runs import SweepRun
 from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 
+_MEMORY = "peak_memory"
 # Of what is recorded again and again while a run trains, which number stands for the run.
 _OF_TRAINING: dict[str, Callable[[Sequence[float]], float]] = {
     "tokens_per_second": statistics.median,
     "mfu": statistics.median,
-    "peak_memory": max,
+    _MEMORY: max,
 }
-_LOWER = ("loss", "perplexity", "mse", "memory", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,34 +47,33 @@ def read_outcome(run: SweepRun, measures: Sequence[str]) -> RunOutcome:
     """
     records = read_metrics(run.folder)
     tasks = read_task_metrics(run.folder)
+    values = {}
+    for measure in measures:
+        with user_errors_at(f"measure {measure}"):
+            values[measure] = _value(run.folder, measure, records, tasks)
     last = records[-1]
     return RunOutcome(
         run=run,
         tokens=last.tokens,
         updates=last.step,
-        values={measure: _value(run.folder, measure, records, tasks) for measure in measures},
+        values=values,
     )
 
 
 def more_is_better(measure: str) -> bool:
     """Whether a larger number is the better one."""
-    return not any(part in measure.rpartition(".")[2] for part in _LOWER)
+    own = is_own_metric(measure)
+    kind = measure.partition(".")[0] if own else measure.rpartition(".")[2]
+    return not lower_is_better(kind) and kind != _MEMORY
 
 
 def _value(
     folder: Path, measure: str, records: Sequence[Record], tasks: Sequence[TaskMetrics]
 ) -> float:
-    by_task = {
-        f"{each.task}.{name}": value for each in tasks for name, value in each.metrics.items()
-    }
-    if measure in by_task:
-        return by_task[measure]
     found = [record.numbers[measure] for record in records if measure in record.numbers]
     if not found:
-        known = {name for record in records for name in record.numbers}
-        raise UserError(
-            f"measure {measure}: {folder} has none; {did_you_mean(measure, {*known, *by_task})}"
-        )
+        by_step = find_metric(measure, records, tasks, folder).by_step
+        return by_step[max(by_step)]
     finite = [value for value in found if math.isfinite(value)]
     if measure in _OF_TRAINING:
         return _OF_TRAINING[measure](finite) if finite else math.nan

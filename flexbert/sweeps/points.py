@@ -12,6 +12,7 @@ import numpy as np
 
 from flexbert.config.tree import flatten
 from flexbert.errors import ConfigError, did_you_mean
+from flexbert.huggingface import config_keys
 
 # A value that is drawn is rounded, so that it reads well and is what it says.
 _DIGITS = 3
@@ -61,11 +62,16 @@ def listed_points(listed: Any) -> tuple[SweepPoint, ...]:
     for index, node in enumerate(listed):
         if not isinstance(node, Mapping):
             raise ConfigError(f"list.{index}", f"expected a mapping, got {node!r}")
-        values.append(flatten(node))
+        values.append(values_by_key(node))
     for index, own in enumerate(values):
         if own in values[:index]:
             raise ConfigError(f"list.{index}", "is given twice")
     return _labelled(values)
+
+
+def values_by_key(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key; an empty mapping below is a value, as null is, and not lost."""
+    return config_keys.leaves_of(tree) if tree else {}
 
 
 def random_points(node: Mapping[str, Any]) -> tuple[SweepPoint, ...]:

@@ -12,19 +12,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import yaml
-
 import flexbert
 from flexbert.errors import UserError
 from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
-from flexbert.files.regular import read_regular
+from flexbert.report.recorded_run import recorded_recipe
 from flexbert.sweeps.runs import SweepRun
 from flexbert.tasks.watching import run_is_finished
 from flexbert.train.processes.run_errors import DONE, PREEMPTED
@@ -34,7 +32,6 @@ LOCKS, LOGS = "locks", "logs"
 MAIN = Path(flexbert.__file__).parent.parent / "main.py"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LOOK_SECONDS = 1.0
-_MOST_CONFIG_BYTES = 1 << 24
 # Of what a run printed, in a message about its end.
 _LAST_LINES = 3
 
@@ -61,11 +58,9 @@ def check_begun(runs: Sequence[SweepRun]) -> None:
         UserError: naming the keys that changed.
     """
     for run in runs:
-        config = run.folder / "config.yaml"
-        if config.is_file():
-            old = yaml.safe_load(read_regular(config, _MOST_CONFIG_BYTES))
-            if isinstance(old, Mapping):
-                refuse_changed_recipe(run.folder, old, run.recipe.resolved)
+        _, begun_with = recorded_recipe(run.folder)
+        if begun_with:
+            refuse_changed_recipe(run.folder, begun_with, run.recipe.resolved)
 
 
 def train_runs(
@@ -75,7 +70,6 @@ def train_runs(
     tell: Callable[[Launched], None],
     *,
     num_processes: int = 1,
-    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Train runs until all are finished or have failed, in their order.
 
@@ -84,7 +78,6 @@ def train_runs(
         folder: of the sweep.
         tell: is called after each launch of this process.
         num_processes: of each run.
-        environment: variables of each run besides this process's.
 
     Returns:
         0 when all are finished, 75 when this process was told to stop, otherwise the code of the
@@ -98,7 +91,7 @@ def train_runs(
             left = [run for run in runs if run.name not in failed and not is_finished(run)]
             if not left:
                 return next(iter(failed.values()), DONE)
-            launched = _train_first_free(left, base, folder, signals, num_processes, environment)
+            launched = _train_first_free(left, base, folder, signals, num_processes)
             if launched is None:
                 time.sleep(_LOOK_SECONDS)
                 continue
@@ -143,14 +136,13 @@ def _train_first_free(
     folder: Path,
     signals: _Signals,
     num_processes: int,
-    environment: Mapping[str, str] | None,
 ) -> Launched | None:
     """Train the first of these runs that no other process trains; None if there is none."""
     for run in runs:
         with file_lock(folder / LOCKS / run.name, wait=False, inherited=True) as is_held:
             # It may have been finished, and unlocked, since it was looked at.
             if is_held and not is_finished(run):
-                return _launch(run, base, folder, signals, num_processes, environment)
+                return _launch(run, base, folder, signals, num_processes)
     return None
 
 
@@ -160,7 +152,6 @@ def _launch(
     folder: Path,
     signals: _Signals,
     num_processes: int,
-    environment: Mapping[str, str] | None,
 ) -> Launched:
     script = [str(MAIN), str(base), *run.overrides]
     command = [sys.executable, *script]
@@ -175,7 +166,6 @@ def _launch(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
             # The lock goes with it. A group of its own: Ctrl-C of a terminal comes once.
             close_fds=False,
             start_new_session=True,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.errors import ConfigError, UserError
 from flexbert.recipes import load_recipe
@@ -117,6 +118,6 @@ def _check_distinct(sweep: Sweep, runs: Sequence[SweepRun]) -> None:
             )
 
 
-def _shape(recipe: Any) -> Any:
-    own: Mapping[str, Any] = {"run_name": "any", "runs_folder": Path(), "seed": 0}
-    return replace(recipe, **own)
+def _shape(recipe: Recipe) -> Recipe:
+    """The recipe but for what every run of a sweep has of its own."""
+    return replace(recipe, run_name="any", runs_folder=Path(), seed=0)

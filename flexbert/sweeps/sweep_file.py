@@ -11,7 +11,14 @@ from typing import Any
 from flexbert.config.recipe_files import overrides_tree, read_tree
 from flexbert.config.tree import flatten, merge
 from flexbert.errors import ConfigError, UserError, did_you_mean
-from flexbert.sweeps.points import Axis, SweepPoint, grid_points, listed_points, random_points
+from flexbert.sweeps.points import (
+    Axis,
+    SweepPoint,
+    grid_points,
+    listed_points,
+    random_points,
+    values_by_key,
+)
 
 _BASE, _SEED = "base", "seed"
 _WAYS = ("grid", "list", "random")
@@ -65,7 +72,7 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
     if not isinstance(base, str):
         raise ConfigError(_BASE, f"expected the file of a recipe, got {base!r}")
     own = _mapping(tree, "overrides")
-    overrides = flatten(merge(own, overrides_tree(given)))
+    overrides = values_by_key(merge(own, overrides_tree(given)))
     points = _points(tree)
     return Sweep(
         name=_name(tree.get("sweep", path.stem)),
@@ -88,8 +95,8 @@ def _of_recipe(path: Path, given: Sequence[str]) -> Sweep:
         if key == _SEED:
             seeds = [overrides_tree([f"{key}={value}"])[_SEED] for value in several]
         elif len(several) > 1:
-            found = [flatten(overrides_tree([f"{key}={value}"]))[key] for value in several]
-            axes.append(Axis(key=key, values=tuple(found)))
+            trees = [overrides_tree([f"{key}={value}"]) for value in several]
+            axes.append(Axis(key=key, values=tuple(_at(tree, key) for tree in trees)))
         else:
             fixed.append(text)
     if not axes:
@@ -101,12 +108,19 @@ def _of_recipe(path: Path, given: Sequence[str]) -> Sweep:
     return Sweep(
         name=_name(path.stem),
         base=path,
-        overrides=flatten(overrides_tree(fixed)),
+        overrides=values_by_key(overrides_tree(fixed)),
         points=points,
         seeds=_seeds(list(seeds)),
         measures=DEFAULT_MEASURES,
         reference=points[0],
     )
+
+
+def _at(tree: Any, key: str) -> Any:
+    """The value of a dotted key, which may be a mapping."""
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
 
 
 def _several(text: str) -> list[str]:

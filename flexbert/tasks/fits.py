@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ class FitMaker:
 
     def _fitted(self, fit: Fit, task: EncodedTask) -> Fitted:
         return fine_tune(
-            self._start(fit),
+            replace(self._start(fit), head=model_head(fit.model.read(), fit.settings, task.names)),
             task,
             fit.settings,
             seed=fit.seed,
@@ -175,12 +175,11 @@ class FitMaker:
 
     def _start(self, fit: Fit) -> FitStart:
         read = fit.model.read()
-        head = model_head(read, fit.settings, fit.examples.names)
         if fit.start is not None:
             checkpoint = read_checkpoint(self.weights_of(fit.start))
-            return FitStart(config=model_config(checkpoint), weights=checkpoint.model, head=head)
+            return FitStart(config=model_config(checkpoint), weights=checkpoint.model)
         weights = None if fit.model.untrained else read.weights
-        return FitStart(config=read.config, weights=weights, head=head)
+        return FitStart(config=read.config, weights=weights)
 
     def _encode(self, fit: Fit) -> EncodedTask:
         """The task in the model's tokens: the last one is kept, as fits of a task come together."""

@@ -57,6 +57,21 @@ def test_a_recipe_and_keys_with_several_values_are_a_sweep(tmp_path: Path) -> No
         read_sweep(TINY_RECIPE, ["optimizer.betas=[0.9, 0.98]", "seed=1,2"])
 
 
+def test_a_value_may_be_a_mapping_and_an_empty_one_is_not_lost(tmp_path: Path) -> None:
+    text = "schedule={name: constant},{name: trapezoidal, warmup: 1ba, decay: 2ba}"
+    sweep = read_sweep(TINY_RECIPE, [text])
+    assert [point.values["schedule"]["name"] for point in sweep.points] == [
+        "constant",
+        "trapezoidal",
+    ]
+    stopping = "evaluation.early_stopping"
+    plain, stopped = runs_of(tmp_path, list=[{stopping: None}, {stopping: {}}])
+    assert plain.recipe.first.evaluation.early_stopping is None
+    assert stopped.recipe.first.evaluation.early_stopping is not None
+    (fixed,) = runs_of(tmp_path, f"{stopping}={{}}", list=[{}])
+    assert fixed.recipe.first.evaluation.early_stopping is not None
+
+
 def test_a_wrong_value_in_a_late_run_stops_everything_in_a_line_that_names_it(
     tmp_path: Path,
 ) -> None:

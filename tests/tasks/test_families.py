@@ -14,7 +14,7 @@ from flexbert.config.model import ModelConfig
 from flexbert.pretrained.load_model import load_model
 from flexbert.tasks.results import read_results
 from tests.huggingface.cases import bert, eurobert, gte, nomicbert, roberta, write_model
-from tests.tasks.cases import task_node, tiny_model, write_suite
+from tests.tasks.cases import task_node, tiny_model, write_jsonl, write_suite
 
 Family = Callable[..., ModelConfig]
 TEXTS = ("classification", "regression", "token_classification")
@@ -101,3 +101,18 @@ def test_what_a_suite_says_of_pooling_counts(
     }
     contents = {pooling: (out / path).read_bytes() for pooling, path in values.items()}
     assert contents["cls"] == contents[None] != contents["mean"]
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_does_not_stop_a_fit(
+    pair_tokenizer: Mapping[str, str], tmp_path: Path
+) -> None:
+    # As long as none of them is in a text; an export is what needs them all.
+    model = tmp_path / "model.pt"
+    write_model(model, bert(vocab_size=60), pair_tokenizer)
+    suite = suite_of(tmp_path, ("classification",))
+    for split, count in (("train", 8), ("validation", 4)):
+        rows = [{"text": f"w2{n} w30", "label": ("low", "top")[n % 2]} for n in range(count)]
+        write_jsonl(tmp_path / f"classification-{split}.jsonl", rows)
+    command = ["evaluate", str(suite), str(model), "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert main([*command, "--out", str(tmp_path / "x"), "--export", str(tmp_path / "y")]) == 2
