@@ -23,6 +23,8 @@ _OF_TRAINING: dict[str, Callable[[Sequence[float]], float]] = {
     "mfu": statistics.median,
     _MEMORY: max,
 }
+# What a run costs, and not what it comes to.
+COSTS = tuple(_OF_TRAINING)
 
 
 class TrainedRun(Protocol):

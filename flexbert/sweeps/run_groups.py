@@ -1,4 +1,4 @@
-"""Any runs as points and seeds: those whose recipes differ in nothing but the seed are one point."""
+"""Any runs as points and seeds: recipes that differ in nothing but the seed are one point."""
 
 from __future__ import annotations
 
@@ -59,23 +59,23 @@ def group_runs(
         UserError: if there is one point alone, a recipe cannot be read, two runs are the same, or
             nothing has the reference's name.
     """
-    recipes = {}
+    recorded: dict[tuple[str, int], Path] = {}
+    shapes: dict[str, dict[str, Any]] = {}
     for folder in dict.fromkeys(folders):
-        recipe = _recipe(folder)
-        key = repr(sorted(_values(recipe).items()))
-        same = recipes.setdefault((key, recipe[_SEED]), (folder, recipe))
-        if same[0] is not folder:
-            raise UserError(f"{same[0]} and {folder} have one recipe and one seed; give one of them")
-    shapes = {key: _values(recipe) for (key, _), (_, recipe) in recipes.items()}
+        seed, values = _seed_and_values(folder)
+        shape = repr(sorted(values.items()))
+        shapes.setdefault(shape, values)
+        same = recorded.setdefault((shape, seed), folder)
+        if same is not folder:
+            raise UserError(f"{same} and {folder} have one recipe and one seed; give one of them")
     if len(shapes) == 1:
-        raise UserError("the runs differ in nothing but their seeds, so there is nothing to compare")
-    names = {key: folder.resolve().name for (key, _), (folder, _) in reversed(recipes.items())}
+        raise UserError("the runs differ in nothing but their seeds: there is nothing to compare")
+    # Of each the first one's.
+    names = {shape: _name(folder) for (shape, _), folder in reversed(recorded.items())}
     points, notes = _points(shapes, names)
     runs = tuple(
-        GroupedRun(
-            name=folder.resolve().name, point=points[key], seed=recipe[_SEED], folder=folder
-        )
-        for (key, _), (folder, recipe) in recipes.items()
+        GroupedRun(name=_name(folder), point=points[shape], seed=seed, folder=folder)
+        for (shape, seed), folder in recorded.items()
     )
     return RunGroups(
         name=f"{len(runs)} runs",
@@ -88,20 +88,20 @@ def group_runs(
     )
 
 
-def _recipe(folder: Path) -> Mapping[str, Any]:
+def _name(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _seed_and_values(folder: Path) -> tuple[int, dict[str, Any]]:
+    """A run's seed, and by dotted key all else that makes its numbers."""
     _, recipe = recorded_recipe(folder)
-    if type(recipe.get(_SEED)) is not int:
+    seed = recipe.get(_SEED)
+    if type(seed) is not int:
         raise UserError(
-            f"{folder}: its config.yaml cannot be read, or has no seed, so it is no seed of a point; "
-            "flexbert plot draws such runs"
+            f"{folder}: no config.yaml with a seed can be read there, so it is no seed of a point; "
+            "flexbert plot draws it"
         )
-    return recipe
-
-
-def _values(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    own = {key: value for key, value in recipe.items() if key not in _OF_NO_POINT}
-    # The plain case names no key by its stage.
-    return flatten(own)
+    return seed, flatten({key: recipe[key] for key in recipe if key not in _OF_NO_POINT})
 
 
 def _points(
@@ -132,7 +132,9 @@ def _differing(shapes: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = dict.fromkeys(key for shape in shapes for key in shape)
     missing = object()
     changed = [
-        key for key in keys if any(shape.get(key, missing) != shapes[0].get(key, missing) for shape in shapes)
+        key
+        for key in keys
+        if any(shape.get(key, missing) != shapes[0].get(key, missing) for shape in shapes)
     ]
     return [key for key in changed if not _is_brought(key, changed, shapes)]
 

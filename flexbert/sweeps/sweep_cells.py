@@ -114,9 +114,7 @@ def _cell(own: Sequence[RunOutcome], base: Sequence[RunOutcome] | None, measure:
     return replace(cell, difference=difference, p=p)
 
 
-def _judged(
-    column: Mapping[str, SweepCell], reference: str
-) -> dict[str, SweepCell]:
+def _judged(column: Mapping[str, SweepCell], reference: str) -> dict[str, SweepCell]:
     """The cells of one measure, each with its verdict among all."""
     tested = {label: cell.p for label, cell in column.items() if cell.p is not None}
     holm = dict(zip(tested, holm_p_values(list(tested.values())), strict=True))

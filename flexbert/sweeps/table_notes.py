@@ -33,8 +33,8 @@ def table_notes(
         yield from _among_all(measure, {label: row[measure] for label, row in cells.items()})
     if len(cells) >= _MANY_POINTS:
         yield (
-            f"the best of {len(cells)} points looks better here than it is: other seeds, for it and "
-            "the reference alone, say by how much"
+            f"the best of {len(cells)} points looks better here than it is: other seeds, for it "
+            "and the reference alone, say by how much"
         )
 
 
@@ -73,16 +73,15 @@ def _lengths(outcomes: Sequence[RunOutcome]) -> Iterator[str]:
 def _without_interval(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
     """What differences have no interval, and why: in one line where it is so of all."""
     without: dict[str, dict[str, None]] = {}
-    compared = 0
     for label, row in cells.items():
         for measure in sweep.measures:
             difference = row[measure].difference
-            compared += difference is not None
             if difference is not None and difference.problem is not None:
                 without.setdefault(difference.problem, {})[label] = None
     for problem, labels in without.items():
-        everywhere = len(labels) == len(cells) - 1
-        yield f"no interval{'' if everywhere else f' for {", ".join(labels)}'}: {problem}"
+        of_all = len(labels) == len(cells) - 1
+        of_which = "" if of_all else f" for {', '.join(labels)}"
+        yield f"no interval{of_which}: {problem}"
 
 
 def _among_all(measure: str, column: Mapping[str, SweepCell]) -> Iterator[str]:

@@ -101,11 +101,15 @@ def _label_lines(label: str, width: int) -> list[str]:
         if found[-1] and len(found[-1]) + len(part) > width - 2:
             found.append("")
         found[-1] += part
-    return [
-        line[begin : begin + width - 2]
-        for line in found
-        for begin in range(0, max(len(line), 1), width - 2)
-    ] if len(label) > width else [label]
+    return (
+        [
+            line[begin : begin + width - 2]
+            for line in found
+            for begin in range(0, max(len(line), 1), width - 2)
+        ]
+        if len(label) > width
+        else [label]
+    )
 
 
 def _block(table: TextTable, columns: Sequence[int], widths: Sequence[int]) -> str:

@@ -16,7 +16,8 @@ from flexbert.files.line_file import json_line
 from flexbert.sweeps.outcomes import RunOutcome, more_is_better, read_outcome
 from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import Sweep, read_sweep
-from flexbert.sweeps.sweep_table import sweep_table, sweep_table_text
+from flexbert.sweeps.sweep_table import sweep_table
+from flexbert.sweeps.sweep_text import sweep_table_text
 from tests.conftest import TINY_RECIPE
 
 LOSSES = {

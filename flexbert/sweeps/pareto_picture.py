@@ -1,0 +1,150 @@
+"""Quality against speed: a dot a point, and the front of those that no other one beats in both."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flexbert.errors import shown
+from flexbert.pictures import GREY, count_ticks, number_ticks, picture, tick_formatter
+from flexbert.statistics import sample_deviation
+from flexbert.sweeps.label_places import place_labels
+from flexbert.sweeps.outcomes import COSTS, more_is_better
+from flexbert.sweeps.point_looks import point_looks
+from flexbert.sweeps.sweep_curves import DrawnRun
+from flexbert.sweeps.sweep_table import SweepTable
+
+_SPEED = "tokens_per_second"
+# With more, those alone have a label that stand out or lie on the front.
+_MOST_LABELS = 12
+_LINE, _LONGEST_LABEL = 30, 58
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedAndScore:
+    """A point's place: means over seeds, with their standard deviations.
+
+    Attributes:
+        speed: tokens a second of all processes.
+    """
+
+    label: str
+    speed: float
+    score: float
+    speed_spread: float
+    score_spread: float
+
+
+def draw_pareto(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -> Path | None:
+    """Draw the first measure that is no cost against speed; None without one, or without speeds.
+
+    Args:
+        path: of the picture; its suffix decides the format.
+
+    Raises:
+        UserError: if the suffix names no format of pictures, or the file cannot be written.
+    """
+    measure = next((name for name in table.measures if name not in COSTS), None)
+    places = [] if measure is None else _places(table, measure, runs)
+    if measure is None or not places:
+        return None
+    looks = point_looks(table.best_first, table.reference, table.measures[0])
+    upwards = more_is_better(measure)
+    front = pareto_front(places, upwards)
+    with picture(path, width=9, height=5.6) as figure:
+        axes = figure.subplots()
+        for place in sorted(places, key=lambda place: place.label in looks.named):
+            axes.errorbar(
+                place.speed,
+                place.score,
+                xerr=place.speed_spread or None,
+                yerr=place.score_spread or None,
+                color=looks.colors[place.label],
+                marker="o",
+                markersize=5,
+                elinewidth=0.9,
+                alpha=0.75 if place.label not in looks.named else 1.0,
+            )
+        axes.plot(
+            [place.speed for place in front],
+            [place.score for place in front],
+            color=GREY,
+            linestyle="--",
+            linewidth=1,
+            zorder=1,
+        )
+        axes.margins(0.12)
+        axes.set_xlabel("tokens a second (faster to the right)")
+        axes.set_ylabel(f"{measure} ({'better up' if upwards else 'better down'})")
+        axes.xaxis.set_major_formatter(tick_formatter(count_ticks))
+        axes.yaxis.set_major_formatter(tick_formatter(number_ticks))
+        axes.locator_params(axis="x", nbins=7)
+        caption = "bars: standard deviation over seeds; dashed: no other point beats these in both"
+        figure.suptitle(
+            f"{table.name}: {measure} against speed\n"
+            + "; ".join(filter(None, (looks.caption, caption))),
+            x=0.01,
+            ha="left",
+            fontsize=10,
+        )
+        on_front = {place.label for place in front}
+        if len(places) > _MOST_LABELS:
+            places.sort(key=lambda place: place.label not in {*looks.named, *on_front})
+        count = sum(place.label in {*looks.named, *on_front} for place in places)
+        labelled = places[: count if len(places) > _MOST_LABELS else None]
+        place_labels(
+            axes,
+            [(place.speed, place.score) for place in places],
+            [_label(place.label) for place in labelled],
+            [looks.colors[place.label] for place in labelled],
+        )
+    return path
+
+
+def pareto_front(places: Sequence[SpeedAndScore], upwards: bool) -> list[SpeedAndScore]:
+    """Those that no other one beats in one without being beaten in the other, the fastest first.
+
+    Args:
+        upwards: whether a larger score is the better one.
+    """
+    sign = -1 if upwards else 1
+    front: list[SpeedAndScore] = []
+    for place in sorted(places, key=lambda place: (-place.speed, sign * place.score)):
+        if not front or sign * place.score < sign * front[-1].score:
+            front.append(place)
+    return front
+
+
+def _places(table: SweepTable, measure: str, runs: Sequence[DrawnRun]) -> list[SpeedAndScore]:
+    found = []
+    for label, row in table.cells.items():
+        cell = row[measure]
+        speeds = [_speed(run) for run in runs if run.label == label and run.counts]
+        known = [speed for speed in speeds if math.isfinite(speed)]
+        if cell.mean is not None and known:
+            found.append(
+                SpeedAndScore(
+                    label=label,
+                    speed=statistics.fmean(known),
+                    score=cell.mean,
+                    speed_spread=sample_deviation(known) or 0.0,
+                    score_spread=cell.spread or 0.0,
+                )
+            )
+    return found
+
+
+def _speed(run: DrawnRun) -> float:
+    recorded = [record.numbers.get(_SPEED, math.nan) for record in run.recorded.records]
+    finite = [value for value in recorded if math.isfinite(value)]
+    return statistics.median(finite) if finite else math.nan
+
+
+def _label(label: str) -> str:
+    text = shown(label, _LONGEST_LABEL)
+    spaced = text.replace(",", ", ")
+    return textwrap.fill(spaced, _LINE, break_on_hyphens=False).replace(", ", ",")
