@@ -11,7 +11,7 @@ import numpy as np
 from flexbert.errors import shown
 from flexbert.pictures import GREY, count_ticks, number_ticks, picture, power_ticks, tick_formatter
 from flexbert.sweeps.outcomes import more_is_better
-from flexbert.sweeps.point_looks import PointLooks, point_looks
+from flexbert.sweeps.point_looks import PointLooks, head, point_looks
 from flexbert.sweeps.sweep_curves import (
     CurvePanel,
     DrawnRun,
@@ -57,8 +57,10 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
         limits = _limits(panels[0], below=not more_is_better(key))
         if limits is not None:
             grid[0, 0].set_ylim(*limits)
-        title = f"{'validation' if event == 'eval' else 'training'}: {key}"
-        grid[0, 0].set_ylabel(title)
+            for axes, panel in zip(grid.flat, panels, strict=True):
+                _begin_where_curves_do(axes, panel, limits)
+        title = f"{key} of {'evaluations' if event == 'eval' else 'training'}"
+        grid[0, 0].set_ylabel(key)
         grid[0, 0].yaxis.set_major_formatter(tick_formatter(number_ticks))
         handles = [
             grid[0, 0].plot([], [], color=looks.colors[label], linewidth=2)[0]
@@ -67,12 +69,7 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
         figure.legend(
             handles, named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
         )
-        figure.suptitle(
-            "\n".join(filter(None, (f"{table.name}: {title}", _caption(runs, looks)))),
-            x=0.01,
-            ha="left",
-            fontsize=10,
-        )
+        head(figure, f"{table.name}: {title}", _caption(runs, looks))
     return path
 
 
@@ -93,7 +90,10 @@ def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks) -> None:
             finite = np.flatnonzero(curve.is_finite)
             if not curve.run.counts and len(finite):
                 last = finite[-1]
-                axes.plot(curve.x[last], curve.y[last], "x", color=color, markersize=6)
+                axes.plot(
+                    *(curve.x[last], curve.y[last], "x"),
+                    **{"color": color, "markersize": 8, "markeredgewidth": 2, "zorder": 5},
+                )
         x, y = mean_curve(counted)
         axes.plot(x, y, color=color, linewidth=0.9 if is_grey else 1.8)
     axes.set_xlabel(panel.title)
@@ -125,11 +125,24 @@ def _limits(panel: CurvePanel, *, below: bool) -> tuple[float, float] | None:
     return min(ends), max(ends)
 
 
+def _begin_where_curves_do(axes: Axes, panel: CurvePanel, limits: tuple[float, float]) -> None:
+    low, high = limits
+    begins = [
+        float(curve.x[seen][0])
+        for curve in panel.curves
+        if (seen := (curve.y >= low) & (curve.y <= high)).any()
+    ]
+    ends = [float(curve.x[-1]) for curve in panel.curves if len(curve.x)]
+    if begins and max(ends) > min(begins):
+        margin = 0.04 * (max(ends) - min(begins))
+        axes.set_xlim(max(0.0, min(begins) - margin), max(ends) + margin)
+
+
 def _caption(runs: Sequence[DrawnRun], looks: PointLooks) -> str:
     parts = [looks.caption]
     labels = [run.label for run in runs if run.counts]
     if len(labels) > len(set(labels)):
         parts.append("thin: each seed; thick: their mean")
     if not all(run.counts for run in runs):
-        parts.append("x: not finished, or diverged; not in a mean")
+        parts.append("x: where a run ended that is not finished, or diverged; it is in no mean")
     return "; ".join(filter(None, parts))

@@ -17,16 +17,21 @@ _DISTANCES = (7, 14, 24, 36, 50, 66)
 _DIRECTIONS = tuple(math.radians(angle) for angle in (0, 180, 90, -90, 45, -45, 135, -135))
 # A label that is further from its dot has a line to it.
 _NEAR = 10
-_DOT = 4
+_DOT = 3
 
 
 def place_labels(
-    axes: Axes, dots: Sequence[tuple[float, float]], labels: Sequence[str], colors: Sequence[str]
+    axes: Axes,
+    dots: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    colors: Sequence[str],
+    drawn: Sequence[tuple[float, float]],
 ) -> None:
-    """Write a label next to each of the first dots; the picture's layout is final from here on.
+    """Write a label next to each dot; the picture's layout is final from here on.
 
     Args:
-        dots: in the units of the axes. Those without a label are only kept free.
+        dots: in the units of the axes.
+        drawn: places to be kept free, the dots among them.
     """
     from matplotlib.transforms import Bbox
 
@@ -38,8 +43,11 @@ def place_labels(
     reach = _DOT * scale
     inside = axes.get_window_extent()
     places = [tuple(map(float, axes.transData.transform(dot))) for dot in dots]
-    taken = [Bbox.from_bounds(x - reach, y - reach, 2 * reach, 2 * reach) for x, y in places]
-    for place, dot, label, color in zip(places, dots, labels, colors, strict=False):
+    taken = [
+        Bbox.from_bounds(x - reach, y - reach, 2 * reach, 2 * reach)
+        for x, y in map(axes.transData.transform, drawn)
+    ]
+    for place, dot, label, color in zip(places, dots, labels, colors, strict=True):
         best: tuple[float, float, float, Bbox] | None = None
         text = axes.annotate(label, dot, fontsize=8, color=color)
         size = text.get_window_extent()

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from flexbert.errors import shown
 from flexbert.pictures import GREY, count_ticks, number_ticks, picture, tick_formatter
 from flexbert.statistics import sample_deviation
 from flexbert.sweeps.label_places import place_labels
 from flexbert.sweeps.outcomes import COSTS, more_is_better
-from flexbert.sweeps.point_looks import point_looks
+from flexbert.sweeps.point_looks import head, point_looks
 from flexbert.sweeps.sweep_curves import DrawnRun
 from flexbert.sweeps.sweep_table import SweepTable
 
 _SPEED = "tokens_per_second"
 # With more, those alone have a label that stand out or lie on the front.
 _MOST_LABELS = 12
+# Of a line, to keep labels off it.
+_PARTS = 9
 _LINE, _LONGEST_LABEL = 30, 58
 
 
@@ -83,24 +88,21 @@ def draw_pareto(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -> Path
         axes.xaxis.set_major_formatter(tick_formatter(count_ticks))
         axes.yaxis.set_major_formatter(tick_formatter(number_ticks))
         axes.locator_params(axis="x", nbins=7)
-        caption = "bars: standard deviation over seeds; dashed: no other point beats these in both"
-        figure.suptitle(
-            f"{table.name}: {measure} against speed\n"
-            + "; ".join(filter(None, (looks.caption, caption))),
-            x=0.01,
-            ha="left",
-            fontsize=10,
+        head(
+            figure,
+            f"{table.name}: {measure} against speed",
+            "; ".join(filter(None, (looks.caption, _caption(places)))),
         )
-        on_front = {place.label for place in front}
-        if len(places) > _MOST_LABELS:
-            places.sort(key=lambda place: place.label not in {*looks.named, *on_front})
-        count = sum(place.label in {*looks.named, *on_front} for place in places)
-        labelled = places[: count if len(places) > _MOST_LABELS else None]
+        outstanding = {*looks.named, *(place.label for place in front)}
+        labelled = [
+            place for place in places if len(places) <= _MOST_LABELS or place.label in outstanding
+        ]
         place_labels(
             axes,
-            [(place.speed, place.score) for place in places],
+            [(place.speed, place.score) for place in labelled],
             [_label(place.label) for place in labelled],
             [looks.colors[place.label] for place in labelled],
+            list(_drawn_over(places, front)),
         )
     return path
 
@@ -136,6 +138,28 @@ def _places(table: SweepTable, measure: str, runs: Sequence[DrawnRun]) -> list[S
                 )
             )
     return found
+
+
+def _drawn_over(
+    places: Sequence[SpeedAndScore], front: Sequence[SpeedAndScore]
+) -> Iterator[tuple[float, float]]:
+    """Dots, bars and the front, as places that no label may cover."""
+    for place in places:
+        for part in np.linspace(-1, 1, _PARTS):
+            yield place.speed + float(part) * place.speed_spread, place.score
+            yield place.speed, place.score + float(part) * place.score_spread
+    for one, other in itertools.pairwise(front):
+        for part in np.linspace(0, 1, 4 * _PARTS):
+            yield (
+                one.speed + float(part) * (other.speed - one.speed),
+                one.score + float(part) * (other.score - one.score),
+            )
+
+
+def _caption(places: Sequence[SpeedAndScore]) -> str:
+    bars = "bars: standard deviation over seeds; "
+    has_bars = any(place.score_spread or place.speed_spread for place in places)
+    return f"{bars if has_bars else ''}dashed: what no other point beats in both"
 
 
 def _speed(run: DrawnRun) -> float:

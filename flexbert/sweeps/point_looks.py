@@ -1,15 +1,22 @@
-"""Which points of a picture have a color: all of a few, and the best of many."""
+"""What the pictures of a sweep share: which points have a color, and how captions stand."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flexbert.pictures import COLORS, GREY
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _REFERENCE = "#1c1f24"
 # The last one is a grey, which here is for all that have no color of their own.
 _OTHERS = COLORS[:-1]
+# Characters of a caption's line, for each inch of a picture.
+_CHARACTERS = 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +47,10 @@ def point_looks(best_first: Sequence[str], reference: str, measure: str) -> Poin
         caption += f"grey the other {len(others) - len(shown)}"
     named = (*([reference] if reference in colors else []), *shown)
     return PointLooks(colors=colors, named=named, caption=caption)
+
+
+def head(figure: Figure, title: str, caption: str) -> None:
+    """Write the title, and below it what colors and marks mean, in lines that fit."""
+    width = int(figure.get_figwidth() * _CHARACTERS)
+    lines = [title, *textwrap.wrap(caption, width, break_on_hyphens=False)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)

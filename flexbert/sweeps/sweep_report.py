@@ -59,7 +59,7 @@ def groups_table(groups: RunGroups) -> tuple[SweepTable, list[RunOutcome]]:
     """
     outcomes = [read_outcome(run, groups.measures) for run in groups.runs]
     table = sweep_table(groups, outcomes)
-    return replace(table, notes=(*table.notes, *groups.notes)), outcomes
+    return replace(table, total=None, notes=(*table.notes, *groups.notes)), outcomes
 
 
 def write_table(

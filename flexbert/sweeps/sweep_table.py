@@ -17,7 +17,8 @@ class SweepTable:
     Attributes:
         cells: by point's label and measure; none of points of which nothing is known.
         best_first: labels of the points that have cells, by the first measure.
-        finished: runs that have an outcome, of ``total``.
+        finished: runs that have an outcome.
+        total: that are to have one; None of runs that nobody planned together.
         num_seeds: that every point is to have.
         notes: what a reader has to know.
     """
@@ -28,7 +29,7 @@ class SweepTable:
     cells: Cells
     best_first: tuple[str, ...]
     finished: int
-    total: int
+    total: int | None
     num_seeds: int
     notes: tuple[str, ...]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from flexbert.sweeps.sweep_cells import SweepCell
 from flexbert.sweeps.sweep_table import SweepTable
 from flexbert.tasks.text_tables import (
@@ -13,6 +15,7 @@ from flexbert.tasks.text_tables import (
 )
 
 _NONE = "-"
+_MOST_DECIMALS = 6
 
 
 def sweep_table_text(table: SweepTable) -> str:
@@ -43,9 +46,10 @@ def _mean_table(table: SweepTable) -> TextTable:
         of_all = f" of {table.num_seeds}" if min(counts) < table.num_seeds else ""
         means = (_mean(cells[measure]) for measure in table.measures)
         rows.append((label, *means, f"{seeds}{of_all}"))
+    finished = "" if table.total is None else f"{table.finished} of {table.total} runs are finished"
+    what = f"{table.name}: mean over seeds {PLUS_MINUS} standard deviation"
     return TextTable(
-        title=f"{table.name}: mean over seeds {PLUS_MINUS} standard deviation; "
-        f"{table.finished} of {table.total} runs are finished",
+        title="; ".join(filter(None, (what, finished))),
         header=(("point", *table.measures, "seeds"),),
         groups=(tuple(rows),) if rows else (),
         wraps_labels=True,
@@ -62,9 +66,18 @@ def _difference_table(table: SweepTable, measure: str) -> TextTable | None:
     if not rows:
         return None
     p = "p, Holm" if len(rows) > 1 else "p"
+    header = ("point", "difference", "95% interval", "seeds", p, "needs", "")
+    title = f"{measure}: differences to {table.reference}, paired by seed"
+    if all(table.cells[label][measure].p is None for label, *_ in rows):
+        # Nothing is known of any but the estimate, and from how many seeds.
+        kept = [(label, estimate, seeds) for label, estimate, _, seeds, *_ in rows]
+        header_kept = (header[0], header[1], header[3])
+        return TextTable(
+            title=title, header=(header_kept,), groups=(tuple(kept),), wraps_labels=True
+        )
     return TextTable(
-        title=f"{measure}: differences to {table.reference}, paired by seed",
-        header=(("point", "difference", "95% interval", "seeds", p, "needs", ""),),
+        title=title,
+        header=(header,),
         groups=(tuple(rows),),
         num_words=1,
         wraps_labels=True,
@@ -74,15 +87,30 @@ def _difference_table(table: SweepTable, measure: str) -> TextTable | None:
 def _mean(cell: SweepCell) -> str:
     if cell.mean is None:
         return "nan" if cell.diverged else _NONE
-    spread = "" if cell.spread is None else f" {PLUS_MINUS} {cell.spread:.3g}"
-    return f"{cell.mean:.5g}{spread}"
+    if cell.spread is None:
+        return f"{cell.mean:.5g}"
+    return f"{_fixed(cell.mean, cell.spread)} {PLUS_MINUS} {_fixed(cell.spread, cell.spread)}"
 
 
 def _difference(cell: SweepCell) -> tuple[str, ...]:
     found = cell.difference
     if found is None or found.estimate is None:
         return (*[_NONE] * 5, "not known")
-    interval = f"{found.low:+.3g} to {found.high:+.3g}" if found.basis else _NONE
+    if found.low is None or found.high is None:
+        return f"{found.estimate:+.4g}", _NONE, str(found.count), _NONE, _NONE, str(cell.verdict)
+    reach = found.high - found.estimate
+    estimate, low, high = (
+        f"{'' if number < 0 else '+'}{_fixed(number, reach)}"
+        for number in (found.estimate, found.low, found.high)
+    )
     needs = _NONE if found.needed is None else f"{found.needed:,}"
-    p = _NONE if cell.holm is None else f"{cell.holm:.2g}" if cell.holm >= 1e-3 else "<0.001"
-    return f"{found.estimate:+.4g}", interval, str(found.count), p, needs, str(cell.verdict)
+    p = _NONE if cell.holm is None else f"{cell.holm:.3f}" if cell.holm >= 1e-3 else "<0.001"
+    return estimate, f"{low} to {high}", str(found.count), p, needs, str(cell.verdict)
+
+
+def _fixed(value: float, uncertainty: float) -> str:
+    """A number with as many decimals as show two digits of what it is uncertain by."""
+    if uncertainty <= 0 or not math.isfinite(uncertainty):
+        return f"{value:.5g}"
+    decimals = min(max(1 - math.floor(math.log10(uncertainty)), 0), _MOST_DECIMALS)
+    return f"{value:,.{decimals}f}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from flexbert.statistics import CONFIDENCE
 from flexbert.sweeps.outcomes import RunOutcome
-from flexbert.sweeps.sweep_cells import Cells, ComparedPoints, SweepCell
+from flexbert.sweeps.sweep_cells import Cells, ComparedPoints
 
 # Lines about single points; beyond, they are counted.
 _MOST_LINES = 10
@@ -29,8 +29,7 @@ def table_notes(
     yield from _short(_diverged(sweep, cells), "cells leave out runs that diverged")
     yield from _lengths(outcomes)
     yield from _without_interval(sweep, cells)
-    for measure in sweep.measures:
-        yield from _among_all(measure, {label: row[measure] for label, row in cells.items()})
+    yield from _among_all(sweep, cells)
     if len(cells) >= _MANY_POINTS:
         yield (
             f"the best of {len(cells)} points looks better here than it is: other seeds, for it "
@@ -48,7 +47,7 @@ def _missing(
         lacking: dict[str, list[int]] = {}
         for seed in sweep.seeds:
             if (point.label, seed) not in there:
-                said = unfinished.get((point.label, seed), "is not there")
+                said = unfinished.get((point.label, seed), "was not trained")
                 lacking.setdefault(said, []).append(seed)
         if lacking:
             listed = "; ".join(f"{_seeds(seeds)} {said}" for said, seeds in lacking.items())
@@ -67,7 +66,11 @@ def _diverged(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
 def _lengths(outcomes: Sequence[RunOutcome]) -> Iterator[str]:
     tokens = sorted({each.tokens for each in outcomes})
     if len(tokens) > 1 and tokens[-1] - tokens[0] > 0.001 * tokens[-1]:
-        yield f"runs were trained on {tokens[0]:,} to {tokens[-1]:,} tokens"
+        shortest = min(outcomes, key=lambda each: each.tokens)
+        yield (
+            f"runs were trained on {tokens[0]:,} to {tokens[-1]:,} tokens, "
+            f"{shortest.run.point.label} with seed {shortest.run.seed} on the fewest"
+        )
 
 
 def _without_interval(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
@@ -84,16 +87,24 @@ def _without_interval(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
         yield f"no interval{of_which}: {problem}"
 
 
-def _among_all(measure: str, column: Mapping[str, SweepCell]) -> Iterator[str]:
-    verdicts = [cell.verdict for cell in column.values() if cell.p is not None]
-    count = len(verdicts)
-    if count > 1:
-        alone = sum(verdict in ("better by itself", "worse by itself") for verdict in verdicts)
-        rest = f"; {alone} leave out zero by themselves alone" if alone else ""
+def _among_all(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
+    """What verdicts mean among several."""
+    compared = [cell for row in cells.values() for cell in row.values() if cell.p is not None]
+    most = max(
+        sum(row[measure].p is not None for row in cells.values()) for measure in sweep.measures
+    )
+    if most > 1:
         yield (
-            f"{measure}: better and worse are by Holm's method, so that all of {count} verdicts "
-            f"hold together with {CONFIDENCE:.0%} confidence; intervals are each for itself{rest}"
+            f"p, better and worse are by Holm's method over the {most} differences of a measure, "
+            f"so that all hold together with {CONFIDENCE:.0%} confidence; an interval is for itself"
         )
+    if any(cell.verdict in ("better by itself", "worse by itself") for cell in compared):
+        yield (
+            "by itself: the interval leaves out zero, which among several differences one does by "
+            "chance more easily; more seeds would tell"
+        )
+    if any(cell.difference and cell.difference.needed for cell in compared):
+        yield "needs: seeds that would show a difference of this size in four of five experiments"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
