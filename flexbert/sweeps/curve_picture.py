@@ -52,13 +52,11 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
     height = 4.0 + 0.2 * -(-len(named) // columns)
     with picture(path, width=10, height=height) as figure:
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-        for axes, panel in zip(grid.flat, panels, strict=True):
-            _draw(axes, panel, looks)
         limits = _limits(panels[0], below=not more_is_better(key))
-        if limits is not None:
-            grid[0, 0].set_ylim(*limits)
-            for axes, panel in zip(grid.flat, panels, strict=True):
-                _begin_where_curves_do(axes, panel, limits)
+        grid[0, 0].set_ylim(*limits)
+        for axes, panel in zip(grid.flat, panels, strict=True):
+            _draw(axes, panel, looks, limits)
+            _begin_where_curves_do(axes, panel, limits)
         title = f"{key} of {'evaluations' if event == 'eval' else 'training'}"
         grid[0, 0].set_ylabel(key)
         grid[0, 0].yaxis.set_major_formatter(tick_formatter(number_ticks))
@@ -73,7 +71,7 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
     return path
 
 
-def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks) -> None:
+def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks, limits: tuple[float, float]) -> None:
     by_point: dict[str, list[int]] = {}
     for index, curve in enumerate(panel.curves):
         by_point.setdefault(curve.run.label, []).append(index)
@@ -91,8 +89,14 @@ def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks) -> None:
             if not curve.run.counts and len(finite):
                 last = finite[-1]
                 axes.plot(
-                    *(curve.x[last], curve.y[last], "x"),
-                    **{"color": color, "markersize": 8, "markeredgewidth": 2, "zorder": 5},
+                    *(curve.x[last], np.clip(curve.y[last], *limits), "x"),
+                    **{
+                        "color": color,
+                        "markersize": 8,
+                        "markeredgewidth": 2,
+                        "zorder": 5,
+                        "clip_on": False,
+                    },
                 )
         x, y = mean_curve(counted)
         axes.plot(x, y, color=color, linewidth=0.9 if is_grey else 1.8)
@@ -102,22 +106,25 @@ def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks) -> None:
     axes.xaxis.set_major_formatter(tick_formatter(ticks))
 
 
-def _limits(panel: CurvePanel, *, below: bool) -> tuple[float, float] | None:
+def _limits(panel: CurvePanel, *, below: bool) -> tuple[float, float]:
     """Of the values, without the runs' beginnings and without what one run flew to.
+
+    Runs that are in no mean decide nothing, where there are others.
 
     Args:
         below: whether runs begin far above where they end.
     """
     sign = 1.0 if below else -1.0
     highest, lowest = [], []
-    for curve in panel.curves:
+    counted = [curve for curve in panel.curves if curve.run.counts]
+    for curve in counted or panel.curves:
         x, y = curve.x[curve.is_finite], sign * curve.y[curve.is_finite]
         late = y[x >= x[0] + _BEGINNING * (x[-1] - x[0])] if len(x) else y
         if len(late):
             highest.append(float(late.max()))
             lowest.append(float(late.min()))
     if not highest:
-        return None
+        return 0.0, 1.0
     low = min(lowest)
     high = min(max(highest), low + 2 * max(float(np.median(highest)) - low, 1e-9))
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0

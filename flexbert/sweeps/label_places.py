@@ -1,23 +1,30 @@
-"""Where labels of dots go, so that none lies on another, on a dot or outside."""
+"""Where labels of dots go, so that none lies on another, on what is drawn or outside."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from flexbert.pictures import GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.transforms import Bbox
 
-# In points, from the dot; and directions, to the right first.
-_DISTANCES = (7, 14, 24, 36, 50, 66)
-_DIRECTIONS = tuple(math.radians(angle) for angle in (0, 180, 90, -90, 45, -45, 135, -135))
+# In points, from the dot; and directions, to the right first, corners before above and below.
+_DISTANCES = (5, 10, 18, 28, 40, 54, 70)
+_DIRECTIONS = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1))
 # A label that is further from its dot has a line to it.
-_NEAR = 10
-_DOT = 3
+_NEAR = 11
+# Half of the room that a place of what is drawn takes.
+_REACH = 2.5
+_FONT = 8
+
+# Left, bottom, right, top, in pixels.
+Box = tuple[float, float, float, float]
 
 
 def place_labels(
@@ -29,68 +36,78 @@ def place_labels(
 ) -> None:
     """Write a label next to each dot; the picture's layout is final from here on.
 
+    One after the other goes to the nearest place that is free, or else to that which covers least.
+
     Args:
         dots: in the units of the axes.
         drawn: places to be kept free, the dots among them.
     """
-    from matplotlib.transforms import Bbox
-
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     scale = figure.dpi / 72
-    reach = _DOT * scale
-    inside = axes.get_window_extent()
-    places = [tuple(map(float, axes.transData.transform(dot))) for dot in dots]
-    taken = [
-        Bbox.from_bounds(x - reach, y - reach, 2 * reach, 2 * reach)
-        for x, y in map(axes.transData.transform, drawn)
+    inside: Box = axes.get_window_extent().extents.tolist()
+    reach = _REACH * scale
+    taken: list[Box] = [
+        (x - reach, y - reach, x + reach, y + reach)
+        for x, y in (axes.transData.transform(place).tolist() for place in drawn)
     ]
-    for place, dot, label, color in zip(places, dots, labels, colors, strict=True):
-        best: tuple[float, float, float, Bbox] | None = None
-        text = axes.annotate(label, dot, fontsize=8, color=color)
-        size = text.get_window_extent()
+    for dot, label, color in zip(dots, labels, colors, strict=True):
+        x, y = axes.transData.transform(dot).tolist()
+        text = axes.annotate(label, dot, fontsize=_FONT, color=color)
+        extent = text.get_window_extent()
         text.remove()
-        for distance in _DISTANCES:
-            for angle in _DIRECTIONS:
-                dx, dy = distance * math.cos(angle) * scale, distance * math.sin(angle) * scale
-                left = place[0] + dx - size.width * (1 - math.cos(angle)) / 2
-                bottom = place[1] + dy - size.height * (1 - math.sin(angle)) / 2
-                box = Bbox.from_bounds(left, bottom, size.width, size.height)
-                lost = _outside(box, inside) + sum(_shared(box, other) for other in taken)
-                if best is None or lost < best[0]:
-                    best = lost, left, bottom, box
-            if best is not None and best[0] == 0:
-                break
-        assert best is not None
-        _, left, bottom, box = best
+        box = _best_place((x, y), (extent.width, extent.height), inside, np.array(taken), scale)
         taken.append(box)
-        offset = ((left - place[0]) / scale, (bottom - place[1]) / scale)
-        far = _distance(box, place) > _NEAR * scale
+        far = _distance(box, x, y) > _NEAR * scale
         axes.annotate(
             label,
             dot,
-            xytext=offset,
+            xytext=((box[0] - x) / scale, (box[1] - y) / scale),
             textcoords="offset points",
-            fontsize=8,
+            fontsize=_FONT,
             color=color,
             arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if far else None,
         )
 
 
-def _shared(one: Bbox, other: Bbox) -> float:
-    """The area that two boxes have in common."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(0.0, width) * max(0.0, height)
+def _best_place(
+    dot: tuple[float, float],
+    size: tuple[float, float],
+    inside: Box,
+    taken: np.ndarray,
+    scale: float,
+) -> Box:
+    """The first free box around a dot, or the one that covers least.
+
+    Args:
+        taken: boxes ``[N, 4]``.
+        scale: pixels of a point.
+    """
+    best: tuple[float, Box] | None = None
+    for distance, (right, up) in itertools.product(_DISTANCES, _DIRECTIONS):
+        left = dot[0] + right * distance * scale - size[0] * (1 - right) / 2
+        bottom = dot[1] + up * distance * scale - size[1] * (1 - up) / 2
+        box = (left, bottom, left + size[0], bottom + size[1])
+        outside = size[0] * size[1] - float(_shared(box, np.array([inside])).sum())
+        covered = outside + float(_shared(box, taken).sum())
+        if best is None or covered < best[0]:
+            best = covered, box
+        if covered <= 0:
+            break
+    assert best is not None
+    return best[1]
 
 
-def _outside(box: Bbox, inside: Bbox) -> float:
-    return float(box.width * box.height) - _shared(box, inside)
+def _shared(box: Box, others: np.ndarray) -> np.ndarray:
+    """The area that a box has in common with each of others ``[N, 4]``."""
+    if not len(others):
+        return np.zeros(0)
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)
 
 
-def _distance(box: Bbox, place: Sequence[float]) -> float:
-    dx = max(box.x0 - place[0], 0.0, place[0] - box.x1)
-    dy = max(box.y0 - place[1], 0.0, place[1] - box.y1)
-    return math.hypot(dx, dy)
+def _distance(box: Box, x: float, y: float) -> float:
+    return math.hypot(max(box[0] - x, 0, x - box[2]), max(box[1] - y, 0, y - box[3]))

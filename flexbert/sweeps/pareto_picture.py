@@ -25,7 +25,7 @@ _SPEED = "tokens_per_second"
 # With more, those alone have a label that stand out or lie on the front.
 _MOST_LABELS = 12
 # Of a line, to keep labels off it.
-_PARTS = 9
+_PARTS = 60
 _LINE, _LONGEST_LABEL = 30, 58
 
 
@@ -149,7 +149,7 @@ def _drawn_over(
             yield place.speed + float(part) * place.speed_spread, place.score
             yield place.speed, place.score + float(part) * place.score_spread
     for one, other in itertools.pairwise(front):
-        for part in np.linspace(0, 1, 4 * _PARTS):
+        for part in np.linspace(0, 1, 2 * _PARTS):
             yield (
                 one.speed + float(part) * (other.speed - one.speed),
                 one.score + float(part) * (other.score - one.score),

@@ -69,7 +69,8 @@ def _lengths(outcomes: Sequence[RunOutcome]) -> Iterator[str]:
         shortest = min(outcomes, key=lambda each: each.tokens)
         yield (
             f"runs were trained on {tokens[0]:,} to {tokens[-1]:,} tokens, "
-            f"{shortest.run.point.label} with seed {shortest.run.seed} on the fewest"
+            f"{shortest.run.point.label} with seed {shortest.run.seed} on the fewest: that alone "
+            "makes a difference"
         )
 
 
