@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,8 +55,8 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
         limits = _limits(panels[0], below=not more_is_better(key))
         grid[0, 0].set_ylim(*limits)
         for axes, panel in zip(grid.flat, panels, strict=True):
-            _draw(axes, panel, looks, limits)
             _begin_where_curves_do(axes, panel, limits)
+            _draw(axes, panel, looks)
         title = f"{key} of {'evaluations' if event == 'eval' else 'training'}"
         grid[0, 0].set_ylabel(key)
         grid[0, 0].yaxis.set_major_formatter(tick_formatter(number_ticks))
@@ -71,7 +71,7 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
     return path
 
 
-def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks, limits: tuple[float, float]) -> None:
+def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks) -> None:
     by_point: dict[str, list[int]] = {}
     for index, curve in enumerate(panel.curves):
         by_point.setdefault(curve.run.label, []).append(index)
@@ -87,19 +87,12 @@ def _draw(axes: Axes, panel: CurvePanel, looks: PointLooks, limits: tuple[float,
             axes.plot(curve.x, curve.y, color=color, linewidth=0.7, alpha=0.3 if is_grey else 0.5)
             finite = np.flatnonzero(curve.is_finite)
             if not curve.run.counts and len(finite):
-                last = finite[-1]
-                axes.plot(
-                    *(curve.x[last], np.clip(curve.y[last], *limits), "x"),
-                    **{
-                        "color": color,
-                        "markersize": 8,
-                        "markeredgewidth": 2,
-                        "zorder": 5,
-                        "clip_on": False,
-                    },
-                )
-        x, y = mean_curve(counted)
-        axes.plot(x, y, color=color, linewidth=0.9 if is_grey else 1.8)
+                # At the edge, where it ended beyond what is shown.
+                x = np.clip(curve.x[finite[-1]], *axes.get_xlim())
+                y = np.clip(curve.y[finite[-1]], *axes.get_ylim())
+                style: dict[str, Any] = {"markersize": 8, "markeredgewidth": 2, "zorder": 5}
+                axes.plot(x, y, "x", color=color, clip_on=False, **style)
+        axes.plot(*mean_curve(counted), color=color, linewidth=0.9 if is_grey else 1.8)
     axes.set_xlabel(panel.title)
     ticks = power_ticks if panel.is_flops else number_ticks if panel.is_time else count_ticks
     axes.locator_params(axis="x", nbins=5)

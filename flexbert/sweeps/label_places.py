@@ -47,7 +47,8 @@ def place_labels(
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     scale = figure.dpi / 72
-    inside: Box = axes.get_window_extent().extents.tolist()
+    window = axes.get_window_extent()
+    inside: Box = window.x0, window.y0, window.x1, window.y1
     reach = _REACH * scale
     taken: list[Box] = [
         (x - reach, y - reach, x + reach, y + reach)

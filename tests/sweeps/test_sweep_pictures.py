@@ -76,6 +76,7 @@ def test_labels_lie_on_no_other_and_on_nothing_that_is_drawn(tmp_path: Path) -> 
         axes.margins(0.12)
         place_labels(axes, dots, labels, ["black"] * len(dots), dots)
         # Of the words alone, without the line to their dot.
+        figure.draw_without_rendering()
         boxes = [Text.get_window_extent(text) for text in axes.texts]
         inside = axes.get_window_extent()
         assert [text.get_text() for text in axes.texts] == labels

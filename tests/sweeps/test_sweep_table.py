@@ -18,7 +18,7 @@ from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import Sweep, read_sweep
 from flexbert.sweeps.sweep_table import sweep_table
 from flexbert.sweeps.sweep_text import sweep_latex, sweep_markdown, sweep_table_text
-from tests.conftest import TINY_RECIPE
+from tests.conftest import REPOSITORY, TINY_RECIPE
 
 LOSSES = {
     "gelu": [3.10, 3.14, 3.05],
@@ -78,6 +78,11 @@ def test_differences_are_those_of_the_paired_t_test(sweep: Sweep, runs: list[Swe
     }
     assert verdicts["silu"].endswith("better")
     assert "no difference seen" in verdicts["relu"]
+
+
+def test_the_page_shows_the_table_as_it_is_printed(sweep: Sweep, runs: list[SweepRun]) -> None:
+    table, _ = sweep_table_text(sweep_table(sweep, outcomes_of(runs))).split("\n\np, better")
+    assert f"```\n{table}\n```" in (REPOSITORY / "docs" / "sweeps.md").read_text()
 
 
 def with_losses(outcomes: list[RunOutcome], losses: dict[str, list[float]]) -> list[RunOutcome]:
