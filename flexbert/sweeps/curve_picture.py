@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Of each run's way: what lies before is far from where runs differ, and is cut off above.
 _BEGINNING = 0.25
-_LONGEST_LABEL = 64
+_LONGEST_LABEL = 100
 # Legends in as many columns as labels of so many characters have room for.
 _LEGEND_CHARACTERS = 130
 

@@ -81,8 +81,8 @@ def unfinished_state(run: TrainedRun) -> str:
     try:
         last = read_metrics(run.folder)[-1]
     except UserError:
-        return "has recorded nothing"
-    return f"is not finished (update {last.step:,})"
+        return "nothing recorded"
+    return f"not finished, at update {last.step:,}"
 
 
 def more_is_better(measure: str) -> bool:

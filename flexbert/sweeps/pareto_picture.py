@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from flexbert.errors import shown
 from flexbert.pictures import GREY, count_ticks, number_ticks, picture, tick_formatter
 from flexbert.statistics import sample_deviation
 from flexbert.sweeps.label_places import place_labels
@@ -20,13 +18,15 @@ from flexbert.sweeps.outcomes import COSTS, more_is_better
 from flexbert.sweeps.point_looks import head, point_looks
 from flexbert.sweeps.sweep_curves import DrawnRun
 from flexbert.sweeps.sweep_table import SweepTable
+from flexbert.tasks.text_tables import label_lines
 
 _SPEED = "tokens_per_second"
 # With more, those alone have a label that stand out or lie on the front.
 _MOST_LABELS = 12
 # Of a line, to keep labels off it.
 _PARTS = 60
-_LINE, _LONGEST_LABEL = 30, 58
+# Characters of a label's line.
+_LINE = 36
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def draw_pareto(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -> Path
         place_labels(
             axes,
             [(place.speed, place.score) for place in labelled],
-            [_label(place.label) for place in labelled],
+            ["\n".join(label_lines(place.label, _LINE)) for place in labelled],
             [looks.colors[place.label] for place in labelled],
             list(_drawn_over(places, front)),
         )
@@ -166,9 +166,3 @@ def _speed(run: DrawnRun) -> float:
     recorded = [record.numbers.get(_SPEED, math.nan) for record in run.recorded.records]
     finite = [value for value in recorded if math.isfinite(value)]
     return statistics.median(finite) if finite else math.nan
-
-
-def _label(label: str) -> str:
-    text = shown(label, _LONGEST_LABEL)
-    spaced = text.replace(",", ", ")
-    return textwrap.fill(spaced, _LINE, break_on_hyphens=False).replace(", ", ",")

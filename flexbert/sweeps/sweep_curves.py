@@ -11,13 +11,14 @@ from flexbert.config.by_metric import is_own_metric
 from flexbert.errors import UserError
 from flexbert.metrics_file import Record
 from flexbert.report.axes import AxisName, shared_axis
-from flexbert.report.curves import NOISY_POINTS, smoothed, thinned
+from flexbert.report.curves import smoothed, thinned
 from flexbert.report.recorded_run import RecordedRun
 from flexbert.sweeps.run_flops import run_flops
 
 # With fewer evaluations than this a curve is none, and the training loss is drawn.
 _FEWEST_EVALUATIONS = 4
 _MEAN_POINTS = 400
+_NOISY_POINTS = 120
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +116,9 @@ def _curve(run: DrawnRun, at: Callable[[Record], float], event: str, key: str) -
     ]
     x = np.array([at(record) for record in records], np.float64)
     y = np.array([record.numbers[key] for record in records], np.float64)
-    if event == "train" and len(y) >= NOISY_POINTS:
-        y = smoothed(y, len(y) // 200)
+    if event == "train" and len(y) >= _NOISY_POINTS:
+        # Runs differ by less than their noise.
+        y = smoothed(y, len(y) // 25)
     x, y = thinned(x, y)
     return RunCurve(run=run, x=x, y=y)
 

@@ -47,11 +47,11 @@ def _missing(
         lacking: dict[str, list[int]] = {}
         for seed in sweep.seeds:
             if (point.label, seed) not in there:
-                said = unfinished.get((point.label, seed), "was not trained")
+                said = unfinished.get((point.label, seed), "no run")
                 lacking.setdefault(said, []).append(seed)
         if lacking:
-            listed = "; ".join(f"{_seeds(seeds)} {said}" for said, seeds in lacking.items())
-            yield f"{point.label}: {listed}"
+            listed = "; ".join(f"{_seeds(seeds)}: {said}" for said, seeds in lacking.items())
+            yield f"{point.label}, {listed}"
 
 
 def _diverged(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
@@ -60,7 +60,7 @@ def _diverged(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
             cell = row[measure]
             if cell.diverged:
                 rest = "; its mean leaves that out, and flatters it" if cell.seeds else ""
-                yield f"{label}: {measure} of {_seeds(cell.diverged)} is no finite number{rest}"
+                yield f"{label}: {measure} is no finite number with {_seeds(cell.diverged)}{rest}"
 
 
 def _lengths(outcomes: Sequence[RunOutcome]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 PLUS_MINUS = "+-"
 WIDTH = 100
 _NARROWEST_LABEL = 24
+_INDENT = "  "
 _BETWEEN = "  "
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -85,31 +86,30 @@ def _with_wrapped_labels(table: TextTable) -> TextTable:
     width = max(_NARROWEST_LABEL, WIDTH - others - len(_BETWEEN) * (len(rows[0]) - 1))
 
     def lines(row: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        first, *below = _label_lines(row[0], width)
+        first, *below = label_lines(row[0], width)
         yield first, *row[1:]
         for line in below:
-            yield f"  {line}", *[""] * (len(row) - 1)
+            yield f"{_INDENT}{line}", *[""] * (len(row) - 1)
 
     groups = tuple(tuple(line for row in group for line in lines(row)) for group in table.groups)
     return replace(table, groups=groups)
 
 
-def _label_lines(label: str, width: int) -> list[str]:
-    """A label in lines of up to ``width``, broken after commas where it has any."""
+def label_lines(label: str, width: int) -> list[str]:
+    """A label in lines of up to ``width``, broken after commas, or else at joints of a name."""
+    if len(label) <= width:
+        return [label]
+    room = width - len(_INDENT)
     found = [""]
     for part in re.findall(r"[^,]*,|[^,]+", label):
-        if found[-1] and len(found[-1]) + len(part) > width - 2:
-            found.append("")
-        found[-1] += part
-    return (
-        [
-            line[begin : begin + width - 2]
-            for line in found
-            for begin in range(0, max(len(line), 1), width - 2)
-        ]
-        if len(label) > width
-        else [label]
-    )
+        joints = [part] if len(part) <= room else re.findall(r"[^=_./ ]*[=_./ ]|[^=_./ ]+", part)
+        for text in joints:
+            for begin in range(0, len(text), room):
+                cut = text[begin : begin + room]
+                if found[-1] and len(found[-1]) + len(cut) > room:
+                    found.append("")
+                found[-1] += cut
+    return found
 
 
 def _block(table: TextTable, columns: Sequence[int], widths: Sequence[int]) -> str:
@@ -130,7 +130,7 @@ def _block(table: TextTable, columns: Sequence[int], widths: Sequence[int]) -> s
 
 
 def _wrapped(line: str) -> str:
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(line, WIDTH, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
 def _markdown(table: TextTable) -> str:

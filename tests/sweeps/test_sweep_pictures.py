@@ -114,11 +114,11 @@ def test_a_sweep_leaves_its_table_and_pictures_whatever_became_of_its_runs(
     folder = tmp_path / "sweep"
     table = report_sweep(sweep, runs, folder)
     assert (table.finished, table.total) == (7, 9)
-    assert "activation=silu: seed 2 is not finished (update 20)" in table.notes
-    assert "activation=relu: seed 3 has recorded nothing" in table.notes
+    assert "activation=silu, seed 2: not finished, at update 20" in table.notes
+    assert "activation=relu, seed 3: nothing recorded" in table.notes
     text = (folder / "table.md").read_text()
     assert "7 of 9 runs are finished" in text
-    assert "seed 2 is no finite number" in text
+    assert "is no finite number with seed 2" in text
     first = {name: (folder / name).read_bytes() for name in ("curves.png", "pareto.png")}
     assert all(content.startswith(b"\x89PNG") for content in first.values())
     # Again the same, byte for byte.

@@ -141,7 +141,7 @@ def test_a_point_whose_runs_diverged_is_not_called_better_nor_others_worse(
     reference_lost = {**worse, "gelu": [3.10, 3.14, 3.05, math.nan]}
     assert verdict_of(longer, with_losses(outcomes, reference_lost)) == "not known"
     text = sweep_table_text(sweep_table(longer, with_losses(outcomes, one_lost)))
-    assert "activation=silu: eval_loss of seed 4 is no finite number; its mean leaves" in text
+    assert "activation=silu: eval_loss is no finite number with seed 4; its mean leaves" in text
 
 
 def verdict_of(sweep: Sweep, outcomes: list[RunOutcome]) -> str | None:
@@ -150,10 +150,10 @@ def verdict_of(sweep: Sweep, outcomes: list[RunOutcome]) -> str | None:
 
 def test_points_say_which_of_their_runs_are_missing(sweep: Sweep, runs: list[SweepRun]) -> None:
     whole = outcomes_of(runs)
-    unfinished = {("activation=silu", 3): "is not finished (update 7)"}
+    unfinished = {("activation=silu", 3): "not finished, at update 7"}
     table = sweep_table(sweep, [*whole[:5], *whole[6:8]], unfinished)
-    assert "activation=silu: seed 3 is not finished (update 7)" in table.notes
-    assert "activation=relu: seed 3 was not trained" in table.notes
+    assert "activation=silu, seed 3: not finished, at update 7" in table.notes
+    assert "activation=relu, seed 3: no run" in table.notes
     assert "2 of 3" in sweep_table_text(table)
 
 
