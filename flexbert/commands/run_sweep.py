@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from flexbert.sweeps.condition_notes import plan_notes, table_notes
     from flexbert.sweeps.outcomes import read_outcome
     from flexbert.sweeps.running import Launched, check_begun, is_finished, last_lines, train_runs
     from flexbert.sweeps.runs import resolve_runs
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_begun(runs)
     if arguments.plan:
         print(*(run.name for run in runs), sep="\n")
+        print(*("", *plan_notes(sweep, runs)), sep="\n")
         return 0
 
     def tell(launched: Launched) -> None:
@@ -61,8 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     code = DONE
     if not arguments.table:
         code = train_runs(runs, sweep.base, folder, tell, num_processes=arguments.nproc)
-    found = [read_outcome(run, sweep.measures) for run in runs if is_finished(run)]
-    print_found(arguments, sweep_table(sweep, found), sweep_table_text)
+    finished = [run for run in runs if is_finished(run)]
+    found = [read_outcome(run, sweep.measures) for run in finished]
+    notes = table_notes(sweep, runs, finished)
+    print_found(arguments, sweep_table(sweep, found, notes), sweep_table_text)
     return code
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flexbert.statistics import sample_deviation
@@ -46,8 +46,14 @@ class SweepTable:
     notes: tuple[str, ...]
 
 
-def sweep_table(sweep: Sweep, outcomes: Sequence[RunOutcome]) -> SweepTable:
-    """The table of what the finished runs have come to."""
+def sweep_table(
+    sweep: Sweep, outcomes: Sequence[RunOutcome], notes: Sequence[str] = ()
+) -> SweepTable:
+    """The table of what the finished runs have come to.
+
+    Args:
+        notes: what a reader has to know, a line each.
+    """
     of_point = {
         point.label: [each for each in outcomes if each.run.point.label == point.label]
         for point in sweep.points
@@ -68,7 +74,7 @@ def sweep_table(sweep: Sweep, outcomes: Sequence[RunOutcome]) -> SweepTable:
         cells=cells,
         finished=len(outcomes),
         total=len(sweep.points) * len(sweep.seeds),
-        notes=tuple(_notes(outcomes)),
+        notes=tuple(notes),
     )
 
 
@@ -124,12 +130,6 @@ def _by_seed(outcomes: Sequence[RunOutcome], measure: str) -> dict[int, float]:
         for each in outcomes
         if math.isfinite(each.values[measure])
     }
-
-
-def _notes(outcomes: Sequence[RunOutcome]) -> Iterator[str]:
-    tokens = sorted({each.tokens for each in outcomes})
-    if len(tokens) > 1 and tokens[-1] - tokens[0] > 0.001 * tokens[-1]:
-        yield f"runs were trained on {tokens[0]:,} to {tokens[-1]:,} tokens"
 
 
 def _score(cell: SweepCell) -> str:

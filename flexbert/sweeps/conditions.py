@@ -1,0 +1,197 @@
+"""What is held equal between a point of a sweep and its reference, from their recipes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flexbert.config.encode import encode
+from flexbert.config.model import ModelConfig
+from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.config.tree import changed_keys, flatten
+from flexbert.schedule.stages import all_stages
+from flexbert.sweeps.counts import KnownCorpora, RecipeCounts, counts_of
+from flexbert.sweeps.data_conditions import (
+    evaluation_conditions,
+    mask_conditions,
+    order_conditions,
+)
+from flexbert.sweeps.initial_weights import shared_weights
+
+TOKENS, UPDATES = "tokens", "updates"
+ORDER, MASKS, EVALUATION = "data order", "training masks", "evaluation masks"
+WEIGHTS, PARAMETERS, FLOPS = "initial weights", "parameters", "FLOPs a token"
+PRECISION = "precision"
+# Keys that a message shows of those that differ.
+_MOST_KEYS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A condition, and in which way a point does not have it as the reference has; None if it has.
+
+    The way is a clause about the point: "1.6 percent more parameters".
+    """
+
+    condition: str
+    problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointConditions:
+    """What is known of a point, with one seed, before it is trained.
+
+    Attributes:
+        order, masks: of the rows that training reads, by stage; see
+            :mod:`flexbert.sweeps.data_conditions`.
+        evaluation: of the last stage, whose last evaluation stands for the run.
+        begins_from: where weights are taken from, if they are not drawn.
+        arithmetic: in which numbers the model is computed.
+    """
+
+    counts: RecipeCounts
+    order: Mapping[str, Any]
+    masks: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
+    model: ModelConfig
+    begins_from: Mapping[str, Any]
+    arithmetic: Mapping[str, Any]
+
+
+def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointConditions:
+    """The conditions of a recipe.
+
+    Raises:
+        UserError: if a corpus is there and cannot be used.
+    """
+    stages = all_stages(loaded.stages)
+    first, last = stages[0].recipe, stages[-1].recipe
+
+    def by_stage(conditions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        if len(stages) == 1:
+            return conditions[0]
+        return {
+            f"stages.{stage.name}.{name}": value
+            for stage, own in zip(stages, conditions, strict=True)
+            for name, value in own.items()
+        }
+
+    return PointConditions(
+        counts=counts_of(loaded, corpora),
+        order=by_stage(
+            [order_conditions(s, corpora.splits(s.recipe.data, "train")) for s in stages]
+        ),
+        masks=by_stage([mask_conditions(stage) for stage in stages]),
+        evaluation=evaluation_conditions(
+            last,
+            corpora.splits(last.data, "train"),
+            corpora.splits(last.data, "validation"),
+        ),
+        model=first.model,
+        begins_from=flatten(
+            {"init_from": encode(first.init_from), "start_from": encode(first.start_from)}
+        ),
+        arithmetic=by_stage(
+            [
+                {"precision": s.recipe.precision, "deterministic": s.recipe.deterministic}
+                for s in stages
+            ]
+        ),
+    )
+
+
+def compare_conditions(
+    own: PointConditions, reference: PointConditions, tolerance: float
+) -> Iterator[Finding]:
+    """Every condition, held or not.
+
+    Args:
+        tolerance: by which share two counts may differ and be called equal.
+    """
+    yield from compare_lengths(
+        (own.counts.tokens, own.counts.updates),
+        (reference.counts.tokens, reference.counts.updates),
+        tolerance,
+    )
+    order = _changed(own.order, reference.order)
+    yield Finding(condition=ORDER, problem=order and f"another data order ({order})")
+    if order is None:  # other rows have other masks, which goes without saying
+        masks = _changed(own.masks, reference.masks)
+        yield Finding(condition=MASKS, problem=masks and f"other masks in training ({masks})")
+    evaluation = _changed(own.evaluation, reference.evaluation)
+    yield Finding(
+        condition=EVALUATION,
+        problem=evaluation and f"evaluated on other texts or masks ({evaluation})",
+    )
+    yield Finding(condition=WEIGHTS, problem=_weights(own, reference))
+    yield Finding(condition=PARAMETERS, problem=_parameters(own.counts, reference.counts, tolerance))
+    yield Finding(
+        condition=FLOPS,
+        problem=more_or_fewer(
+            own.counts.flops_per_token, reference.counts.flops_per_token, FLOPS, tolerance
+        ),
+    )
+    arithmetic = changed_keys(dict(reference.arithmetic), dict(own.arithmetic))
+    shown = ", ".join(f"{key} {now}, not {was}" for key, (was, now) in arithmetic.items())
+    yield Finding(condition=PRECISION, problem=shown or None)
+
+
+def compare_lengths(
+    own: tuple[int, int], reference: tuple[int, int], tolerance: float
+) -> Iterator[Finding]:
+    """The findings of tokens and updates that a run and the reference's are trained on and for."""
+    tokens = more_or_fewer(own[0], reference[0], TOKENS, tolerance)
+    updates = more_or_fewer(own[1], reference[1], UPDATES, tolerance)
+    if updates is not None and tokens is None:
+        updates += " at the same tokens"
+    yield Finding(condition=TOKENS, problem=tokens)
+    yield Finding(condition=UPDATES, problem=updates)
+
+
+def more_or_fewer(own: float, reference: float, what: str, tolerance: float) -> str | None:
+    """In words by how much a count is off; None where it is equal within the tolerance."""
+    if abs(own - reference) <= tolerance * reference:
+        return None
+    if reference == 0 or own == 0:
+        return f"{own:,g} {what}, not {reference:,g}"
+    ratio = own / reference
+    if ratio >= 2:
+        return f"{ratio:.3g} times as many {what}"
+    if ratio <= 0.5:
+        return f"{1 / ratio:.3g} times fewer {what}"
+    return f"{100 * abs(ratio - 1):.2g} percent {'more' if ratio > 1 else 'fewer'} {what}"
+
+
+def _parameters(own: RecipeCounts, reference: RecipeCounts, tolerance: float) -> str | None:
+    whole, encoder = (
+        more_or_fewer(getattr(own, name), getattr(reference, name), what, tolerance)
+        for name, what in (
+            ("parameters", PARAMETERS),
+            ("encoder_parameters", "parameters in the encoder"),
+        )
+    )
+    if whole is not None and encoder is not None:
+        return f"{whole} ({encoder.removesuffix(' parameters in the encoder')} in the encoder)"
+    return whole or encoder
+
+
+def _weights(own: PointConditions, reference: PointConditions) -> str | None:
+    changed = _changed(own.begins_from, reference.begins_from)
+    if changed is not None:
+        return f"begins from other weights ({changed})"
+    if own.model == reference.model:
+        return None
+    shared = shared_weights(own.model, reference.model)
+    if shared.equal == shared.count:
+        return None
+    return f"{shared.equal / shared.count:.0%} of the weights that both have begin equal"
+
+
+def _changed(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+    """The names of what differs."""
+    changed = [
+        name for name in {**reference, **own} if own.get(name) != reference.get(name)
+    ]
+    more = f" and {len(changed) - _MOST_KEYS} more" if len(changed) > _MOST_KEYS else ""
+    return ", ".join(changed[:_MOST_KEYS]) + more if changed else None
