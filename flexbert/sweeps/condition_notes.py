@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from flexbert.config.encode import encode
 from flexbert.config.tree import flatten
 from flexbert.sweeps.conditions import (
+    ALL_FLOPS,
     ORDER,
     TOKENS,
     UPDATES,
     Finding,
+    PointConditions,
     compare_conditions,
+    compare_lengths,
     conditions_of,
 )
 from flexbert.sweeps.counts import KnownCorpora
 from flexbert.sweeps.recorded_conditions import (
-    RecordedConditions,
     compare_recorded,
     read_conditions,
 )
 from flexbert.sweeps.runs import SweepRun
 from flexbert.sweeps.sweep_file import Sweep
 
+# Finished runs have recorded what plans estimate.
+_LENGTHS = (TOKENS, UPDATES, ALL_FLOPS)
 # What the recipes say, by the point's label; none of the reference.
 Planned: TypeAlias = dict[str, list[Finding]]
 # What finished runs have recorded, by label and seed.
@@ -36,26 +41,23 @@ def plan_notes(sweep: Sweep, runs: Sequence[SweepRun]) -> list[str]:
     Raises:
         UserError: if a corpus is there and cannot be used.
     """
-    planned = _planned(sweep, runs)
+    planned = _planned(sweep, _conditions(runs))
     return [*_matched(sweep, runs), *_lines(sweep, planned, {})]
 
 
-def table_notes(
-    sweep: Sweep, runs: Sequence[SweepRun], finished: Sequence[SweepRun]
-) -> list[str]:
+def table_notes(sweep: Sweep, runs: Sequence[SweepRun], finished: Sequence[SweepRun]) -> list[str]:
     """The same with what finished runs have recorded.
 
     Raises:
         UserError: if a corpus is there and cannot be used.
     """
-    planned = _planned(sweep, runs)
-    recorded = _recorded(sweep, finished)
+    conditions = _conditions(runs)
+    planned = _planned(sweep, conditions)
+    recorded = _recorded(sweep, conditions, finished)
     for label, by_seed in recorded.items():
         if by_seed:
-            # Lengths are known by now; an order that was meant to differ does.
-            planned[label] = [
-                each for each in planned[label] if each.condition not in (TOKENS, UPDATES)
-            ]
+            planned[label] = [each for each in planned[label] if each.condition not in _LENGTHS]
+            # An order that was meant to differ does.
             if any(each.condition == ORDER and each.problem for each in planned[label]):
                 recorded[label] = {
                     seed: [each for each in found if each.condition != ORDER]
@@ -64,34 +66,45 @@ def table_notes(
     return [*_matched(sweep, runs), *_lines(sweep, planned, recorded)]
 
 
-def _planned(sweep: Sweep, runs: Sequence[SweepRun]) -> Planned:
+def _conditions(runs: Sequence[SweepRun]) -> dict[str, PointConditions]:
+    """Of each point, by its label: those of its first seed."""
     corpora = KnownCorpora()
     first = {run.point.label: run for run in reversed(runs)}
-    conditions = {label: conditions_of(run.recipe, corpora) for label, run in first.items()}
+    return {label: conditions_of(run.recipe, corpora) for label, run in first.items()}
+
+
+def _planned(sweep: Sweep, conditions: Mapping[str, PointConditions]) -> Planned:
     reference = conditions[sweep.reference.label]
     return {
-        point.label: list(
-            compare_conditions(conditions[point.label], reference, sweep.tolerance)
-        )
-        for point in sweep.points
-        if point != sweep.reference
+        label: list(compare_conditions(conditions[label], reference, sweep.tolerance))
+        for label in _others(sweep)
     }
 
 
-def _recorded(sweep: Sweep, finished: Sequence[SweepRun]) -> Recorded:
-    found: dict[tuple[str, int], RecordedConditions] = {
-        (run.point.label, run.seed): read_conditions(run.folder) for run in finished
-    }
-    return {
-        point.label: {
-            seed: list(compare_recorded(own, reference, sweep.tolerance))
-            for seed in sweep.seeds
-            if (own := found.get((point.label, seed))) is not None
-            and (reference := found.get((sweep.reference.label, seed))) is not None
-        }
-        for point in sweep.points
-        if point != sweep.reference
-    }
+def _recorded(
+    sweep: Sweep, conditions: Mapping[str, PointConditions], finished: Sequence[SweepRun]
+) -> Recorded:
+    found = {(run.point.label, run.seed): read_conditions(run.folder) for run in finished}
+    recorded: Recorded = {label: {} for label in _others(sweep)}
+    base = sweep.reference.label
+    for label, by_seed in recorded.items():
+        for seed in sweep.seeds:
+            own, reference = found.get((label, seed)), found.get((base, seed))
+            if own is None or reference is None:
+                continue
+            by_seed[seed] = [
+                *compare_lengths(
+                    own.length(conditions[label].counts.flops_per_token),
+                    reference.length(conditions[base].counts.flops_per_token),
+                    sweep.tolerance,
+                ),
+                *compare_recorded(own, reference),
+            ]
+    return recorded
+
+
+def _others(sweep: Sweep) -> list[str]:
+    return [point.label for point in sweep.points if point.label != sweep.reference.label]
 
 
 def _matched(sweep: Sweep, runs: Sequence[SweepRun]) -> Iterator[str]:
@@ -102,14 +115,16 @@ def _matched(sweep: Sweep, runs: Sequence[SweepRun]) -> Iterator[str]:
         matched = first[point.label].matched
         changed = {key: value for key, value in matched.items() if value != reference[key]}
         if sweep.match is not None and changed:
-            shown = ", ".join(f"{key} {value}, not {reference[key]}" for key, value in changed.items())
+            shown = ", ".join(
+                f"{key} {value}, not {reference[key]}" for key, value in changed.items()
+            )
             yield f"{point.label}: {shown}, to match {sweep.match.of}"
 
 
 def _lines(sweep: Sweep, planned: Planned, recorded: Recorded) -> Iterator[str]:
     """A line for each point that differs, and one for what is equal in all."""
     for label, findings in planned.items():
-        problems = [each.problem for each in findings if each.problem is not None]
+        problems = [each.problem for each in findings if each.problem]
         problems += _of_seeds(recorded.get(label, {}))
         if problems:
             yield f"{label}: {'; '.join(problems)}"
@@ -124,8 +139,9 @@ def _held_everywhere(planned: Planned, recorded: Recorded) -> list[str]:
     begun = [label for label in planned if recorded.get(label)] or list(planned)
     held: list[dict[str, bool]] = []
     for label in begun:
+        findings = [planned[label], *recorded.get(label, {}).values()]
         own: dict[str, bool] = {}
-        for each in (*planned[label], *(f for each in recorded.get(label, {}).values() for f in each)):
+        for each in itertools.chain.from_iterable(findings):
             own[each.condition] = own.get(each.condition, True) and each.problem is None
         held.append(own)
     names = dict.fromkeys(name for own in held for name in own)
@@ -137,7 +153,7 @@ def _of_seeds(by_seed: Mapping[int, Sequence[Finding]]) -> Iterator[str]:
     seeds: dict[str, list[int]] = {}
     for seed, findings in by_seed.items():
         for each in findings:
-            if each.problem is not None:
+            if each.problem:
                 seeds.setdefault(each.problem, []).append(seed)
     for problem, own in seeds.items():
         some = "" if len(own) == len(by_seed) else f" (seed {', '.join(map(str, own))})"

@@ -13,15 +13,17 @@ from flexbert.config.tree import changed_keys, flatten
 from flexbert.schedule.stages import all_stages
 from flexbert.sweeps.counts import KnownCorpora, RecipeCounts, counts_of
 from flexbert.sweeps.data_conditions import (
-    evaluation_conditions,
+    evaluated_texts,
+    evaluation_masks,
     mask_conditions,
     order_conditions,
 )
 from flexbert.sweeps.initial_weights import shared_weights
 
 TOKENS, UPDATES = "tokens", "updates"
-ORDER, MASKS, EVALUATION = "data order", "training masks", "evaluation masks"
-WEIGHTS, PARAMETERS, FLOPS = "initial weights", "parameters", "FLOPs a token"
+ORDER, MASKS, EVALUATION = "data order", "training masks", "evaluation"
+WEIGHTS, PARAMETERS = "initial weights", "parameters"
+FLOPS, ALL_FLOPS = "FLOPs a token", "FLOPs in all"
 PRECISION = "precision"
 # Keys that a message shows of those that differ.
 _MOST_KEYS = 3
@@ -29,13 +31,29 @@ _MOST_KEYS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A condition, and in which way a point does not have it as the reference has; None if it has.
+    """Whether a point has a condition as the reference has it.
 
-    The way is a clause about the point: "1.6 percent more parameters".
+    Attributes:
+        problem: None if it has; otherwise a clause about the point, "1.6 percent more parameters",
+            or nothing where that of another condition says it.
     """
 
     condition: str
     problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLength:
+    """How long a run is, planned or recorded, and what a token of it costs."""
+
+    tokens: int
+    updates: int
+    flops_per_token: float
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run."""
+        return self.tokens * self.flops_per_token
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +63,7 @@ class PointConditions:
     Attributes:
         order, masks: of the rows that training reads, by stage; see
             :mod:`flexbert.sweeps.data_conditions`.
-        evaluation: of the last stage, whose last evaluation stands for the run.
+        texts, evaluation_masks: of the last stage, whose last evaluation stands for the run.
         begins_from: where weights are taken from, if they are not drawn.
         arithmetic: in which numbers the model is computed.
     """
@@ -53,7 +71,8 @@ class PointConditions:
     counts: RecipeCounts
     order: Mapping[str, Any]
     masks: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    texts: Mapping[str, Any]
+    evaluation_masks: Mapping[str, Any]
     model: ModelConfig
     begins_from: Mapping[str, Any]
     arithmetic: Mapping[str, Any]
@@ -83,11 +102,12 @@ def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointCondition
             [order_conditions(s, corpora.splits(s.recipe.data, "train")) for s in stages]
         ),
         masks=by_stage([mask_conditions(stage) for stage in stages]),
-        evaluation=evaluation_conditions(
+        texts=evaluated_texts(
             last,
             corpora.splits(last.data, "train"),
             corpora.splits(last.data, "validation"),
         ),
+        evaluation_masks=evaluation_masks(last),
         model=first.model,
         begins_from=flatten(
             {"init_from": encode(first.init_from), "start_from": encode(first.start_from)}
@@ -109,23 +129,24 @@ def compare_conditions(
     Args:
         tolerance: by which share two counts may differ and be called equal.
     """
-    yield from compare_lengths(
-        (own.counts.tokens, own.counts.updates),
-        (reference.counts.tokens, reference.counts.updates),
-        tolerance,
-    )
+    lengths = [
+        RunLength(
+            tokens=counts.tokens, updates=counts.updates, flops_per_token=counts.flops_per_token
+        )
+        for counts in (own.counts, reference.counts)
+    ]
+    yield from compare_lengths(lengths[0], lengths[1], tolerance)
     order = _changed(own.order, reference.order)
     yield Finding(condition=ORDER, problem=order and f"another data order ({order})")
-    if order is None:  # other rows have other masks, which goes without saying
-        masks = _changed(own.masks, reference.masks)
-        yield Finding(condition=MASKS, problem=masks and f"other masks in training ({masks})")
-    evaluation = _changed(own.evaluation, reference.evaluation)
-    yield Finding(
-        condition=EVALUATION,
-        problem=evaluation and f"evaluated on other texts or masks ({evaluation})",
-    )
+    masks = _changed(own.masks, reference.masks)
+    other_masks = masks and f"other masks in training ({masks})"
+    # Other rows have other masks, which goes without saying.
+    yield Finding(condition=MASKS, problem=other_masks if order is None else "")
+    yield Finding(condition=EVALUATION, problem=_evaluation(own, reference))
     yield Finding(condition=WEIGHTS, problem=_weights(own, reference))
-    yield Finding(condition=PARAMETERS, problem=_parameters(own.counts, reference.counts, tolerance))
+    yield Finding(
+        condition=PARAMETERS, problem=_parameters(own.counts, reference.counts, tolerance)
+    )
     yield Finding(
         condition=FLOPS,
         problem=more_or_fewer(
@@ -137,16 +158,19 @@ def compare_conditions(
     yield Finding(condition=PRECISION, problem=shown or None)
 
 
-def compare_lengths(
-    own: tuple[int, int], reference: tuple[int, int], tolerance: float
-) -> Iterator[Finding]:
-    """The findings of tokens and updates that a run and the reference's are trained on and for."""
-    tokens = more_or_fewer(own[0], reference[0], TOKENS, tolerance)
-    updates = more_or_fewer(own[1], reference[1], UPDATES, tolerance)
+def compare_lengths(own: RunLength, reference: RunLength, tolerance: float) -> Iterator[Finding]:
+    """The findings of tokens, updates and FLOPs in all."""
+    tokens = more_or_fewer(own.tokens, reference.tokens, TOKENS, tolerance)
+    updates = more_or_fewer(own.updates, reference.updates, UPDATES, tolerance)
+    each = more_or_fewer(own.flops_per_token, reference.flops_per_token, FLOPS, tolerance)
     if updates is not None and tokens is None:
         updates += " at the same tokens"
     yield Finding(condition=TOKENS, problem=tokens)
     yield Finding(condition=UPDATES, problem=updates)
+    whole = more_or_fewer(own.flops, reference.flops, ALL_FLOPS, tolerance)
+    if whole is not None and (tokens is None or each is None):
+        whole = ""  # only one of the two differs, and says it
+    yield Finding(condition=ALL_FLOPS, problem=whole)
 
 
 def more_or_fewer(own: float, reference: float, what: str, tolerance: float) -> str | None:
@@ -176,6 +200,14 @@ def _parameters(own: RecipeCounts, reference: RecipeCounts, tolerance: float) ->
     return whole or encoder
 
 
+def _evaluation(own: PointConditions, reference: PointConditions) -> str | None:
+    texts = _changed(own.texts, reference.texts)
+    masks = _changed(own.evaluation_masks, reference.evaluation_masks)
+    if texts is None:
+        return masks and f"evaluated with other masks ({masks})"
+    return "evaluated on other texts" + (f", with other masks ({masks})" if masks else "")
+
+
 def _weights(own: PointConditions, reference: PointConditions) -> str | None:
     changed = _changed(own.begins_from, reference.begins_from)
     if changed is not None:
@@ -190,8 +222,6 @@ def _weights(own: PointConditions, reference: PointConditions) -> str | None:
 
 def _changed(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
     """The names of what differs."""
-    changed = [
-        name for name in {**reference, **own} if own.get(name) != reference.get(name)
-    ]
+    changed = [name for name in {**reference, **own} if own.get(name) != reference.get(name)]
     more = f" and {len(changed) - _MOST_KEYS} more" if len(changed) > _MOST_KEYS else ""
     return ", ".join(changed[:_MOST_KEYS]) + more if changed else None

@@ -7,9 +7,14 @@ in an update.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from flexbert.config.data import DataConfig
 from flexbert.config.encode import encode
 from flexbert.config.fields import ORDER
 from flexbert.config.keys import leaves
@@ -17,7 +22,7 @@ from flexbert.config.recipe import Recipe
 from flexbert.config.tree import flatten
 from flexbert.data.packing.order_description import describe_order
 from flexbert.data.packing.position import StreamKey
-from flexbert.data.packing.row_stream import sampling_stream
+from flexbert.data.packing.row_stream import evaluation_stream, sampling_stream
 from flexbert.data.reading.corpus import Split
 from flexbert.schedule.stages import Stage
 
@@ -56,35 +61,56 @@ def mask_conditions(stage: Stage) -> Conditions:
     return described
 
 
-def evaluation_conditions(
+def evaluated_texts(
     recipe: Recipe, train: Mapping[str, Split] | None, validation: Mapping[str, Split] | None
 ) -> Conditions:
-    """What the texts and masks of a stage's evaluations follow from; a seed is not in it.
+    """Which chunks of the validation splits a stage's evaluations read; a seed is not in it.
 
     Args:
-        train, validation: of each source; where None, its path stands for it.
+        train, validation: of each source. Where they are there, the chunks themselves count, not
+            how they came to be chosen.
     """
-    data, evaluation = recipe.data, recipe.evaluation
-    described: dict[str, Any] = {
-        **flatten({"data.mask_split": encode(data.mask_split)}),
-        **flatten({"evaluation.masking": encode(evaluation.masking_of(data))}),
-        "data.max_length": data.max_length,
-        "data.merge_below": data.merge_below,
-        "evaluation.mask_rate": evaluation.mask_rate,
-        "evaluation.rows": evaluation.rows,
-    }
-    if evaluation.rows is not None:
-        # The first rows of a split: which chunks they hold is a matter of packing.
-        described["data.row_length"] = data.row_length
-        described["data.packing_window"] = data.packing_window
+    data, rows = recipe.data, recipe.evaluation.rows
     if validation is None or train is None:
-        return {**described, **_places(recipe)}
+        cut = {key: getattr(data, key) for key in ("max_length", "merge_below")}
+        packed = {key: getattr(data, key) for key in ("row_length", "packing_window")}
+        # All of a split is the same in any rows.
+        return {**cut, **(packed if rows else {}), "rows": rows, **_places(recipe)}
     shares = sampling_stream(train, data).mixture.source_shares
+    described: dict[str, Any] = {}
     for name, split in validation.items():
         described[f"{name}.tokenizer"] = split.meta.tokenizer_sha256
-        described[f"{name}.validation"] = split.fingerprint
-        described[f"{name}.evaluation_rows"] = evaluation.rows_of(shares[name])
+        described[f"{name}.shards"] = split.fingerprint
+        described[f"{name}.chunks"] = _chunks(split, data, recipe.evaluation.rows_of(shares[name]))
     return described
+
+
+def evaluation_masks(recipe: Recipe) -> Conditions:
+    """What the masks of a stage's evaluations follow from, besides the chunks.
+
+    A chunk is masked in the same way in every row, run and step; a seed is not in it.
+    """
+    return flatten(
+        {
+            "data.mask_split": encode(recipe.data.mask_split),
+            "evaluation.mask_rate": recipe.evaluation.mask_rate,
+            "evaluation.masking": encode(recipe.evaluation.masking_of(recipe.data)),
+        }
+    )
+
+
+def _chunks(split: Split, data: DataConfig, rows: int | None) -> str:
+    """A hash of the chunks of the first rows, or of all, in no order: number and length of each."""
+    stream = evaluation_stream(split, data)
+    windows = itertools.islice(stream.packing_windows(), stream.packing_windows_per_epoch)
+    chosen = itertools.islice((w.row(i) for w in windows for i in range(w.num_rows)), rows)
+    drawn = [row.drawn for row in chosen]
+    numbers = np.concatenate([each.numbers for each in drawn])
+    lengths = np.concatenate([each.lengths for each in drawn])
+    documents, starts, _ = stream.mixture.buckets[0].chunks.locate(numbers)
+    order = np.lexsort((starts, documents))
+    found = np.stack([documents[order], starts[order], lengths[order]]).astype(np.int64)
+    return hashlib.sha256(found.tobytes()).hexdigest()
 
 
 def _places(recipe: Recipe) -> dict[str, Any]:

@@ -46,7 +46,9 @@ def matched_values(sweep: Sweep, load: Load) -> dict[str, dict[str, int]]:
             if key in flatten(point.values):
                 raise ConfigError("match", f"{where} sets {key} itself, which is to be adjusted")
         try:
-            found[point.label] = _matched(point, rule, load, wanted, width, sweep.tolerance, corpora)
+            found[point.label] = _matched(
+                point, rule, load, wanted, width, sweep.tolerance, corpora
+            )
         except ConfigError as error:
             raise ConfigError("match", f"{where}: {error}") from None
         except UserError as error:
@@ -122,7 +124,11 @@ def _whole(loaded: LoadedRecipe, key: str) -> int:
     """
     values = flatten(encode(loaded.first))
     if key not in values:
-        sizes = [name for name, value in values.items() if type(value) is int]
+        sizes = [
+            name
+            for name, value in values.items()
+            if type(value) is int and name.startswith("model.")
+        ]
         raise ConfigError("match", f"unknown key {key!r}; {did_you_mean(key, sizes)}")
     value = values[key]
     if type(value) is not int or value < 1:

@@ -16,7 +16,7 @@ from flexbert.sweeps.conditions import (
     EVALUATION,
     ORDER,
     Finding,
-    compare_lengths,
+    RunLength,
 )
 
 PROCESSES, DEVICE, SOFTWARE = "processes", "device", "software"
@@ -43,6 +43,10 @@ class RecordedConditions:
     evaluated: float | None
     launches: tuple[Launch, ...]
 
+    def length(self, flops_per_token: float) -> RunLength:
+        """How long the run was."""
+        return RunLength(tokens=self.tokens, updates=self.updates, flops_per_token=flops_per_token)
+
 
 def read_conditions(folder: Path) -> RecordedConditions:
     """Read them from a run's folder.
@@ -67,17 +71,8 @@ def read_conditions(folder: Path) -> RecordedConditions:
     )
 
 
-def compare_recorded(
-    own: RecordedConditions, reference: RecordedConditions, tolerance: float
-) -> Iterator[Finding]:
-    """Every condition that both have recorded, held or not.
-
-    Args:
-        tolerance: by which share tokens and updates may differ and be called equal.
-    """
-    yield from compare_lengths(
-        (own.tokens, own.updates), (reference.tokens, reference.updates), tolerance
-    )
+def compare_recorded(own: RecordedConditions, reference: RecordedConditions) -> Iterator[Finding]:
+    """Every condition but their lengths that both have recorded, held or not."""
     if own.order is None or reference.order is None:
         yield Finding(condition=ORDER, problem="which rows were read cannot be looked up")
     else:
@@ -85,7 +80,11 @@ def compare_recorded(
         yield Finding(condition=ORDER, problem=None if same else "other rows were read")
     yield Finding(condition=EVALUATION, problem=_evaluation(own, reference))
     for condition, unit, values in (
-        (PROCESSES, " processes", [{str(e.processes) for e in r.launches} for r in (own, reference)]),
+        (
+            PROCESSES,
+            " processes",
+            [{str(e.processes) for e in r.launches} for r in (own, reference)],
+        ),
         (DEVICE, "", [{e.device for e in r.launches} for r in (own, reference)]),
     ):
         ours, theirs = (", ".join(sorted(each)) or "unknown" for each in values)

@@ -92,11 +92,9 @@ def test_what_is_not_finished_or_no_number_is_left_out(sweep: Sweep, runs: list[
     assert "0 of 9" in sweep_table_text(sweep_table(sweep, []))
 
 
-def test_runs_of_other_lengths_are_noted(sweep: Sweep, runs: list[SweepRun]) -> None:
-    whole = outcomes_of(runs)
-    assert sweep_table(sweep, whole).notes == ()
-    longer = [*whole[:-1], replace(whole[-1], tokens=1500)]
-    assert sweep_table(sweep, longer).notes == ("runs were trained on 1,000 to 1,500 tokens",)
+def test_notes_are_the_last_lines(sweep: Sweep, runs: list[SweepRun]) -> None:
+    table = sweep_table(sweep, outcomes_of(runs), ["one", "two"])
+    assert sweep_table_text(table).endswith("\n\none\ntwo")
 
 
 def recorded(run: SweepRun) -> None:
