@@ -56,7 +56,11 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
     """
 
     def overrides_of(point: SweepPoint, more: Mapping[str, Any]) -> tuple[str, ...]:
-        values = {**sweep.overrides, **point.values, **more, "runs_folder": str(folder / RUNS)}
+        values: dict[str, Any] = {}
+        for own in (sweep.overrides, point.values, more, {"runs_folder": str(folder / RUNS)}):
+            for key, value in own.items():
+                values.pop(key, None)  # in its place: a node's name drops what was given before it
+                values[key] = value
         return tuple(f"{key}={value_text(value)}" for key, value in values.items())
 
     def load(point: SweepPoint, more: Mapping[str, Any]) -> LoadedRecipe:
