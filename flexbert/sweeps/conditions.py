@@ -13,8 +13,9 @@ from flexbert.config.tree import changed_keys, flatten
 from flexbert.schedule.stages import all_stages
 from flexbert.sweeps.counts import KnownCorpora, RecipeCounts, counts_of
 from flexbert.sweeps.data_conditions import (
-    evaluated_texts,
-    evaluation_masks,
+    Conditions,
+    evaluation_mask_conditions,
+    evaluation_text_conditions,
     mask_conditions,
     order_conditions,
 )
@@ -27,6 +28,8 @@ FLOPS, ALL_FLOPS = "FLOPs a token", "FLOPs in all"
 PRECISION = "precision"
 # Keys that a message shows of those that differ.
 _MOST_KEYS = 3
+# Of the reference's weights: fewer than that are biases and norms.
+_FEW = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +72,13 @@ class PointConditions:
     """
 
     counts: RecipeCounts
-    order: Mapping[str, Any]
-    masks: Mapping[str, Any]
-    texts: Mapping[str, Any]
-    evaluation_masks: Mapping[str, Any]
+    order: Conditions
+    masks: Conditions
+    texts: Conditions
+    evaluation_masks: Conditions
     model: ModelConfig
     begins_from: Mapping[str, Any]
-    arithmetic: Mapping[str, Any]
+    arithmetic: Mapping[str, str]
 
 
 def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointConditions:
@@ -87,7 +90,7 @@ def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointCondition
     stages = all_stages(loaded.stages)
     first, last = stages[0].recipe, stages[-1].recipe
 
-    def by_stage(conditions: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    def by_stage(conditions: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
         if len(stages) == 1:
             return conditions[0]
         return {
@@ -102,19 +105,19 @@ def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointCondition
             [order_conditions(s, corpora.splits(s.recipe.data, "train")) for s in stages]
         ),
         masks=by_stage([mask_conditions(stage) for stage in stages]),
-        texts=evaluated_texts(
+        texts=evaluation_text_conditions(
             last,
             corpora.splits(last.data, "train"),
             corpora.splits(last.data, "validation"),
         ),
-        evaluation_masks=evaluation_masks(last),
+        evaluation_masks=evaluation_mask_conditions(last),
         model=first.model,
         begins_from=flatten(
             {"init_from": encode(first.init_from), "start_from": encode(first.start_from)}
         ),
         arithmetic=by_stage(
             [
-                {"precision": s.recipe.precision, "deterministic": s.recipe.deterministic}
+                {"precision": s.recipe.precision, "deterministic": str(s.recipe.deterministic)}
                 for s in stages
             ]
         ),
@@ -215,6 +218,8 @@ def _weights(own: PointConditions, reference: PointConditions) -> str | None:
     if own.model == reference.model:
         return None
     shared = shared_weights(own.model, reference.model)
+    if shared.count < _FEW * reference.counts.parameters:
+        return "next to no weights of the same shape"
     if shared.equal == shared.count:
         return None
     return f"{shared.equal / shared.count:.0%} of the weights that both have begin equal"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from flexbert.schedule.stages import Stage
 
 # Keys of ``data`` that decide masks and not rows.
 _MASKS = ("data.mask_rate", "data.masking", "data.mask_split")
-Conditions = Mapping[str, Any]
+# Each value as text.
+Conditions: TypeAlias = Mapping[str, str]
 
 
 def order_conditions(stage: Stage, train: Mapping[str, Split] | None) -> Conditions:
@@ -44,7 +45,7 @@ def order_conditions(stage: Stage, train: Mapping[str, Split] | None) -> Conditi
     else:
         key = StreamKey(stage.recipe.seed, stage.name)
         described = describe_order(sampling_stream(train, data), train, data, key)
-    return {name: value for name, value in described.items() if not _of_masks(name)}
+    return _texts({name: value for name, value in described.items() if not _of_masks(name)})
 
 
 def mask_conditions(stage: Stage) -> Conditions:
@@ -58,10 +59,10 @@ def mask_conditions(stage: Stage) -> Conditions:
         described |= flatten({"mask_rate_schedule": encode(recipe.mask_rate_schedule)})
         described |= {"duration": str(recipe.duration), **flatten({"batch": encode(recipe.batch)})}
         described.pop("batch.microbatch_rows", None)
-    return described
+    return _texts(described)
 
 
-def evaluated_texts(
+def evaluation_text_conditions(
     recipe: Recipe, train: Mapping[str, Split] | None, validation: Mapping[str, Split] | None
 ) -> Conditions:
     """Which chunks of the validation splits a stage's evaluations read; a seed is not in it.
@@ -75,22 +76,22 @@ def evaluated_texts(
         cut = {key: getattr(data, key) for key in ("max_length", "merge_below")}
         packed = {key: getattr(data, key) for key in ("row_length", "packing_window")}
         # All of a split is the same in any rows.
-        return {**cut, **(packed if rows else {}), "rows": rows, **_places(recipe)}
+        return _texts({**cut, **(packed if rows else {}), "rows": rows, **_places(recipe)})
     shares = sampling_stream(train, data).mixture.source_shares
     described: dict[str, Any] = {}
     for name, split in validation.items():
         described[f"{name}.tokenizer"] = split.meta.tokenizer_sha256
         described[f"{name}.shards"] = split.fingerprint
         described[f"{name}.chunks"] = _chunks(split, data, recipe.evaluation.rows_of(shares[name]))
-    return described
+    return _texts(described)
 
 
-def evaluation_masks(recipe: Recipe) -> Conditions:
+def evaluation_mask_conditions(recipe: Recipe) -> Conditions:
     """What the masks of a stage's evaluations follow from, besides the chunks.
 
     A chunk is masked in the same way in every row, run and step; a seed is not in it.
     """
-    return flatten(
+    return _texts(
         {
             "data.mask_split": encode(recipe.data.mask_split),
             "evaluation.mask_rate": recipe.evaluation.mask_rate,
@@ -111,6 +112,10 @@ def _chunks(split: Split, data: DataConfig, rows: int | None) -> str:
     order = np.lexsort((starts, documents))
     found = np.stack([documents[order], starts[order], lengths[order]]).astype(np.int64)
     return hashlib.sha256(found.tobytes()).hexdigest()
+
+
+def _texts(values: Mapping[str, Any]) -> Conditions:
+    return {name: repr(value) for name, value in flatten(values).items()}
 
 
 def _places(recipe: Recipe) -> dict[str, Any]:

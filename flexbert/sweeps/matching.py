@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from flexbert.config.encode import encode
 from flexbert.config.model import LARGEST_SIZE
@@ -17,7 +17,7 @@ from flexbert.sweeps.points import SweepPoint
 from flexbert.sweeps.sweep_file import Sweep
 
 # The recipe of a point with some more values.
-Load: TypeAlias = Callable[[SweepPoint, Mapping[str, Any]], LoadedRecipe]
+Load: TypeAlias = Callable[[SweepPoint, Mapping[str, int]], LoadedRecipe]
 
 
 def matched_values(sweep: Sweep, load: Load) -> dict[str, dict[str, int]]:

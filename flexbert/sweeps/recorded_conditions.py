@@ -95,10 +95,10 @@ def compare_recorded(own: RecordedConditions, reference: RecordedConditions) -> 
 
 def _order(folder: Path) -> tuple[Any, ...] | None:
     try:
-        segments = OrderLog(folder / _ORDERS).segments()
+        read = OrderLog(folder / _ORDERS).segments()
     except UserError:
         return None
-    return tuple((s.stage, s.generation, s.order, s.skipped_rows) for s in segments) or None
+    return tuple((each.stage, each.generation, each.order, each.skipped_rows) for each in read)
 
 
 def _evaluation(own: RecordedConditions, reference: RecordedConditions) -> str | None:

@@ -63,7 +63,7 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
                 values[key] = value
         return tuple(f"{key}={value_text(value)}" for key, value in values.items())
 
-    def load(point: SweepPoint, more: Mapping[str, Any]) -> LoadedRecipe:
+    def load(point: SweepPoint, more: Mapping[str, int]) -> LoadedRecipe:
         one = {"seed": sweep.seeds[0], "run_name": "matched"}
         return load_recipe(sweep.base, overrides_of(point, {**more, **one}))
 
