@@ -27,7 +27,9 @@ CASES = 8
 def written(folder: Path, **tree: Any) -> Sweep:
     path = folder / "matched.yaml"
     overrides = {"data.path": "/some/corpus", **tree.pop("overrides", {})}
-    path.write_text(yaml.safe_dump({"base": str(TINY_RECIPE), "overrides": overrides, **tree}))
+    path.write_text(
+        yaml.safe_dump({"base": str(TINY_RECIPE), "overrides": overrides, **tree}, sort_keys=False)
+    )
     return read_sweep(path)
 
 
