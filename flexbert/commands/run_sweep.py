@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from flexbert.sweeps.condition_notes import planned_conditions
     from flexbert.sweeps.running import Launched, check_begun, last_lines, train_runs
     from flexbert.sweeps.runs import resolve_runs
     from flexbert.sweeps.sweep_file import read_sweep
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_begun(runs)
     if arguments.plan:
         print(*(run.name for run in runs), sep="\n")
+        print(*("", *planned_conditions(sweep, runs)), sep="\n")
         return 0
 
     def tell(launched: Launched) -> None:

@@ -13,6 +13,7 @@ from flexbert.errors import UserError
 from flexbert.files.durable import make_folder, write_text
 from flexbert.files.file_lock import file_lock
 from flexbert.report.recorded_run import read_run
+from flexbert.sweeps.condition_notes import held_conditions
 from flexbert.sweeps.curve_picture import draw_sweep_curves
 from flexbert.sweeps.outcomes import RunOutcome, TrainedRun, read_outcome, unfinished_state
 from flexbert.sweeps.pareto_picture import draw_pareto
@@ -46,7 +47,8 @@ def report_sweep(sweep: Sweep, runs: Sequence[SweepRun], folder: Path) -> SweepT
             for run in runs
             if run not in finished
         }
-        table = sweep_table(sweep, outcomes, unfinished)
+        conditions = held_conditions(sweep, runs, finished)
+        table = sweep_table(sweep, outcomes, unfinished, conditions)
         write_table(table, runs, outcomes, folder)
     return table
 

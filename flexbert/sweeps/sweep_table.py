@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flexbert.sweeps.outcomes import RunOutcome
 from flexbert.sweeps.sweep_cells import Cells, ComparedPoints, best_first, sweep_cells
-from flexbert.sweeps.table_notes import table_notes
+from flexbert.sweeps.table_notes import length_note, table_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +38,13 @@ def sweep_table(
     sweep: ComparedPoints,
     outcomes: Sequence[RunOutcome],
     unfinished: Mapping[tuple[str, int], str] | None = None,
+    conditions: Sequence[str] = (),
 ) -> SweepTable:
     """The table of what the finished runs have come to.
 
     Args:
         unfinished: what is known of the other runs, by point's label and seed.
+        conditions: what was held equal, and what was not, a line each.
     """
     cells = sweep_cells(sweep, outcomes)
     return SweepTable(
@@ -54,5 +56,8 @@ def sweep_table(
         finished=len(outcomes),
         total=len(sweep.points) * len(sweep.seeds),
         num_seeds=len(sweep.seeds),
-        notes=tuple(table_notes(sweep, cells, outcomes, unfinished or {})),
+        notes=(
+            *table_notes(sweep, cells, outcomes, unfinished or {}),
+            *(conditions or length_note(outcomes)),
+        ),
     )

@@ -27,7 +27,6 @@ def table_notes(
     """
     yield from _short(_missing(sweep, outcomes, unfinished), "points lack runs")
     yield from _short(_diverged(sweep, cells), "cells leave out runs that diverged")
-    yield from _lengths(outcomes)
     yield from _without_interval(sweep, cells)
     yield from _among_all(sweep, cells)
     if len(cells) >= _MANY_POINTS:
@@ -63,7 +62,8 @@ def _diverged(sweep: ComparedPoints, cells: Cells) -> Iterator[str]:
                 yield f"{label}: {measure} is no finite number with {_seeds(cell.diverged)}{rest}"
 
 
-def _lengths(outcomes: Sequence[RunOutcome]) -> Iterator[str]:
+def length_note(outcomes: Sequence[RunOutcome]) -> Iterator[str]:
+    """Whether runs were trained on other numbers of tokens, in a line."""
     tokens = sorted({each.tokens for each in outcomes})
     if len(tokens) > 1 and tokens[-1] - tokens[0] > 0.001 * tokens[-1]:
         shortest = min(outcomes, key=lambda each: each.tokens)

@@ -225,6 +225,11 @@ def test_runs_of_other_lengths_are_noted(sweep: Sweep, runs: list[SweepRun]) -> 
     )
 
 
+def test_what_was_held_equal_is_told_last(sweep: Sweep, runs: list[SweepRun]) -> None:
+    table = sweep_table(sweep, outcomes_of(runs), conditions=["one", "two"])
+    assert sweep_table_text(table).endswith("\none\ntwo")
+
+
 def recorded(run: SweepRun) -> None:
     run.folder.mkdir(parents=True)
     lines = [
