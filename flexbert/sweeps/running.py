@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -43,12 +43,14 @@ class Launched:
     Attributes:
         code: with which it ended.
         log: the file of what it printed.
+        was_enough: whether it was stopped before its end, for good.
     """
 
     run: SweepRun
     code: int
     seconds: float
     log: Path
+    was_enough: bool = False
 
 
 def check_begun(runs: Sequence[SweepRun]) -> None:
@@ -70,6 +72,7 @@ def train_runs(
     tell: Callable[[Launched], None],
     *,
     num_processes: int = 1,
+    is_enough: Callable[[SweepRun], bool] | None = None,
 ) -> int:
     """Train runs until all are finished or have failed, in their order.
 
@@ -78,6 +81,8 @@ def train_runs(
         folder: of the sweep.
         tell: is called after each launch of this process.
         num_processes: of each run.
+        is_enough: is asked again and again while a run trains; once it says so, the run is stopped
+            with a checkpoint and not taken up again.
 
     Returns:
         0 when all are finished, 75 when this process was told to stop, otherwise the code of the
@@ -86,16 +91,20 @@ def train_runs(
     for name in (LOCKS, LOGS):
         make_folder(folder / name)
     failed: dict[str, int] = {}
-    with _Signals() as signals:
+    enough: set[str] = set()
+    with Signals() as signals:
         while not signals.came:
-            left = [run for run in runs if run.name not in failed and not is_finished(run)]
+            ended = enough.union(failed)
+            left = [run for run in runs if run.name not in ended and not is_finished(run)]
             if not left:
                 return next(iter(failed.values()), DONE)
-            launched = _train_first_free(left, base, folder, signals, num_processes)
+            launched = _train_first_free(left, base, folder, signals, num_processes, is_enough)
             if launched is None:
                 time.sleep(_LOOK_SECONDS)
                 continue
-            if launched.code == PREEMPTED:
+            if launched.was_enough:
+                enough.add(launched.run.name)
+            elif launched.code == PREEMPTED:
                 signals.came = True
             elif launched.code != DONE:
                 failed[launched.run.name] = launched.code
@@ -109,14 +118,14 @@ def last_lines(log: Path) -> str:
     return " | ".join(lines[-_LAST_LINES:])
 
 
-class _Signals:
+class Signals:
     """Passes SIGTERM and Ctrl-C on to the launch there is, which saves a checkpoint and ends."""
 
     def __init__(self) -> None:
         self.came = False
         self.launch: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         self._before = {number: signal.signal(number, self._pass_on) for number in _SIGNALS}
         return self
 
@@ -134,15 +143,16 @@ def _train_first_free(
     runs: Sequence[SweepRun],
     base: Path,
     folder: Path,
-    signals: _Signals,
+    signals: Signals,
     num_processes: int,
+    is_enough: Callable[[SweepRun], bool] | None,
 ) -> Launched | None:
     """Train the first of these runs that no other process trains; None if there is none."""
     for run in runs:
         with file_lock(folder / LOCKS / run.name, wait=False, inherited=True) as is_held:
             # It may have been finished, and unlocked, since it was looked at.
             if is_held and not is_finished(run):
-                return _launch(run, base, folder, signals, num_processes)
+                return _launch(run, base, folder, signals, num_processes, is_enough)
     return None
 
 
@@ -150,8 +160,9 @@ def _launch(
     run: SweepRun,
     base: Path,
     folder: Path,
-    signals: _Signals,
+    signals: Signals,
     num_processes: int,
+    is_enough: Callable[[SweepRun], bool] | None,
 ) -> Launched:
     script = [str(MAIN), str(base), *run.overrides]
     command = [sys.executable, *script]
@@ -172,9 +183,31 @@ def _launch(
         )
         if signals.came:
             signals.launch.send_signal(signal.SIGTERM)
+        was_told = _wait(signals.launch, run, is_enough)
         code = signals.launch.wait()
         signals.launch = None
-    return Launched(run=run, code=code, seconds=time.perf_counter() - begun, log=log)
+    return Launched(
+        run=run,
+        code=code,
+        seconds=time.perf_counter() - begun,
+        log=log,
+        was_enough=was_told and code == PREEMPTED,
+    )
+
+
+def _wait(
+    launch: subprocess.Popen[bytes],
+    run: SweepRun,
+    is_enough: Callable[[SweepRun], bool] | None,
+) -> bool:
+    """Wait for a launch, or until it is enough; whether it was."""
+    while is_enough is not None and launch.poll() is None:
+        if is_enough(run):
+            launch.send_signal(signal.SIGTERM)
+            return True
+        with suppress(subprocess.TimeoutExpired):
+            launch.wait(_LOOK_SECONDS)
+    return False
 
 
 @contextmanager

@@ -19,9 +19,11 @@ from flexbert.sweeps.points import (
     random_points,
     values_by_key,
 )
+from flexbert.sweeps.search_space import Search, check_halving, edge_points, read_search
 
 _BASE, _SEED = "base", "seed"
-_WAYS = ("grid", "list", "random")
+_SEARCH = "search"
+_WAYS = ("grid", "list", "random", _SEARCH)
 _KEYS = ("sweep", _BASE, "overrides", *_WAYS, "seeds", "measure", "reference")
 _NAME = re.compile(r"[\w-][\w.-]*")
 # What decides of a run where it is not said: what every run has.
@@ -40,6 +42,8 @@ class Sweep:
             where nothing else is said.
         seeds: every point is trained with each.
         measures: names of metrics; runs are compared by the first.
+        search: draws the points one after another; ``points`` are then the edges of what it draws
+            from, to be checked and not trained.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Sweep:
     seeds: tuple[int, ...]
     measures: tuple[str, ...]
     reference: SweepPoint
+    search: Search | None = None
 
 
 def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
@@ -74,14 +79,22 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
     own = _mapping(tree, "overrides")
     overrides = values_by_key(merge(own, overrides_tree(given)))
     points = _points(tree)
+    seeds = _seeds(tree.get("seeds", [17]))
+    measures = _measures(tree.get("measure", list(DEFAULT_MEASURES)))
+    search = None if tree.get(_SEARCH) is None else read_search(_mapping(tree, _SEARCH))
+    if search is not None:
+        check_halving(search, seeds, measures[0])
+        if tree.get("reference") is not None:
+            raise ConfigError("reference", "a search's trials are compared with its first one")
     return Sweep(
         name=_name(tree.get("sweep", path.stem)),
         base=path.parent / base,
         overrides=_without_seed(overrides),
         points=points,
-        seeds=_seeds(tree.get("seeds", [17])),
-        measures=_measures(tree.get("measure", list(DEFAULT_MEASURES))),
+        seeds=seeds,
+        measures=measures,
         reference=_reference(tree.get("reference"), points),
+        search=search,
     )
 
 
@@ -152,6 +165,8 @@ def _points(tree: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
     node = _mapping(tree, way)
     if way == "random":
         return random_points(node)
+    if way == _SEARCH:
+        return edge_points(read_search(node))
     axes = []
     for key, values in flatten(node).items():
         if not isinstance(values, list) or not values:
