@@ -1,4 +1,4 @@
-"""What a sweep's ``search`` says: keys, what their values are drawn from, and how runs are chosen."""
+"""What a sweep's ``search`` says: what keys are drawn from, and how trials are chosen."""
 
 from __future__ import annotations
 

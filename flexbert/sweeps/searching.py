@@ -176,6 +176,9 @@ class _Worker:
             return True
 
     def _end(self, trial: Trial, runs: Sequence[SweepRun]) -> None:
+        # What was recorded decides, whether or not a process was there to look at it.
+        if self.search.halving is not None and self._watch(trial)(runs[0]):
+            return
         measure = self.sweep.measures[0]
         found = [read_outcome(run, [measure]).values[measure] for run in runs]
         self.study.end(trial.number, sum(found) / len(found), f"{measure} is no finite number")

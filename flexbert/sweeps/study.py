@@ -77,7 +77,7 @@ class Study:
             storage = optuna.storages.JournalStorage(
                 optuna.storages.journal.JournalFileBackend(str(self.folder / _JOURNAL))
             )
-            self._study: optuna.Study = optuna.create_study(
+            self._study = optuna.create_study(
                 storage=storage,
                 study_name=_STUDY,
                 direction="maximize" if more_is_better else "minimize",
@@ -245,8 +245,8 @@ def _refuse_changed(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]
     ]
     if changed:
         raise UserError(
-            f"{folder} is of another search; changed: {', '.join(changed)}. Give the old values, or "
-            "another --out; or remove it: runs of the same values stay, and are found again"
+            f"{folder} is of another search; changed: {', '.join(changed)}. Give the old values, "
+            "or another --out; or remove it: runs of the same values stay, and are found again"
         )
 
 

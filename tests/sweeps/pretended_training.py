@@ -1,0 +1,107 @@
+"""A search over a known function, in place of trained runs; also as a process that can be killed.
+
+``python pretended_training.py SWEEP FOLDER [STOP_AT_RUN]`` searches, and sleeps for ever in the
+middle of the run of that number, counted from 1.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from flexbert.files.line_file import append_line, json_line
+from flexbert.metrics_file import METRICS, read_metrics
+from flexbert.sweeps import search_table, searching
+from flexbert.sweeps.running import Launched
+from flexbert.sweeps.runs import SweepRun
+from flexbert.sweeps.search_table import SearchTable
+from flexbert.sweeps.sweep_file import read_sweep
+
+EVALUATIONS, TOKENS_EACH = 9, 100
+LAUNCHES, UPDATES = "launches.txt", "updates.txt"
+
+
+def loss(run: SweepRun, step: int = EVALUATIONS) -> float:
+    """A bowl over the logarithm of the learning rate, with an offset, and less with every step."""
+    values = run.point.values
+    lr = (math.log10(values["optimizer.lr"]) + 2.7) ** 2
+    choice = 0.0 if values["model.mlp.activation"] == "silu" else 0.3
+    return lr + choice + 1 / step
+
+
+def is_finished(run: SweepRun) -> bool:
+    file = run.folder / METRICS
+    return file.is_file() and read_metrics(run.folder)[-1].step == EVALUATIONS
+
+
+class PretendedTraining:
+    """In place of ``train_runs``: writes what runs record, and goes on where they were.
+
+    Args:
+        log: folder of what was trained.
+        stop_at: the run in whose middle it sleeps.
+        seconds: of each evaluation.
+    """
+
+    def __init__(self, log: Path, stop_at: int | None = None, seconds: float = 0.0) -> None:
+        self.log = log
+        self.stop_at = stop_at
+        self.seconds = seconds
+        self.begun = 0
+        # The exit code of a run, by its folder's name.
+        self.codes: dict[str, int] = {}
+
+    def __call__(
+        self,
+        runs: Sequence[SweepRun],
+        base: Path,
+        folder: Path,
+        tell: Callable[[Launched], None],
+        *,
+        num_processes: int = 1,
+        is_enough: Callable[[SweepRun], bool] | None = None,
+    ) -> int:
+        for run in runs:
+            if is_finished(run):
+                continue
+            self.begun += 1
+            append_line(self.log / LAUNCHES, f"{run.name}\n".encode())
+            if run.name in self.codes:
+                return self.codes[run.name]
+            run.folder.mkdir(parents=True, exist_ok=True)
+            file = run.folder / METRICS
+            after = read_metrics(run.folder)[-1].step if file.is_file() else 0
+            for step in range(after + 1, EVALUATIONS + 1):
+                if self.begun == self.stop_at and step == EVALUATIONS // 2:
+                    (self.log / "sleeps").touch()
+                    time.sleep(1000)
+                time.sleep(self.seconds)
+                append_line(self.log / UPDATES, f"{run.name} {step}\n".encode())
+                tokens = step * TOKENS_EACH
+                header = {"stage": "only", "step": step, "tokens": tokens, "stage_tokens": tokens}
+                record = {"event": "eval", **header, "eval_loss": loss(run, step)}
+                append_line(file, json_line(record))
+                if is_enough is not None and is_enough(run):
+                    break
+        return 0
+
+
+def searched(sweep_file: Path, folder: Path, training: PretendedTraining) -> SearchTable:
+    """A search to its end, and its table."""
+    searching.train_runs = training  # type: ignore[assignment]
+    search_table.is_finished = is_finished
+    sweep = read_sweep(sweep_file)
+    assert sweep.search is not None
+    study = searching.open_study(sweep, sweep.search, folder)
+    searching.train_trials(study, sweep, sweep.search, folder, print)
+    return search_table.search_table(sweep, sweep.search, study.trials(), folder)
+
+
+if __name__ == "__main__":
+    file, to = Path(sys.argv[1]), Path(sys.argv[2])
+    stop_at = int(sys.argv[3]) if len(sys.argv) > 3 else None
+    to.mkdir(exist_ok=True)
+    searched(file, to, PretendedTraining(to, stop_at, seconds=0.01))
