@@ -87,7 +87,7 @@ def _search(
 ) -> int:
     from flexbert.sweeps.runs import resolve_runs
     from flexbert.sweeps.search_table import search_table, search_table_text
-    from flexbert.sweeps.searching import open_study, train_trials
+    from flexbert.sweeps.searching import TrialRuns, open_study, train_trials
     from flexbert.train.processes.run_errors import DONE
 
     if arguments.plan:
@@ -95,11 +95,12 @@ def _search(
         print(f"{search.trials} trials are drawn one after another; at the edges they are:")
         print(*(run.name for run in runs), sep="\n")
         return 0
-    study = open_study(sweep, search, folder)
+    trial_runs = TrialRuns(sweep, folder)
+    study = open_study(trial_runs, search)
     code = DONE
     if not arguments.table:
-        code = train_trials(study, sweep, search, folder, tell, num_processes=arguments.nproc)
-    print_found(arguments, search_table(sweep, search, study.trials(), folder), search_table_text)
+        code = train_trials(study, trial_runs, search, tell, num_processes=arguments.nproc)
+    print_found(arguments, search_table(trial_runs, search, study.trials()), search_table_text)
     return code
 
 

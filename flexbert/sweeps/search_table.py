@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
-from flexbert.errors import UserError
 from flexbert.sweeps.outcomes import RunOutcome, more_is_better, read_outcome
 from flexbert.sweeps.running import is_finished
 from flexbert.sweeps.search_space import Search
-from flexbert.sweeps.searching import drawn_points, trial_runs
+from flexbert.sweeps.searching import TrialRuns, with_points
 from flexbert.sweeps.study import Trial
-from flexbert.sweeps.sweep_file import Sweep
 from flexbert.sweeps.sweep_table import SweepTable, sweep_table, sweep_table_text
 
 
@@ -30,16 +27,22 @@ class SearchTable(SweepTable):
     unit: str
 
 
-def search_table(
-    sweep: Sweep, search: Search, trials: Sequence[Trial], folder: Path
-) -> SearchTable:
+def search_table(runs: TrialRuns, search: Search, trials: Sequence[Trial]) -> SearchTable:
     """The table of a search: of trials that have no end yet, and of those that do."""
+    sweep = runs.sweep
     measure = sweep.measures[0]
     complete = [trial for trial in trials if trial.state == "complete"]
     sign = -1 if more_is_better(measure) else 1
     best = min(complete, key=lambda trial: sign * (trial.value or 0.0), default=None)
-    drawn = drawn_points(sweep, trials) if trials else sweep
-    table = sweep_table(drawn, list(_outcomes(sweep, trials, folder)))
+    drawn: dict[str, Trial] = {}
+    for trial in trials:
+        # What has no number at all is listed by itself, and may have no recipe.
+        if trial.state != "bad":
+            drawn.setdefault(trial.point.label, trial)
+    points = [trial.point for trial in drawn.values()]
+    table = sweep_table(
+        with_points(sweep, points or sweep.points), list(_outcomes(runs, drawn.values()))
+    )
     own = {field.name: getattr(table, field.name) for field in fields(SweepTable)}
     own["total"] = search.trials * len(sweep.seeds)
     return SearchTable(
@@ -55,19 +58,11 @@ def search_table_text(table: SearchTable) -> str:
     return "\n".join([sweep_table_text(table), *_trial_lines(table)])
 
 
-def _outcomes(sweep: Sweep, trials: Sequence[Trial], folder: Path) -> Iterator[RunOutcome]:
-    seen = set()
+def _outcomes(runs: TrialRuns, trials: Iterable[Trial]) -> Iterator[RunOutcome]:
     for trial in trials:
-        if trial.point.label in seen:
-            continue
-        seen.add(trial.point.label)
-        try:
-            runs = trial_runs(sweep, trial, folder)
-        except UserError:
-            continue  # the trial says so
-        for run in runs:
+        for run in runs.of(trial):
             if is_finished(run):
-                yield read_outcome(run, sweep.measures)
+                yield read_outcome(run, runs.sweep.measures)
 
 
 def _trial_lines(table: SearchTable) -> Iterator[str]:

@@ -29,49 +29,60 @@ from flexbert.train.processes.run_errors import DONE, PREEMPTED, NumbersError
 _LOOK_SECONDS = 1.0
 
 
-def open_study(sweep: Sweep, search: Search, folder: Path) -> Study:
+class TrialRuns:
+    """The runs of a search's trials, each resolved once.
+
+    Args:
+        folder: of the sweep.
+    """
+
+    def __init__(self, sweep: Sweep, folder: Path) -> None:
+        self.sweep = sweep
+        self.folder = folder
+        self._found: dict[str, list[SweepRun]] = {}
+
+    def of(self, trial: Trial) -> list[SweepRun]:
+        """One run for each seed.
+
+        Raises:
+            UserError: if its recipe is wrong.
+        """
+        label = trial.point.label
+        if label not in self._found:
+            self._found[label] = resolve_runs(with_points(self.sweep, [trial.point]), self.folder)
+        return self._found[label]
+
+
+def with_points(sweep: Sweep, points: Sequence[SweepPoint]) -> Sweep:
+    """A sweep over points that were drawn, at least one, as if they had been listed."""
+    return replace(sweep, points=tuple(points), reference=points[0])
+
+
+def open_study(runs: TrialRuns, search: Search) -> Study:
     """The study of a sweep's search, begun where it is not yet.
 
     Raises:
         UserError: if it was begun as another search, or what it draws from has what the recipe
             refuses.
     """
-    resolve_runs(sweep, folder)
+    sweep = runs.sweep
+    resolve_runs(sweep, runs.folder)
     study = Study(
-        folder,
+        runs.folder,
         search,
         more_is_better=more_is_better(sweep.measures[0]),
         measured={"measure": sweep.measures[0], "seeds": list(sweep.seeds)},
     )
     for trial in study.trials():
         if trial.state != "bad":
-            check_begun(trial_runs(sweep, trial, folder))
+            check_begun(runs.of(trial))
     return study
-
-
-def trial_runs(sweep: Sweep, trial: Trial, folder: Path) -> list[SweepRun]:
-    """The runs of a trial: one for each seed.
-
-    Raises:
-        UserError: if its recipe is wrong.
-    """
-    return resolve_runs(_of_points(sweep, [trial.point]), folder)
-
-
-def drawn_points(sweep: Sweep, trials: Sequence[Trial]) -> Sweep:
-    """The sweep over the points that were drawn, as if they had been listed; at least one."""
-    return _of_points(sweep, list({trial.point.label: trial.point for trial in trials}.values()))
-
-
-def _of_points(sweep: Sweep, points: Sequence[SweepPoint]) -> Sweep:
-    return replace(sweep, points=tuple(points), reference=points[0])
 
 
 def train_trials(
     study: Study,
-    sweep: Sweep,
+    runs: TrialRuns,
     search: Search,
-    folder: Path,
     tell: Callable[[Launched], None],
     *,
     num_processes: int = 1,
@@ -79,7 +90,6 @@ def train_trials(
     """Draw and train trials until all have an end, or their runs have failed.
 
     Args:
-        folder: of the sweep.
         tell: is called after each launch of this process.
         num_processes: of each run.
 
@@ -87,14 +97,7 @@ def train_trials(
         0 when all have an end, 75 when this process was told to stop, otherwise the code of the
         first run that has failed.
     """
-    worker = _Worker(
-        study=study,
-        sweep=sweep,
-        search=search,
-        folder=folder,
-        tell=tell,
-        num_processes=num_processes,
-    )
+    worker = _Worker(study=study, runs=runs, search=search, tell=tell, num_processes=num_processes)
     with Signals() as signals:
         while not signals.came:
             trials = study.trials()
@@ -119,9 +122,8 @@ class _Worker:
     """
 
     study: Study
-    sweep: Sweep
+    runs: TrialRuns
     search: Search
-    folder: Path
     tell: Callable[[Launched], None]
     num_processes: int
     failed: dict[int, int] = field(default_factory=dict)
@@ -151,15 +153,15 @@ class _Worker:
             if not is_held or self.study.trials()[trial.number].state != "open":
                 return False
             try:
-                runs = trial_runs(self.sweep, trial, self.folder)
+                runs = self.runs.of(trial)
             except UserError as error:
                 # Each value of its keys is a right one, and these together are not.
                 self.study.end(trial.number, math.nan, str(error))
                 return True
             code = train_runs(
                 runs,
-                self.sweep.base,
-                self.folder,
+                self.runs.sweep.base,
+                self.runs.folder,
                 self.tell,
                 num_processes=self.num_processes,
                 is_enough=self._watch(trial) if self.search.halving is not None else None,
@@ -179,14 +181,14 @@ class _Worker:
         # What was recorded decides, whether or not a process was there to look at it.
         if self.search.halving is not None and self._watch(trial)(runs[0]):
             return
-        measure = self.sweep.measures[0]
+        measure = self.runs.sweep.measures[0]
         found = [read_outcome(run, [measure]).values[measure] for run in runs]
         self.study.end(trial.number, sum(found) / len(found), f"{measure} is no finite number")
 
     def _watch(self, trial: Trial) -> Callable[[SweepRun], bool]:
         """Whether a run is stopped at a rung, by what it has recorded since it was last asked."""
         assert self.search.halving is not None
-        first, measure = self.search.halving.first, self.sweep.measures[0]
+        first, measure = self.search.halving.first, self.runs.sweep.measures[0]
         seen: set[int] = set()
 
         def is_enough(run: SweepRun) -> bool:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from flexbert.files.line_file import append_line, json_line
+from flexbert.files.line_file import append_lines, json_line
 from flexbert.metrics_file import METRICS, read_metrics
 from flexbert.sweeps import search_table, searching
+from flexbert.sweeps.points import SweepPoint
 from flexbert.sweeps.running import Launched
 from flexbert.sweeps.runs import SweepRun
 from flexbert.sweeps.search_table import SearchTable
@@ -24,9 +25,9 @@ EVALUATIONS, TOKENS_EACH = 9, 100
 LAUNCHES, UPDATES = "launches.txt", "updates.txt"
 
 
-def loss(run: SweepRun, step: int = EVALUATIONS) -> float:
+def loss(point: SweepPoint, step: int = EVALUATIONS) -> float:
     """A bowl over the logarithm of the learning rate, with an offset, and less with every step."""
-    values = run.point.values
+    values = point.values
     lr = (math.log10(values["optimizer.lr"]) + 2.7) ** 2
     choice = 0.0 if values["model.mlp.activation"] == "silu" else 0.3
     return lr + choice + 1 / step
@@ -42,17 +43,20 @@ class PretendedTraining:
 
     Args:
         log: folder of what was trained.
-        stop_at: the run in whose middle it sleeps.
-        seconds: of each evaluation.
+        stop_at: the run in whose middle it sleeps, counted from 1.
+
+    Attributes:
+        begun: how many runs were.
+        codes: which runs fail, by their names, and with what.
+        after_each: is called after each run.
     """
 
-    def __init__(self, log: Path, stop_at: int | None = None, seconds: float = 0.0) -> None:
+    def __init__(self, log: Path, stop_at: int | None = None) -> None:
         self.log = log
         self.stop_at = stop_at
-        self.seconds = seconds
         self.begun = 0
-        # The exit code of a run, by its folder's name.
         self.codes: dict[str, int] = {}
+        self.after_each: Callable[[], None] = lambda: None
 
     def __call__(
         self,
@@ -68,7 +72,7 @@ class PretendedTraining:
             if is_finished(run):
                 continue
             self.begun += 1
-            append_line(self.log / LAUNCHES, f"{run.name}\n".encode())
+            append_lines(self.log / LAUNCHES, [f"{run.name}\n".encode()], sync=False)
             if run.name in self.codes:
                 return self.codes[run.name]
             run.folder.mkdir(parents=True, exist_ok=True)
@@ -78,14 +82,14 @@ class PretendedTraining:
                 if self.begun == self.stop_at and step == EVALUATIONS // 2:
                     (self.log / "sleeps").touch()
                     time.sleep(1000)
-                time.sleep(self.seconds)
-                append_line(self.log / UPDATES, f"{run.name} {step}\n".encode())
+                append_lines(self.log / UPDATES, [f"{run.name} {step}\n".encode()], sync=False)
                 tokens = step * TOKENS_EACH
                 header = {"stage": "only", "step": step, "tokens": tokens, "stage_tokens": tokens}
-                record = {"event": "eval", **header, "eval_loss": loss(run, step)}
-                append_line(file, json_line(record))
+                record = {"event": "eval", **header, "eval_loss": loss(run.point, step)}
+                append_lines(file, [json_line(record)], sync=False)
                 if is_enough is not None and is_enough(run):
                     break
+            self.after_each()
         return 0
 
 
@@ -95,13 +99,14 @@ def searched(sweep_file: Path, folder: Path, training: PretendedTraining) -> Sea
     search_table.is_finished = is_finished
     sweep = read_sweep(sweep_file)
     assert sweep.search is not None
-    study = searching.open_study(sweep, sweep.search, folder)
-    searching.train_trials(study, sweep, sweep.search, folder, print)
-    return search_table.search_table(sweep, sweep.search, study.trials(), folder)
+    runs = searching.TrialRuns(sweep, folder)
+    study = searching.open_study(runs, sweep.search)
+    searching.train_trials(study, runs, sweep.search, print)
+    return search_table.search_table(runs, sweep.search, study.trials())
 
 
 if __name__ == "__main__":
     file, to = Path(sys.argv[1]), Path(sys.argv[2])
     stop_at = int(sys.argv[3]) if len(sys.argv) > 3 else None
     to.mkdir(exist_ok=True)
-    searched(file, to, PretendedTraining(to, stop_at, seconds=0.01))
+    searched(file, to, PretendedTraining(to, stop_at))
