@@ -13,7 +13,7 @@ from flexbert.errors import positive
 
 if TYPE_CHECKING:
     from flexbert.sweeps.running import Launched
-    from flexbert.sweeps.search_space import Search
+    from flexbert.sweeps.search_space import AdaptiveSearch
     from flexbert.sweeps.sweep_file import Sweep
 
 
@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _search(
     arguments: argparse.Namespace,
     sweep: Sweep,
-    search: Search,
+    search: AdaptiveSearch,
     folder: Path,
     tell: Callable[[Launched], None],
 ) -> int:

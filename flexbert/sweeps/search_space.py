@@ -36,7 +36,7 @@ class Halving:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class AdaptiveSearch:
     """A search that chooses each trial by what came of those before it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Search:
     halving: Halving | None
 
 
-def read_search(node: Mapping[str, Any]) -> Search:
+def read_search(node: Mapping[str, Any]) -> AdaptiveSearch:
     """A ``search``, as a sweep's file has it.
 
     Raises:
@@ -76,7 +76,7 @@ def read_search(node: Mapping[str, Any]) -> Search:
         if len(set(labels)) < len(labels):
             raise ConfigError(f"search.keys.{key}", "a value is given twice")
     halving = node.get("halving")
-    return Search(
+    return AdaptiveSearch(
         sampler=sampler,
         trials=_count("search.trials", node.get("trials"), 1),
         seed=seed,
@@ -85,7 +85,7 @@ def read_search(node: Mapping[str, Any]) -> Search:
     )
 
 
-def check_halving(search: Search, seeds: tuple[int, ...], measure: str) -> None:
+def check_halving(search: AdaptiveSearch, seeds: tuple[int, ...], measure: str) -> None:
     """See that what trials are compared by at a rung is known there.
 
     Raises:
@@ -105,7 +105,7 @@ def check_halving(search: Search, seeds: tuple[int, ...], measure: str) -> None:
         )
 
 
-def edge_points(search: Search) -> tuple[SweepPoint, ...]:
+def edge_points(search: AdaptiveSearch) -> tuple[SweepPoint, ...]:
     """Points that try every choice, both ends of a range and a number between, one key at a time.
 
     What a recipe refuses of them is seen before a trial is drawn, and what changes nothing too.

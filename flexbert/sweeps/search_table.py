@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from flexbert.sweeps.outcomes import RunOutcome, more_is_better, read_outcome
 from flexbert.sweeps.running import is_finished
-from flexbert.sweeps.search_space import Search
+from flexbert.sweeps.search_space import AdaptiveSearch
 from flexbert.sweeps.searching import TrialRuns, with_points
 from flexbert.sweeps.study import Trial
 from flexbert.sweeps.sweep_table import SweepTable, sweep_table, sweep_table_text
@@ -27,7 +27,7 @@ class SearchTable(SweepTable):
     unit: str
 
 
-def search_table(runs: TrialRuns, search: Search, trials: Sequence[Trial]) -> SearchTable:
+def search_table(runs: TrialRuns, search: AdaptiveSearch, trials: Sequence[Trial]) -> SearchTable:
     """The table of a search: of trials that have no end yet, and of those that do."""
     sweep = runs.sweep
     measure = sweep.measures[0]
@@ -76,7 +76,6 @@ def _trial_lines(table: SearchTable) -> Iterator[str]:
         if trial.state == "bad":
             yield f"{trial.number:>4}  {trial.point.label}: {trial.problem}"
         else:
-            yield (
-                f"{trial.number:>4}  {trial.point.label}: stopped at {trial.at:,}{table.unit} with "
-                f"{trial.value:.5g}"
-            )
+            value = "no finite number" if trial.value is None else f"{trial.value:.5g}"
+            place = f"{trial.at:,}{table.unit}"
+            yield f"{trial.number:>4}  {trial.point.label}: stopped at {place} with {value}"

@@ -17,11 +17,11 @@ from flexbert.config.duration import Duration
 from flexbert.errors import UserError
 from flexbert.files.file_lock import file_lock
 from flexbert.metrics_file import METRICS, read_metrics
-from flexbert.sweeps.outcomes import more_is_better, read_outcome
+from flexbert.sweeps.outcomes import read_outcome
 from flexbert.sweeps.points import SweepPoint
 from flexbert.sweeps.running import Launched, Signals, check_begun, train_runs
 from flexbert.sweeps.runs import SweepRun, resolve_runs
-from flexbert.sweeps.search_space import Search
+from flexbert.sweeps.search_space import AdaptiveSearch
 from flexbert.sweeps.study import Study, Trial
 from flexbert.sweeps.sweep_file import Sweep
 from flexbert.train.processes.run_errors import DONE, PREEMPTED, NumbersError
@@ -58,7 +58,7 @@ def with_points(sweep: Sweep, points: Sequence[SweepPoint]) -> Sweep:
     return replace(sweep, points=tuple(points), reference=points[0])
 
 
-def open_study(runs: TrialRuns, search: Search) -> Study:
+def open_study(runs: TrialRuns, search: AdaptiveSearch) -> Study:
     """The study of a sweep's search, begun where it is not yet.
 
     Raises:
@@ -67,12 +67,7 @@ def open_study(runs: TrialRuns, search: Search) -> Study:
     """
     sweep = runs.sweep
     resolve_runs(sweep, runs.folder)
-    study = Study(
-        runs.folder,
-        search,
-        more_is_better=more_is_better(sweep.measures[0]),
-        measured={"measure": sweep.measures[0], "seeds": list(sweep.seeds)},
-    )
+    study = Study(runs.folder, search, measure=sweep.measures[0], seeds=sweep.seeds)
     for trial in study.trials():
         if trial.state != "bad":
             check_begun(runs.of(trial))
@@ -82,7 +77,7 @@ def open_study(runs: TrialRuns, search: Search) -> Study:
 def train_trials(
     study: Study,
     runs: TrialRuns,
-    search: Search,
+    search: AdaptiveSearch,
     tell: Callable[[Launched], None],
     *,
     num_processes: int = 1,
@@ -123,7 +118,7 @@ class _Worker:
 
     study: Study
     runs: TrialRuns
-    search: Search
+    search: AdaptiveSearch
     tell: Callable[[Launched], None]
     num_processes: int
     failed: dict[int, int] = field(default_factory=dict)

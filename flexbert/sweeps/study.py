@@ -9,7 +9,7 @@ is the search's and the trial's number, so that a search that was killed draws w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from flexbert.config.tree import changed_keys
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
+from flexbert.sweeps.outcomes import more_is_better
 from flexbert.sweeps.points import Spread, SweepPoint, labelled_points
 from flexbert.sweeps.runs import value_text
-from flexbert.sweeps.search_space import RANDOM, Search
+from flexbert.sweeps.search_space import RANDOM, AdaptiveSearch
 
 if TYPE_CHECKING:
     import optuna
@@ -42,6 +43,7 @@ class Trial:
         state: ``open`` until it has an end; ``complete``; ``stopped`` at a rung; ``bad`` where it
             has no number to compare it by.
         value: of the search's measure; the last one that was reported of a trial that was stopped.
+            None where it is no finite number.
         at: tokens or updates, of that one.
         problem: why it is bad.
     """
@@ -59,15 +61,19 @@ class Study:
 
     Args:
         folder: of the sweep.
-        more_is_better: whether a larger value is the better one.
-        measured: by what and with which seeds; a study goes on with no others.
+        measure, seeds: that trials are compared by; a study goes on with no others.
 
     Raises:
         UserError: if Optuna is missing, the journal cannot be read, or it is another search's.
     """
 
     def __init__(
-        self, folder: Path, search: Search, *, more_is_better: bool, measured: Mapping[str, Any]
+        self,
+        folder: Path,
+        search: AdaptiveSearch,
+        *,
+        measure: str,
+        seeds: Sequence[int],
     ) -> None:
         self.folder = folder / SEARCH
         self._search = search
@@ -80,11 +86,11 @@ class Study:
             self._study = optuna.create_study(
                 storage=storage,
                 study_name=_STUDY,
-                direction="maximize" if more_is_better else "minimize",
+                direction="maximize" if more_is_better(measure) else "minimize",
                 pruner=_pruner(optuna, search),
                 load_if_exists=True,
             )
-            said = {**_said(search), **measured}
+            said = {**_said(search), "measure": measure, "seeds": list(seeds)}
             begun_with = self._study.user_attrs.get(_SAID)
             if begun_with is None:
                 self._study.set_user_attr(_SAID, said)
@@ -194,12 +200,14 @@ class Study:
         problem = trial.user_attrs.get(_PROBLEM, "")
         states: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "bad"}
         state = states.get(trial.state.name, "open")
-        reported = trial.intermediate_values
+        value = trial.value
+        if state != "complete":
+            value = trial.intermediate_values.get(trial.last_step or 0)
         return Trial(
             number=trial.number,
             point=point,
             state="bad" if problem else state,
-            value=trial.value if state == "complete" else reported.get(trial.last_step or 0),
+            value=value if value is not None and math.isfinite(value) else None,
             at=trial.last_step,
             problem=problem,
         )
@@ -212,7 +220,7 @@ def _value(spread: Spread, drawn: Any) -> Any:
     return drawn if spread.is_whole else spread.rounded(drawn)
 
 
-def _pruner(optuna: Any, search: Search) -> optuna.pruners.BasePruner:
+def _pruner(optuna: Any, search: AdaptiveSearch) -> optuna.pruners.BasePruner:
     if search.halving is None:
         return optuna.pruners.NopPruner()
     return optuna.pruners.SuccessiveHalvingPruner(
@@ -220,7 +228,7 @@ def _pruner(optuna: Any, search: Search) -> optuna.pruners.BasePruner:
     )
 
 
-def _said(search: Search) -> dict[str, Any]:
+def _said(search: AdaptiveSearch) -> dict[str, Any]:
     """What a search is told apart by, in JSON: how many trials it has may change."""
     halving = search.halving
     return {

@@ -19,7 +19,7 @@ from flexbert.sweeps.points import (
     random_points,
     values_by_key,
 )
-from flexbert.sweeps.search_space import Search, check_halving, edge_points, read_search
+from flexbert.sweeps.search_space import AdaptiveSearch, check_halving, edge_points, read_search
 
 _BASE, _SEED = "base", "seed"
 _SEARCH = "search"
@@ -53,7 +53,7 @@ class Sweep:
     seeds: tuple[int, ...]
     measures: tuple[str, ...]
     reference: SweepPoint
-    search: Search | None = None
+    search: AdaptiveSearch | None = None
 
 
 def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:

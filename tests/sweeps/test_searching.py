@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_what_came_of_trials_draws_better_ones_than_chance(tmp_path: Path) -> No
         for seed in (1, 2):
             search = _search(tmp_path, sampler=sampler, seed=seed, trials=25)
             folder = tmp_path / f"{sampler}{seed}"
-            own = study.Study(folder, search, more_is_better=False, measured={})
+            own = study.Study(folder, search, measure="eval_loss", seeds=[17])
             while own.draw():
                 trial = own.trials()[-1]
                 own.end(trial.number, loss(trial.point))
@@ -167,6 +168,15 @@ def test_trials_that_are_not_among_the_best_at_a_rung_are_stopped(tmp_path: Path
     assert f"best of 15 trials: {table.trials[table.best or 0].point.label}" in text
 
 
+def test_a_trial_that_has_no_finite_number_at_a_rung_is_stopped_there(tmp_path: Path) -> None:
+    search = _search(tmp_path, halving={"first": "1ba"})
+    own = study.Study(tmp_path, search, measure="eval_loss", seeds=[17])
+    assert own.draw()
+    assert own.is_enough(0, {1: math.nan})
+    (trial,) = own.trials()
+    assert (trial.state, trial.value, trial.at) == ("stopped", None, 1)
+
+
 def test_a_run_that_fails_is_tried_again_and_one_whose_numbers_went_bad_is_not(
     tmp_path: Path,
 ) -> None:
@@ -230,7 +240,7 @@ def test_without_optuna_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError, match=r"needs Optuna: pip install 'optuna>=5'"):
-        study.Study(tmp_path, _search(tmp_path), more_is_better=False, measured={})
+        study.Study(tmp_path, _search(tmp_path), measure="eval_loss", seeds=[17])
 
 
 def _search(folder: Path, **search: Any) -> Any:
