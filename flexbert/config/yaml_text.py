@@ -1,4 +1,4 @@
-"""Reading YAML that somebody else wrote: bounded before anything is built of it."""
+"""Reading YAML that somebody else wrote, bounded before anything is built of it; values as text."""
 
 from __future__ import annotations
 
@@ -54,6 +54,19 @@ def _read(text: str, load: Callable[[], Any]) -> Any:
         raise ValueError("a !!tag does not fit its value") from None
     check_tree(plain)
     return plain
+
+
+def value_text(value: Any) -> str:
+    """A value as a command line takes it, and a page shows it: YAML in one line."""
+    text = yaml.safe_dump(
+        value,
+        default_flow_style=True,
+        # Of a text of several lines the other styles make several.
+        default_style='"' if isinstance(value, str) and len(value.splitlines()) > 1 else None,
+        width=float("inf"),
+        allow_unicode=True,
+    )
+    return text.strip().removesuffix("\n...").strip()
 
 
 def check_tree(node: Any, path: str = "", levels: int = 0) -> None:

@@ -7,12 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.config.yaml_text import value_text
 from flexbert.errors import ConfigError, UserError
 from flexbert.recipes import load_recipe
 from flexbert.sweeps.points import SweepPoint
@@ -88,14 +86,6 @@ def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:
                 name = f"{name[: _LONGEST_NAME - 9]}-{digest}"
             names[point.label, seed] = name
     return names
-
-
-def value_text(value: Any) -> str:
-    """A value as the command line takes it: YAML in one line."""
-    text = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=True
-    ).strip()
-    return text.removesuffix("\n...").strip()
 
 
 def _check_distinct(sweep: Sweep, runs: Sequence[SweepRun]) -> None:
