@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe import Recipe
@@ -59,7 +59,7 @@ class RunPricing:
         """
         self.hardware = hardware
         self._with_corpora = with_corpora
-        self._known: dict[Hashable, object] = {}
+        self._known: dict[tuple[str, str], object] = {}
 
     def price(self, loaded: LoadedRecipe) -> RunPrice:
         """What a recipe's run comes to.
@@ -70,7 +70,7 @@ class RunPricing:
         """
         stages = all_stages(loaded.stages)
         corpora = [self._corpora(stage.recipe) for stage in stages]
-        self._once("transitions", repr(stages), lambda: check_transitions(stages, corpora))
+        check_transitions(stages, corpora)
         lengths, flops, checkpoints = [], [], []
         for stage, opened in zip(stages, corpora, strict=True):
             model = self._model(stage.recipe.model)
@@ -97,8 +97,7 @@ class RunPricing:
         """What ``make`` gives, made once of all that is the same."""
         if (what, of) not in self._known:
             self._known[what, of] = make()
-        found: T = self._known[what, of]  # type: ignore[assignment]
-        return found
+        return cast(T, self._known[what, of])
 
     def _corpora(self, recipe: Recipe) -> Corpora | None:
         named = all(source.path is not None for source in recipe.data.all_sources.values())
