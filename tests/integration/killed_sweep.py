@@ -18,6 +18,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ RUNS, UPDATES = 12, 8
 SHORT = (f"duration={UPDATES}ba", f"evaluation.interval={UPDATES}ba", "checkpoints.interval=2ba")
 KILLS = 8
 # A line of the console for an update: its number.
-_UPDATE = re.compile(r"^step +(\d+)  loss", re.MULTILINE)
+_UPDATE = re.compile(r"step +(\d+) .* tok  loss")
 
 
 def started(folder: Path, corpus: Path, at_once: int) -> subprocess.Popen[bytes]:
@@ -75,19 +77,20 @@ def kill(process: subprocess.Popen[bytes], whole: bool) -> list[str]:
     return hit
 
 
-def check(folder: Path, corpus: Path, seed: int, kills: int = KILLS) -> str:
-    """Run it all; what happened, in lines.
+def check(
+    folder: Path, corpus: Path, seed: int, kills: int = KILLS, tell: Callable[[str], None] = print
+) -> None:
+    """Run it all.
 
     Raises:
         AssertionError: where the table is another one, or a run was trained twice.
     """
     draw = random.Random(seed)
-    told = []
     begun = time.monotonic()
     alone = table_of(started(folder / "alone", corpus, 2))
     whole_seconds = time.monotonic() - begun
     assert alone["finished"] == RUNS
-    told.append(f"left alone: {whole_seconds:.0f} s")
+    tell(f"left alone: {whole_seconds:.0f} s")
     killed = folder / "killed"
     hits: Counter[str] = Counter()
     for _ in range(kills):
@@ -97,17 +100,16 @@ def check(folder: Path, corpus: Path, seed: int, kills: int = KILLS) -> str:
         assert process.poll() is None, "it ended before it was killed"
         hit = kill(process, whole)
         hits.update(hit)
-        finished = len([*killed.glob("runs/*/checkpoints/main.pt")])
+        finished = len([*killed.glob("runs/*/checkpoints/pretrain.pt")])
         what = f"with {', '.join(hit) or 'no launch'}" if whole else "alone"
-        told.append(f"killed after {life:.0f} s {what}; finished runs: {finished}")
+        tell(f"killed after {life:.0f} s {what}; finished runs: {finished}")
     for table in [table_of(each) for each in [started(killed, corpus, 1) for _ in range(2)]]:
         assert table["cells"] == alone["cells"], (table, alone)
         assert table["finished"] == RUNS
     logs = sorted((killed / "logs").iterdir())
     assert len(logs) == RUNS
     for log in logs:
-        told.append(trained_once(killed / "runs" / log.stem, log.read_text(), hits[log.stem]))
-    return "\n".join(told)
+        tell(trained_once(killed / "runs" / log.stem, log.read_text(), hits[log.stem]))
 
 
 def trained_once(run: Path, log: str, hits: int) -> str:
@@ -137,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--kills", type=int, default=KILLS)
     given = parser.parse_args()
-    print(check(given.folder, given.corpus, given.seed, given.kills))
+    check(given.folder, given.corpus, given.seed, given.kills, partial(print, flush=True))
 
 
 if __name__ == "__main__":
