@@ -9,6 +9,7 @@ only where the launch that made it was killed before its checkpoint.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -63,10 +64,10 @@ def kill(process: subprocess.Popen[bytes], whole: bool) -> list[str]:
     launches = psutil.Process(process.pid).children(recursive=True) if whole else []
     # Stopped first, so that it begins no other launch meanwhile.
     process.send_signal(signal.SIGSTOP)
-    hit = []
+    hit: set[str] = set()
     for launch in launches:
         try:
-            hit += [word.partition("=")[2] for word in launch.cmdline() if "run_name=" in word]
+            hit |= {word.partition("=")[2] for word in launch.cmdline() if "run_name=" in word}
             launch.kill()
         except psutil.NoSuchProcess:
             continue
@@ -74,7 +75,7 @@ def kill(process: subprocess.Popen[bytes], whole: bool) -> list[str]:
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
-    return hit
+    return sorted(hit)
 
 
 def check(
@@ -118,7 +119,7 @@ def trained_once(run: Path, log: str, hits: int) -> str:
     made = [int(step) for step in _UPDATE.findall(log)]
     launches = Manifest.read(run).launches
     # Where an update is not the next one, another launch has made it.
-    with_updates = 1 + sum(step <= before for before, step in zip(made, made[1:], strict=False))
+    with_updates = 1 + sum(step <= before for before, step in itertools.pairwise(made))
     assert with_updates <= 1 + hits, log
     assert len(launches) <= 1 + hits, launches
     begun_after = [launch.after_step for launch in launches]
