@@ -75,19 +75,13 @@ def trained(
 def test_as_many_as_asked_train_at_once_and_one_that_fails_stops_no_other(folder: Path) -> None:
     runs = runs_of(folder, [1, 13, 14, 2, 3])
     went: list[Launched] = []
-    most = 0
-
-    def go(_: Launched) -> None:
-        went.append(_)
-
     # The first three wait for the file; a fourth must not have begun by then.
     process = subprocess.Popen(
         [sys.executable, "-c", watcher(folder, 3)], cwd=REPOSITORY, stdout=subprocess.PIPE
     )
-    code = trained(runs, folder, go, 3)
+    code = trained(runs, folder, went.append, 3)
     output, _ = process.communicate(timeout=60)
-    most = int(output)
-    assert most == 3
+    assert int(output) == 3
     assert all(begun(run) == ["2"] for run in runs)
     ends = {launched.run.seed: launched.code for launched in went}
     assert ends == {1: 0, 13: 1, 14: 0, 2: 0, 3: 0}
@@ -164,7 +158,9 @@ def test_a_lock_is_held_by_its_own_launch_alone_once_their_parent_is_killed(
         locks = [lock_to_share(folder / name, wait=False) for name in "ab"]
         descriptors = [lock.__enter__() for lock in locks]
         sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
-        print(*(subprocess.Popen(sleep, pass_fds=(each,)).pid for each in descriptors), flush=True)
+        quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
+        asleep = [subprocess.Popen(sleep, pass_fds=(each,), **quiet) for each in descriptors]
+        print(*(process.pid for process in asleep), flush=True)
         os.kill(os.getpid(), 9)
     """)
     parent = subprocess.run(
