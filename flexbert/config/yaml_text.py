@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,10 +57,22 @@ def _read(text: str, load: Callable[[], Any]) -> Any:
     return plain
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that omegaconf's loader reads as numbers too, such as 1e-3."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
 def value_text(value: Any) -> str:
     """A value as a command line takes it, and a page shows it: YAML in one line."""
-    text = yaml.safe_dump(
+    text: str = yaml.dump(
         value,
+        Dumper=_Dumper,
         default_flow_style=True,
         # Of a text of several lines the other styles make several.
         default_style='"' if isinstance(value, str) and len(value.splitlines()) > 1 else None,

@@ -67,7 +67,9 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
                 "run_name": name,
                 "runs_folder": str(folder / RUNS),
             }
-            overrides = tuple(f"{key}={value_text(value)}" for key, value in values.items())
+            overrides = tuple(
+                f"{key}={value_text(values[key])}" for key in sorted(values, key=_names_first)
+            )
             try:
                 recipe = load_recipe(sweep.base, overrides)
                 _check_one(recipe)
@@ -76,6 +78,11 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
             run = SweepRun(name=name, point=point, seed=seed, overrides=overrides, recipe=recipe)
             runs.append(run)
     return runs
+
+
+def _names_first(key: str) -> list[str]:
+    """Sorts a node's name before its keys: given after them, it would replace them too."""
+    return ["" if part == "name" else part for part in key.split(".")]
 
 
 def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:

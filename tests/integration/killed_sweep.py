@@ -78,6 +78,17 @@ def kill(process: subprocess.Popen[bytes], whole: bool) -> list[str]:
     return sorted(hit)
 
 
+def await_update(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return when an update has been made since, or the sweep has ended."""
+
+    def count() -> int:
+        return sum(len(_UPDATE.findall(log.read_text())) for log in folder.glob("logs/*"))
+
+    before = count()
+    while count() == before and process.poll() is None:
+        time.sleep(0.05)
+
+
 def check(
     folder: Path, corpus: Path, seed: int, kills: int = KILLS, tell: Callable[[str], None] = print
 ) -> None:
@@ -98,7 +109,13 @@ def check(
         process = started(killed, corpus, draw.choice((1, 2)))
         life, whole = draw.uniform(0, 2 * whole_seconds / kills), draw.random() < 0.5
         time.sleep(life)
-        assert process.poll() is None, "it ended before it was killed"
+        if whole and draw.random() < 0.5:
+            # In the middle of a run's updates, which are a small part of a short launch.
+            await_update(killed, process)
+        if process.poll() is not None:
+            table_of(process)
+            tell(f"finished before it was killed, after {life:.0f} s")
+            continue
         hit = kill(process, whole)
         hits.update(hit)
         finished = len([*killed.glob("runs/*/checkpoints/pretrain.pt")])

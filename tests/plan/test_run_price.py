@@ -19,8 +19,8 @@ VARIED = [
     [],
     ["seed=3", "data.mask_rate=0.15"],
     ["model.mlp.activation=silu", "checkpoints.keep=2"],
-    ["model.num_layers=2", "duration=3000tok"],
-    [STAGES],
+    ["model.num_layers=2", "duration=3000tok", "schedule={name: constant}"],
+    [STAGES, "schedule={name: constant}"],
 ]
 
 

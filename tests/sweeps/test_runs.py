@@ -72,6 +72,14 @@ def test_a_value_may_be_a_mapping_and_an_empty_one_is_not_lost(tmp_path: Path) -
     assert fixed.recipe.first.evaluation.early_stopping is not None
 
 
+def test_keys_of_a_node_are_not_lost_where_its_name_comes_after_them(tmp_path: Path) -> None:
+    node = {"decay": "2ba", "name": "inverse_sqrt", "warmup": "1ba"}
+    (run,) = runs_of(tmp_path, "schedule.final_fraction=0.2", list=[{"schedule": node}])
+    schedule = run.recipe.first.schedule
+    assert (schedule.name, schedule.warmup.value, schedule.decay.value) == ("inverse_sqrt", 1, 2)  # type: ignore[attr-defined]
+    assert schedule.final_fraction == 0.2  # type: ignore[attr-defined]
+
+
 def test_a_wrong_value_in_a_late_run_stops_everything_in_a_line_that_names_it(
     tmp_path: Path,
 ) -> None:

@@ -33,14 +33,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"batch\.size: changes nothing: .* the same recipe",
     ),
     "two spellings": (
-        {"grid": {"duration": ["3_840tok", "3840tok"]}},
-        r"duration: changes nothing: .* the same recipe",
+        {"grid": {"schedule.warmup": ["2ba", "2.0ba"]}},
+        r"schedule\.warmup: changes nothing: .* the same recipe",
     ),
     "a schedule with nothing to do": (
         {
             "list": [
                 {"schedule": CONSTANT},
-                {"schedule": {"name": "trapezoidal", "warmup": "0ba", "decay": "0ba"}},
+                {
+                    "schedule": {
+                        **{"name": "trapezoidal", "warmup": "0ba"},
+                        **{"decay": "0ba", "final_fraction": 0.0},
+                    }
+                },
             ]
         },
         r"schedule.*: changes nothing: .* train the same, update by update",

@@ -22,8 +22,8 @@ def runs_of(folder: Path, corpus: str, **tree: object) -> list[SweepRun]:
 
 
 def test_shards_are_the_sweep_and_balanced(tmp_path: Path) -> None:
-    durations = [f"{count}ba" for count in (90, 10, 70, 30, 50, 20, 60, 20)]
-    runs = runs_of(tmp_path, "/some/corpus", list=[{"duration": each} for each in durations])
+    durations = [f"{count}ba" for count in (90, 10, 70, 30, 50, 21, 60, 19)]
+    runs = runs_of(tmp_path, "/some/corpus", list=[{"duration": n} for n in durations])
     shards = [shard_of(runs, Shard(number, 3)) for number in (1, 2, 3)]
     assert sorted(run.name for shard in shards for run in shard) == sorted(run.name for run in runs)
     updates = [sum(run.recipe.first.duration.value for run in shard) for shard in shards]

@@ -38,7 +38,7 @@ def recorded(run: SweepRun, tokens: int) -> None:
 def test_what_is_trained_already_is_marked_and_not_counted_as_left(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = runs_of(tmp_path, corpus, list=[{"duration": f"{n}ba"} for n in (4, 8, 12, 16)])
+    runs = runs_of(tmp_path, corpus, list=[{"duration": f"{n}ba"} for n in (7, 8, 12, 16)])
     plans = [make_plan(run.recipe, 1, HARDWARE) for run in runs]
     monkeypatch.setattr(sweep_plan, "is_finished", lambda run: run is runs[0])
     recorded(runs[1], plans[1].tokens // 4)
@@ -49,17 +49,17 @@ def test_what_is_trained_already_is_marked_and_not_counted_as_left(
     assert plan.gpu_hours_left == pytest.approx(left)
     # Two at once take half of it, and each has two processes.
     assert plan.clock_hours == pytest.approx(left / 4)
-    assert plan.updates == sum(each.steps for each in plans) == 40
+    assert plan.updates == sum(each.steps for each in plans) == 43
     assert plan.checkpoint_bytes == sum(each.checkpoints.total_bytes for each in plans)
     header, *rows = sweep_plan_text(plan).splitlines()
     assert header.split() == ["run", "tokens", "updates", "parameters", "GPU-hours", "disk"]
     assert [row.split()[-1] for row in rows[:2]] == ["finished", "25%"]
-    assert rows[4].split()[:3] == ["all", f"{plan.tokens:,}", "40"]
+    assert rows[4].split()[:3] == ["all", f"{plan.tokens:,}", "43"]
     assert encode(plan)["runs"][3]["price"]["updates"] == 16
 
 
 def test_the_longest_run_is_what_the_clock_waits_for(tmp_path: Path, corpus: Path) -> None:
-    runs = runs_of(tmp_path, corpus, list=[{"duration": f"{n}ba"} for n in (2, 12)])
+    runs = runs_of(tmp_path, corpus, list=[{"duration": f"{n}ba"} for n in (8, 12)])
     plan = plan_sweep("tiny", tmp_path / "sweep", runs, HARDWARE, at_once=8)
     assert plan.clock_hours == pytest.approx(plan.runs[1].price.gpu_hours)
 
