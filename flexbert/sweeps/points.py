@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,10 +172,14 @@ def _drawn(draw: np.random.Generator, spread: Spread) -> Any:
 def labelled_points(values: Sequence[Mapping[str, Any]]) -> tuple[SweepPoint, ...]:
     """Points that have these values by dotted key."""
     names = short_names([key for own in values for key in own])
-    labels = [
-        ",".join(f"{names[key]}={_text(value)}" for key, value in own.items()) or "base"
-        for own in values
-    ]
+
+    def label(own: Mapping[str, Any], text: Callable[[Any], str]) -> str:
+        return ",".join(f"{names[key]}={text(value)}" for key, value in own.items()) or "base"
+
+    labels = [label(own, _text) for own in values]
+    if len(set(labels)) < len(labels):
+        # Numbers with many digits, or a number and a text that reads like it.
+        labels = [label(own, repr) for own in values]
     return tuple(
         SweepPoint(values=own, label=label) for own, label in zip(values, labels, strict=True)
     )

@@ -72,7 +72,8 @@ def read_search(node: Mapping[str, Any]) -> AdaptiveSearch:
         raise ConfigError("search.keys", f"expected keys and what is drawn for each, got {keys!r}")
     spreads = spreads_of(keys, "search.keys")
     for key, spread in spreads.items():
-        labels = [point.label for point in labelled_points([{key: end} for end in spread.ends])]
+        # As a trial is labelled: alone.
+        labels = [labelled_points([{key: end}])[0].label for end in spread.ends]
         if len(set(labels)) < len(labels):
             raise ConfigError(f"search.keys.{key}", "a value is given twice")
     halving = node.get("halving")

@@ -1,8 +1,8 @@
 """Trains the trials of a search, next to any other processes that do.
 
 A process takes the first trial that has no end and that no other process works on, and draws one
-more where there is none. A trial's lock is inherited by its launch, as a run's is. A trial whose
-process was killed has no end in the journal, so that the next one goes on with its run.
+more where there is none. A trial whose process was killed has no end in the journal, so that the
+next one goes on with its run, once a launch that outlived its process has ended.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from flexbert.config.duration import Duration
 from flexbert.errors import UserError
 from flexbert.files.file_lock import file_lock
 from flexbert.metrics_file import METRICS, read_metrics
+from flexbert.sweeps.launches import Launched, Launches
 from flexbert.sweeps.outcomes import read_outcome
 from flexbert.sweeps.points import SweepPoint
-from flexbert.sweeps.running import Launched, Signals, check_begun, train_runs
+from flexbert.sweeps.running import check_begun, train_runs
 from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.search_space import AdaptiveSearch
 from flexbert.sweeps.study import Study, Trial
 from flexbert.sweeps.sweep_file import Sweep
 from flexbert.train.processes.run_errors import DONE, PREEMPTED, NumbersError
+from flexbert.train.processes.run_lock import folder_is_held
 
 _LOOK_SECONDS = 1.0
 
@@ -62,11 +64,9 @@ def open_study(runs: TrialRuns, search: AdaptiveSearch) -> Study:
     """The study of a sweep's search, begun where it is not yet.
 
     Raises:
-        UserError: if it was begun as another search, or what it draws from has what the recipe
-            refuses.
+        UserError: if it was begun as another search, or its runs with other recipes.
     """
     sweep = runs.sweep
-    resolve_runs(sweep, runs.folder)
     study = Study(runs.folder, search, measure=sweep.measures[0], seeds=sweep.seeds)
     for trial in study.trials():
         if trial.state != "bad":
@@ -81,20 +81,30 @@ def train_trials(
     tell: Callable[[Launched], None],
     *,
     num_processes: int = 1,
+    at_once: int = 1,
 ) -> int:
     """Draw and train trials until all have an end, or their runs have failed.
 
     Args:
         tell: is called after each launch of this process.
         num_processes: of each run.
+        at_once: how many runs of a trial, which differ in their seeds, train at the same time.
 
     Returns:
         0 when all have an end, 75 when this process was told to stop, otherwise the code of the
         first run that has failed.
     """
-    worker = _Worker(study=study, runs=runs, search=search, tell=tell, num_processes=num_processes)
-    with Signals() as signals:
-        while not signals.came:
+    worker = _Worker(
+        study=study,
+        runs=runs,
+        search=search,
+        tell=tell,
+        num_processes=num_processes,
+        at_once=at_once,
+    )
+    # It launches nothing itself, and hears signals that come between two trials.
+    with Launches(runs.sweep.base, runs.folder, num_processes, ()) as between:
+        while not between.stopping:
             trials = study.trials()
             open_trials = [trial for trial in trials if trial.state == "open"]
             if worker.train_one(open_trials, trials):
@@ -121,6 +131,7 @@ class _Worker:
     search: AdaptiveSearch
     tell: Callable[[Launched], None]
     num_processes: int
+    at_once: int
     failed: dict[int, int] = field(default_factory=dict)
     was_stopped: bool = False
 
@@ -144,7 +155,7 @@ class _Worker:
     def _train(self, trial: Trial) -> bool:
         """Train a trial; False if another process does, or has."""
         lock = self.study.folder / f"trial-{trial.number}.lock"
-        with file_lock(lock, wait=False, inherited=True) as is_held:
+        with file_lock(lock, wait=False) as is_held:
             if not is_held or self.study.trials()[trial.number].state != "open":
                 return False
             try:
@@ -153,12 +164,15 @@ class _Worker:
                 # Each value of its keys is a right one, and these together are not.
                 self.study.end(trial.number, math.nan, str(error))
                 return True
+            if any(folder_is_held(run.folder) for run in runs):
+                return False
             code = train_runs(
                 runs,
                 self.runs.sweep.base,
                 self.runs.folder,
                 self.tell,
                 num_processes=self.num_processes,
+                at_once=self.at_once,
                 is_enough=self._watch(trial) if self.search.halving is not None else None,
             )
             if code == PREEMPTED:

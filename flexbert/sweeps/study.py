@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from flexbert.config.tree import changed_keys
+from flexbert.config.yaml_text import value_text
 from flexbert.errors import UserError, first_line
 from flexbert.files.durable import make_folder, write_errors
 from flexbert.files.file_lock import file_lock
 from flexbert.sweeps.outcomes import more_is_better
 from flexbert.sweeps.points import Spread, SweepPoint, labelled_points
-from flexbert.sweeps.runs import value_text
 from flexbert.sweeps.search_space import RANDOM, AdaptiveSearch
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from pathlib import Path
 from flexbert.files.line_file import append_lines, json_line
 from flexbert.metrics_file import METRICS, read_metrics
 from flexbert.sweeps import search_table, searching
+from flexbert.sweeps.launches import Launched
 from flexbert.sweeps.points import SweepPoint
-from flexbert.sweeps.running import Launched
-from flexbert.sweeps.runs import SweepRun
+from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.search_table import SearchTable
 from flexbert.sweeps.sweep_file import read_sweep
 
@@ -66,6 +66,7 @@ class PretendedTraining:
         tell: Callable[[Launched], None],
         *,
         num_processes: int = 1,
+        at_once: int = 1,
         is_enough: Callable[[SweepRun], bool] | None = None,
     ) -> int:
         for run in runs:
@@ -99,6 +100,7 @@ def searched(sweep_file: Path, folder: Path, training: PretendedTraining) -> Sea
     search_table.is_finished = is_finished
     sweep = read_sweep(sweep_file)
     assert sweep.search is not None
+    resolve_runs(sweep, folder)
     runs = searching.TrialRuns(sweep, folder)
     study = searching.open_study(runs, sweep.search)
     searching.train_trials(study, runs, sweep.search, print)
