@@ -70,7 +70,8 @@ def read_search(node: Mapping[str, Any]) -> AdaptiveSearch:
         raise ConfigError("search.seed", f"expected a whole number from 0, got {seed!r}")
     if not isinstance(keys, Mapping) or not keys:
         raise ConfigError("search.keys", f"expected keys and what is drawn for each, got {keys!r}")
-    spreads = spreads_of(keys, "search.keys")
+    # In an order of their own: to sort a file's keys gives runs no other names.
+    spreads = dict(sorted(spreads_of(keys, "search.keys").items()))
     for key, spread in spreads.items():
         # As a trial is labelled: alone.
         labels = [labelled_points([{key: end}])[0].label for end in spread.ends]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flexbert.commands import main
 from flexbert.errors import ConfigError, UserError
 from flexbert.sweeps import running, search_table, searching, study
 from flexbert.sweeps.search_table import SearchTable, search_table_text
@@ -280,3 +281,41 @@ def test_rungs_compare_what_is_known_at_them_of_one_run(tmp_path: Path) -> None:
         path.write_text(yaml.safe_dump({**tree, **own}))
         with pytest.raises(ConfigError, match=said):
             read_sweep(path)
+
+
+def test_what_is_known_beforehand_ends_the_command_before_the_first_trial(
+    tmp_path: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path)
+    tree = yaml.safe_load(path.read_text())
+    tree["overrides"]["data.path"] = str(corpus)
+    folder = tmp_path / "sweep"
+
+    def said(*options: str, **own: Any) -> str:
+        path.write_text(yaml.safe_dump({**tree, **own}))
+        assert main(["sweep", str(path), "--out", str(folder), *options]) == 2
+        return capsys.readouterr().err
+
+    assert "--slurm divides runs that are known" in said("--slurm")
+    assert "--shard divides runs that are known" in said("--shard", "1/2")
+    assert "--at-once: a process trains one trial" in said("--at-once", "2")
+    assert "did you mean 'eval_loss'" in said(measure="eval_lss")
+    assert not folder.exists()
+    path.write_text(yaml.safe_dump(tree))
+    assert main(["sweep", str(path), "--out", str(folder), "--plan"]) == 0
+    printed = capsys.readouterr()
+    assert "6 trials are drawn" in printed.err
+    assert "activation-gelu_lr-1 " in printed.out
+    assert not folder.exists()
+
+
+def test_the_page_shows_a_search(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "sweeps.md").read_text()
+    blocks = [part.split("```")[0] for part in page.split("```yaml\n")[1:]]
+    (block,) = [block for block in blocks if "search:" in block]
+    path = tmp_path / "page.yaml"
+    path.write_text(block)
+    search = read_sweep(path).search
+    assert search is not None
+    assert (search.trials, [*search.spreads]) == (40, sorted(KEYS))
+    assert search.halving is not None
