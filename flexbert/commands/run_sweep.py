@@ -69,16 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.sweeps.outcomes import read_outcome
     from flexbert.sweeps.running import check_begun, is_finished, train_runs
     from flexbert.sweeps.runs import resolve_runs
-    from flexbert.sweeps.shards import Shard, shard_of
     from flexbert.sweeps.sweep_file import read_sweep
+    from flexbert.sweeps.sweep_parts import SweepPart, runs_of_part
     from flexbert.sweeps.sweep_plan import sweep_plan_text, sweep_sums_text
     from flexbert.sweeps.sweep_table import sweep_table, sweep_table_text
     from flexbert.train.processes.run_errors import DONE
 
     check_hardware(arguments)
     if arguments.slurm and arguments.shard is not None:
-        raise UserError("--slurm gives every task of its array a shard; leave out --shard")
-    shard = None if arguments.shard is None else Shard.parse(arguments.shard)
+        raise UserError("--slurm gives every task of its array a part; leave out --shard")
+    part = None if arguments.shard is None else SweepPart.parse(arguments.shard)
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     folder = arguments.out or Path("sweeps") / sweep.name
     runs = resolve_runs(sweep, folder)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_begun(runs)
     code = DONE
     if not arguments.table:
-        own = runs if shard is None else shard_of(runs, shard)
+        own = runs if part is None else runs_of_part(runs, part)
         plan = _checked(arguments, sweep, folder, runs, own)
         if arguments.slurm:
             print(_slurm(arguments, sweep.name, len(own)), end="")

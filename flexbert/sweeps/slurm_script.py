@@ -47,7 +47,7 @@ exit "$code"
 def slurm_script(
     name: str, arguments: Sequence[str], runs: int, *, num_processes: int = 1, at_once: int = 1
 ) -> str:
-    """The script of an array of one task for every ``at_once`` runs, each a shard of the sweep.
+    """The script of an array of one task for every ``at_once`` runs, each a part of the sweep.
 
     Args:
         name: of the sweep.

@@ -40,7 +40,7 @@ class PlannedRun:
 class SweepPlan:
     """
     Attributes:
-        runs: those of this machine's shard, in their order.
+        runs: those of this machine's part, in their order.
         total: runs of the whole sweep.
         tokens, updates, gpu_hours, checkpoint_bytes: of these runs together.
         gpu_hours_left: of what is not trained yet.
@@ -76,7 +76,7 @@ def plan_sweep(
 
     Args:
         folder: of the sweep.
-        total: runs of the sweep, where ``runs`` are a shard of them.
+        total: runs of the sweep, where ``runs`` are a part of them.
 
     Raises:
         UserError: naming the first run that cannot be.

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 GIVEN = ["yamls/base.yaml", "model.mlp.activation=gelu,silu", "optimizer.betas=[0.9, 0.98]"]
 
 
-def test_every_task_of_the_array_is_a_shard() -> None:
+def test_every_task_of_the_array_is_a_part() -> None:
     text = slurm_script("base", GIVEN, 10, at_once=4, num_processes=2)
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     assert "#SBATCH --array=1-3\n" in text

@@ -12,14 +12,14 @@ from flexbert.plan.stage_cost import Hardware
 from flexbert.sweeps.runs import SweepRun
 
 
-class Shard(NamedTuple):
+class SweepPart(NamedTuple):
     """A machine's share of the runs: ``number``, from 1, of ``total``."""
 
     number: int
     total: int
 
     @classmethod
-    def parse(cls, text: str) -> Shard:
+    def parse(cls, text: str) -> SweepPart:
         """Read ``i/n``.
 
         Raises:
@@ -31,21 +31,21 @@ class Shard(NamedTuple):
         return cls(int(found[1]), int(found[2]))
 
 
-def shard_of(runs: Sequence[SweepRun], shard: Shard) -> list[SweepRun]:
-    """The runs of a shard, in their order.
+def runs_of_part(runs: Sequence[SweepRun], part: SweepPart) -> list[SweepRun]:
+    """The runs of a part, in their order.
 
-    The most expensive run goes to whichever shard has least to do so far, then the next (longest
+    The most expensive run goes to whichever part has least to do so far, then the next (longest
     processing time first, Graham 1969). Of runs that cost the same every n-th is taken. A price
     here is of the recipe alone, so that all machines divide in the same way, whatever they have.
     """
     pricing = RunPricing(Hardware(), with_corpora=False)
     prices = [pricing.price(run.recipe).flops for run in runs]
-    loads = [0.0] * shard.total
+    loads = [0.0] * part.total
     taken = []
     # Sorting keeps the order of what costs the same.
     for index in sorted(range(len(runs)), key=lambda index: -prices[index]):
-        least = min(range(shard.total), key=loads.__getitem__)
+        least = min(range(part.total), key=loads.__getitem__)
         loads[least] += prices[index]
-        if least == shard.number - 1:
+        if least == part.number - 1:
             taken.append(index)
     return [runs[index] for index in sorted(taken)]

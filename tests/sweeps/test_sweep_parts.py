@@ -1,4 +1,4 @@
-"""Shards of a sweep are all of it, each run once, and cost about the same."""
+"""Parts of a sweep are all of it, each run once, and cost about the same."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import yaml
 
 from flexbert.errors import UserError
 from flexbert.sweeps.runs import SweepRun, resolve_runs
-from flexbert.sweeps.shards import Shard, shard_of
 from flexbert.sweeps.sweep_file import read_sweep
+from flexbert.sweeps.sweep_parts import SweepPart, runs_of_part
 from tests.conftest import TINY_RECIPE
 
 
@@ -21,12 +21,12 @@ def runs_of(folder: Path, corpus: str, **tree: object) -> list[SweepRun]:
     return resolve_runs(read_sweep(path), folder / "sweep")
 
 
-def test_shards_are_the_sweep_and_balanced(tmp_path: Path) -> None:
+def test_parts_are_the_sweep_and_balanced(tmp_path: Path) -> None:
     durations = [f"{count}ba" for count in (90, 10, 70, 30, 50, 21, 60, 19)]
     runs = runs_of(tmp_path, "/some/corpus", list=[{"duration": n} for n in durations])
-    shards = [shard_of(runs, Shard(number, 3)) for number in (1, 2, 3)]
-    assert sorted(run.name for shard in shards for run in shard) == sorted(run.name for run in runs)
-    updates = [sum(run.recipe.first.duration.value for run in shard) for shard in shards]
+    parts = [runs_of_part(runs, SweepPart(number, 3)) for number in (1, 2, 3)]
+    assert sorted(run.name for part in parts for run in part) == sorted(run.name for run in runs)
+    updates = [sum(run.recipe.first.duration.value for run in part) for part in parts]
     # Graham's bound is 11/9 of the best; here it is reached but for one run of 10.
     assert sum(updates) == 350
     assert max(updates) - min(updates) <= 10
@@ -35,10 +35,12 @@ def test_shards_are_the_sweep_and_balanced(tmp_path: Path) -> None:
 def test_runs_that_cost_the_same_are_dealt_out(tmp_path: Path) -> None:
     grid = {"model.mlp.activation": ["gelu", "silu"]}
     runs = runs_of(tmp_path, "/some/corpus", grid=grid, seeds=[1, 2, 3])
-    assert shard_of(runs, Shard(2, 4)) == [runs[1], runs[5]]
+    assert runs_of_part(runs, SweepPart(2, 4)) == [runs[1], runs[5]]
     # A task a run.
-    assert [shard_of(runs, Shard(number, 6)) for number in range(1, 7)] == [[run] for run in runs]
-    assert shard_of(runs, Shard(7, 7)) == []
+    assert [runs_of_part(runs, SweepPart(number, 6)) for number in range(1, 7)] == [
+        [run] for run in runs
+    ]
+    assert runs_of_part(runs, SweepPart(7, 7)) == []
 
 
 def test_all_machines_divide_in_the_same_way_whatever_they_have(
@@ -46,13 +48,13 @@ def test_all_machines_divide_in_the_same_way_whatever_they_have(
 ) -> None:
     listed = [{"model.num_layers": count} for count in (1, 4, 2, 3)]
     here, elsewhere = (
-        [run.name for run in shard_of(runs_of(tmp_path, path, list=listed), Shard(1, 2))]
+        [run.name for run in runs_of_part(runs_of(tmp_path, path, list=listed), SweepPart(1, 2))]
         for path in (str(corpus), "/not/there")
     )
     assert here == elsewhere == ["num_layers-1", "num_layers-4"]
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", ""])
-def test_what_is_no_shard_is_one_line(text: str) -> None:
+def test_what_is_no_part_is_one_line(text: str) -> None:
     with pytest.raises(UserError, match=r"--shard .*: expected which of how many"):
-        Shard.parse(text)
+        SweepPart.parse(text)
