@@ -73,7 +73,7 @@ lock: .venv/ready
 
 # Each optional group resolves together with the lock.
 groups: .venv/ready
-	for group in flash datasets html embeddings; do \
+	for group in flash datasets html embeddings search; do \
 		$(BIN)/uv pip compile pyproject.toml --extra $$group --override overrides.txt \
 			--constraint requirements.lock --universal --python-version 3.11 --quiet \
 			>/dev/null || exit 1; \

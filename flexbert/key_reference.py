@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-import yaml
-
 from flexbert.components import register_all
 from flexbert.config.backend_choice import BackendChoice
 from flexbert.config.duration import Duration
@@ -28,6 +26,7 @@ from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import DEFAULTS
 from flexbert.config.registry import Component, is_family, members
 from flexbert.config.remote_address import RemoteAddress
+from flexbert.config.yaml_text import value_text
 
 INTRODUCTION = """# Keys of a recipe
 
@@ -178,8 +177,7 @@ def _default(field: dataclasses.Field[Any], path: str) -> str:
         return "required"
     if is_node(type(value)):
         return "default: those of its keys"
-    text = yaml.safe_dump(encode(value), default_flow_style=True).removesuffix("...\n").strip()
-    return f"default `{text}`"
+    return f"default `{value_text(encode(value))}`"
 
 
 def _default_component(path: str) -> Mapping[str, Any] | None:

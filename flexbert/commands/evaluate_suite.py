@@ -154,13 +154,12 @@ def _share_out(devices: list[str]) -> None:
     Raises:
         UserError: if one of them ended with an error.
     """
+    from flexbert.devices.machine_shares import cpu_share
+
     given = [text for text in sys.argv[1:] if text != "--json"]
     command = [sys.executable, "-m", "flexbert.commands", *given]
-    environment = dict(os.environ)
-    if devices[0] == "cpu":
-        # Each with all cores would have threads wait for each other most of the time.
-        threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    share = cpu_share(len(devices)) if devices[0] == "cpu" else {}
+    environment = {**os.environ, **share}
     started = [
         subprocess.Popen([*command, "--share", "--device", name], env=environment)
         for name in devices

@@ -6,24 +6,17 @@ import argparse
 import atexit
 import contextlib
 import gc
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexbert.commands.command import Command, add_json, add_recipe, print_found
-from flexbert.devices.gpus import DEFAULT, GPUS
-from flexbert.errors import UserError, did_you_mean
+from flexbert.commands.hardware_options import add_hardware, check_hardware, chosen_hardware
 from flexbert.recipes import load_recipe
 
 if TYPE_CHECKING:
-    from flexbert.config.recipe import Precision
     from flexbert.config.recipe_files import LoadedRecipe
-    from flexbert.plan.stage_cost import Hardware
-
-_OF_HARDWARE = ("mfu", "peak_tflops", "gpu_memory", "tokens_per_second")
-_LIMITS = {"processes": math.inf, **dict.fromkeys(_OF_HARDWARE, math.inf), "mfu": 1}
 
 _MADE = {"frozen": ("linear probe", "linear probes"), "fine_tune": ("fit", "fits")}
 
@@ -53,26 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes to plan for, each with a GPU (default 1)",
     )
-    parser.add_argument(
-        "--device",
-        default=DEFAULT,
-        metavar="NAME",
-        help=f"whose peak and memory count: {', '.join(GPUS)}, or cpu, which is measured here "
-        f"(default {DEFAULT})",
-    )
-    rate = parser.add_mutually_exclusive_group()
-    rate.add_argument(
-        "--mfu", type=float, default=0.4, help="model FLOPs utilisation to expect (default 0.4)"
-    )
-    rate.add_argument(
-        "--tokens-per-second",
-        type=float,
-        metavar="N",
-        help="that one GPU was measured to train on, in place of an MFU",
-    )
-    parser.add_argument(
-        "--peak-tflops", type=float, metavar="N", help="of one GPU, in place of the device's"
-    )
+    add_hardware(parser)
     parser.add_argument(
         "--gpu-memory",
         type=float,
@@ -89,13 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.plan.plan_picture import draw_plan
     from flexbert.plan.plan_text import plan_text
 
-    for option, most in _LIMITS.items():
-        given = getattr(arguments, option)
-        if given is not None and not (0 < given <= most and math.isfinite(given)):
-            wanted = "positive and finite" if most == math.inf else f"above 0 and at most {most}"
-            raise UserError(f"--{option.replace('_', '-')}: must be {wanted}, got {given:g}")
+    check_hardware(arguments)
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
-    hardware = _hardware(arguments, loaded.first.precision)
+    hardware = chosen_hardware(arguments, loaded.first.precision)
     planned = make_plan(loaded, arguments.processes, hardware)
     planned = replace(planned, notes=(*planned.notes, *_tasks_notes(loaded)))
     if arguments.picture is not None:
@@ -125,22 +95,6 @@ def _tasks_notes(loaded: LoadedRecipe) -> Iterator[str]:
         f"tasks       {names} of {config.file}: {fits} at {each} and the end of a stage, while "
         "training waits"
     )
-
-
-def _hardware(arguments: argparse.Namespace, precision: Precision) -> Hardware:
-    from flexbert.plan.stage_cost import CPU, Hardware, cpu_hardware
-
-    device = arguments.device
-    if device == CPU:
-        hardware = cpu_hardware(precision)
-    elif device in GPUS:
-        hardware = Hardware(
-            device=device, peak_tflops=GPUS[device].peak_tflops, gpu_memory=GPUS[device].memory
-        )
-    else:
-        raise UserError(f"--device {device!r}: {did_you_mean(device, (*GPUS, CPU))}")
-    given = {option: getattr(arguments, option) for option in _OF_HARDWARE}
-    return replace(hardware, **{key: value for key, value in given.items() if value is not None})
 
 
 COMMAND = Command(

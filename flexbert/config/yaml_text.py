@@ -1,8 +1,9 @@
-"""Reading YAML that somebody else wrote: bounded before anything is built of it."""
+"""Reading YAML that somebody else wrote, bounded before anything is built of it; values as text."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,6 +55,31 @@ def _read(text: str, load: Callable[[], Any]) -> Any:
         raise ValueError("a !!tag does not fit its value") from None
     check_tree(plain)
     return plain
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that omegaconf's loader reads as numbers too, such as 1e-3."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def value_text(value: Any) -> str:
+    """A value as a command line takes it, and a page shows it: YAML in one line."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=True,
+        # Of a text of several lines the other styles make several.
+        default_style='"' if isinstance(value, str) and len(value.splitlines()) > 1 else None,
+        width=float("inf"),
+        allow_unicode=True,
+    )
+    return text.strip().removesuffix("\n...").strip()
 
 
 def check_tree(node: Any, path: str = "", levels: int = 0) -> None:

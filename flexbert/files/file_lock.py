@@ -17,18 +17,26 @@ _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, *, wait: bool = True, inherited: bool = False) -> Iterator[bool]:
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold a lock that all processes of the node respect and that dies with its holder.
 
     Who holds it may remove the file. Where the file system knows no locks, a file in the folder for
     temporary files is locked in its place, which all of a user's processes on the node agree on.
 
-    Args:
-        inherited: a process that is started meanwhile with ``close_fds=False`` holds it too, so
-            that it is free only once that one has ended as well.
-
     Yields:
         whether it is held; never False with ``wait``.
+    """
+    with lock_to_share(path, wait=wait) as descriptor:
+        yield descriptor is not None
+
+
+@contextlib.contextmanager
+def lock_to_share(path: Path, *, wait: bool = True) -> Iterator[int | None]:
+    """As :func:`file_lock`, and a process that is started meanwhile may hold it too.
+
+    Yields:
+        a descriptor for ``pass_fds``, None where it is not held: the lock is free only once each
+        process that it was passed to has ended, or this one has let go of it by itself.
     """
     while True:
         with contextlib.ExitStack() as unless_held:
@@ -38,15 +46,14 @@ def file_lock(path: Path, *, wait: bool = True, inherited: bool = False) -> Iter
             except BlockingIOError:
                 break
             if _is_open_as(descriptor, path):
-                os.set_inheritable(locked, inherited)
                 held = unless_held.pop_all()
                 with held:
                     # Closing alone would leave it locked by a process that was forked meanwhile.
                     held.callback(fcntl.flock, locked, fcntl.LOCK_UN)
-                    yield True
+                    yield locked
                 return
             # Otherwise its last holder removed it: another file has the name now.
-    yield False
+    yield None
 
 
 def _open(path: Path, opened: contextlib.ExitStack) -> int:

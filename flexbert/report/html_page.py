@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-import yaml
-
 from flexbert.config.tree import changed_keys
+from flexbert.config.yaml_text import value_text
 from flexbert.errors import UserError
 from flexbert.health_file import HealthEvent
 from flexbert.manifest_file import Launch, Manifest
@@ -200,10 +199,10 @@ def _differences(runs: Sequence[RecordedRun]) -> str:
 
     def row(key: str) -> Sequence[str]:
         before = next(changed[key][0] for changed in changes if key in changed)
-        return (key, _value(before), *(_value(c[key][1] if key in c else before) for c in changes))
+        return (
+            key,
+            value_text(before),
+            *(value_text(c[key][1] if key in c else before) for c in changes),
+        )
 
     return _table(("key", *run_names(runs)), map(row, keys))
-
-
-def _value(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n").strip()

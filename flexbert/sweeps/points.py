@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ def grid_points(axes: Sequence[Axis]) -> tuple[SweepPoint, ...]:
             raise ConfigError(f"grid.{axis.key}", "a value is given twice")
     keys = [axis.key for axis in axes]
     combinations = itertools.product(*(axis.values for axis in axes))
-    return _labelled([dict(zip(keys, values, strict=True)) for values in combinations])
+    return labelled_points([dict(zip(keys, values, strict=True)) for values in combinations])
 
 
 def listed_points(listed: Any) -> tuple[SweepPoint, ...]:
@@ -66,7 +66,7 @@ def listed_points(listed: Any) -> tuple[SweepPoint, ...]:
     for index, own in enumerate(values):
         if own in values[:index]:
             raise ConfigError(f"list.{index}", "is given twice")
-    return _labelled(values)
+    return labelled_points(values)
 
 
 def values_by_key(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,28 +93,58 @@ def random_points(node: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
         raise ConfigError("random.seed", f"expected a whole number from 0, got {seed!r}")
     if not isinstance(keys, Mapping) or not keys:
         raise ConfigError("random.keys", f"expected keys and what is drawn for each, got {keys!r}")
-    spreads = _spreads(keys)
+    spreads = spreads_of(keys, "random.keys")
     draw = np.random.Generator(np.random.PCG64DXSM(seed))
-    return _labelled(
-        [{key: _drawn(draw, *spread) for key, spread in spreads.items()} for _ in range(count)]
+    return labelled_points(
+        [{key: _drawn(draw, spread) for key, spread in spreads.items()} for _ in range(count)]
     )
 
 
-def _spreads(keys: Mapping[str, Any]) -> dict[str, tuple[str, list[Any]]]:
-    """The kind and the ends, or choices, of each key."""
-    found: dict[str, tuple[str, list[Any]]] = {}
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """What values of a key are drawn from.
+
+    Attributes:
+        kind: ``log``, ``linear`` or ``choice``.
+        ends: the smaller and the larger one; or all choices.
+    """
+
+    kind: str
+    ends: tuple[Any, ...]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of whole numbers."""
+        return self.kind == "linear" and all(type(end) is int for end in self.ends)
+
+    def rounded(self, value: float) -> float:
+        """A number that was drawn, with the digits that it reads well with, between the ends."""
+        low, high = self.ends
+        return float(min(max(float(f"{value:.{_DIGITS}g}"), low), high))
+
+
+def spreads_of(keys: Mapping[str, Any], where: str) -> dict[str, Spread]:
+    """What each key's values are drawn from, by dotted key.
+
+    Args:
+        where: the keys stand, for errors.
+
+    Raises:
+        ConfigError: if a key's values cannot be drawn.
+    """
+    found: dict[str, Spread] = {}
     for key, ends in flatten(keys).items():
         place, _, kind = key.rpartition(".")
-        where = f"random.keys.{key}"
+        own = f"{where}.{key}"
         if kind not in _SPREADS or not place:
-            raise ConfigError(where, f"expected {', '.join(_SPREADS)} under a key of the recipe")
+            raise ConfigError(own, f"expected {', '.join(_SPREADS)} under a key of the recipe")
         if place in found:
-            raise ConfigError(where, "a key is drawn in two ways")
+            raise ConfigError(own, "a key is drawn in two ways")
         if not isinstance(ends, list) or not ends:
-            raise ConfigError(where, f"expected a list, got {ends!r}")
+            raise ConfigError(own, f"expected a list, got {ends!r}")
         if kind != "choice":
-            _check_ends(where, kind, ends)
-        found[place] = kind, ends
+            _check_ends(own, kind, ends)
+        found[place] = Spread(kind=kind, ends=tuple(ends))
     return found
 
 
@@ -128,25 +158,28 @@ def _check_ends(where: str, kind: str, ends: list[Any]) -> None:
         raise ConfigError(where, f"expected positive numbers, got {ends!r}")
 
 
-def _drawn(draw: np.random.Generator, kind: str, ends: list[Any]) -> Any:
-    if kind == "choice":
-        return ends[int(draw.integers(len(ends)))]
-    low, high = ends
-    if all(type(end) is int for end in ends) and kind == "linear":
+def _drawn(draw: np.random.Generator, spread: Spread) -> Any:
+    if spread.kind == "choice":
+        return spread.ends[int(draw.integers(len(spread.ends)))]
+    low, high = spread.ends
+    if spread.is_whole:
         return int(draw.integers(low, high + 1))
-    if kind == "log":
-        value = math.exp(draw.uniform(math.log(low), math.log(high)))
-    else:
-        value = draw.uniform(low, high)
-    return min(max(float(f"{value:.{_DIGITS}g}"), low), high)
+    if spread.kind == "log":
+        return spread.rounded(math.exp(draw.uniform(math.log(low), math.log(high))))
+    return spread.rounded(draw.uniform(low, high))
 
 
-def _labelled(values: Sequence[Mapping[str, Any]]) -> tuple[SweepPoint, ...]:
+def labelled_points(values: Sequence[Mapping[str, Any]]) -> tuple[SweepPoint, ...]:
+    """Points that have these values by dotted key."""
     names = short_names([key for own in values for key in own])
-    labels = [
-        ",".join(f"{names[key]}={_text(value)}" for key, value in own.items()) or "base"
-        for own in values
-    ]
+
+    def label(own: Mapping[str, Any], text: Callable[[Any], str]) -> str:
+        return ",".join(f"{names[key]}={text(value)}" for key, value in own.items()) or "base"
+
+    labels = [label(own, _text) for own in values]
+    if len(set(labels)) < len(labels):
+        # Numbers with many digits, or a number and a text that reads like it.
+        labels = [label(own, repr) for own in values]
     return tuple(
         SweepPoint(values=own, label=label) for own, label in zip(values, labels, strict=True)
     )

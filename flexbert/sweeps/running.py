@@ -1,54 +1,29 @@
 """Trains the runs of a sweep, next to any other processes that do.
 
 As in a search over tasks there is no queue: a process takes the first run that is neither finished
-nor locked. A lock is inherited by the launch that it is for, so that one whose parent was killed
-keeps its run until it has ended too.
+nor locked. A launch holds its run's lock too, so that one whose parent was killed keeps its run
+until it has ended.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
-import flexbert
+from flexbert.devices.machine_shares import machine_shares
 from flexbert.errors import UserError
-from flexbert.files.durable import make_folder, write_errors
-from flexbert.files.file_lock import file_lock
+from flexbert.files.durable import make_folder
 from flexbert.report.recorded_run import recorded_recipe
+from flexbert.sweeps.launches import LOCKS, LOGS, Launched, Launches
 from flexbert.sweeps.runs import SweepRun
 from flexbert.tasks.watching import run_is_finished
 from flexbert.train.processes.run_errors import DONE, PREEMPTED
+from flexbert.train.processes.run_lock import folder_is_held
 from flexbert.train.run_folder import refuse_changed_recipe
 
-LOCKS, LOGS = "locks", "logs"
-MAIN = Path(flexbert.__file__).parent.parent / "main.py"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_LOOK_SECONDS = 1.0
-# Of what a run printed, in a message about its end.
-_LAST_LINES = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Launched:
-    """A launch of a run that this process has made.
-
-    Attributes:
-        code: with which it ended.
-        log: the file of what it printed.
-    """
-
-    run: SweepRun
-    code: int
-    seconds: float
-    log: Path
+# How often launches are asked whether they have ended, and the folder whether a run is free.
+_ASK_SECONDS, _LOOK_SECONDS = 0.1, 1.0
 
 
 def check_begun(runs: Sequence[SweepRun]) -> None:
@@ -70,6 +45,8 @@ def train_runs(
     tell: Callable[[Launched], None],
     *,
     num_processes: int = 1,
+    at_once: int = 1,
+    is_enough: Callable[[SweepRun], bool] | None = None,
 ) -> int:
     """Train runs until all are finished or have failed, in their order.
 
@@ -78,113 +55,49 @@ def train_runs(
         folder: of the sweep.
         tell: is called after each launch of this process.
         num_processes: of each run.
+        at_once: how many runs train at the same time, each with a share of the machine.
+        is_enough: is asked again and again while a run trains; once it says so, the run is stopped
+            with a checkpoint and not taken up again.
 
     Returns:
         0 when all are finished, 75 when this process was told to stop, otherwise the code of the
         first run that has failed.
+
+    Raises:
+        UserError: if the machine has too few GPUs for so many at once.
     """
+    shares = machine_shares(at_once, num_processes)
     for name in (LOCKS, LOGS):
         make_folder(folder / name)
+    finished: set[str] = set()
     failed: dict[str, int] = {}
-    with _Signals() as signals:
-        while not signals.came:
-            left = [run for run in runs if run.name not in failed and not is_finished(run)]
-            if not left:
-                return next(iter(failed.values()), DONE)
-            launched = _train_first_free(left, base, folder, signals, num_processes)
-            if launched is None:
-                time.sleep(_LOOK_SECONDS)
-                continue
-            if launched.code == PREEMPTED:
-                signals.came = True
-            elif launched.code != DONE:
-                failed[launched.run.name] = launched.code
-            tell(launched)
+    enough: set[str] = set()
+    looked = -_LOOK_SECONDS
+    with Launches(base, folder, num_processes, shares) as launches:
+        while not (launches.stopping and not launches.going):
+            for launched in launches.ended():
+                looked = -_LOOK_SECONDS
+                if launched.was_enough:
+                    enough.add(launched.run.name)
+                else:
+                    _note(launched, launches, failed)
+                tell(launched)
+            if is_enough is not None:
+                _stop_for_good(launches, is_enough)
+            if launches.has_room and time.monotonic() - looked >= _LOOK_SECONDS:
+                going = {launch.run.name for launch in launches.going}
+                finished |= {
+                    run.name for run in runs if run.name not in finished and is_finished(run)
+                }
+                ended = finished | enough | {*failed}
+                left = [run for run in runs if run.name not in ended | going]
+                if not left and not going:
+                    return next(iter(failed.values()), DONE)
+                # Another may be begun at once.
+                looked = -_LOOK_SECONDS if _begin_first_free(left, launches) else time.monotonic()
+            else:
+                time.sleep(_ASK_SECONDS)
     return PREEMPTED
-
-
-def last_lines(log: Path) -> str:
-    """The end of what a run has printed, in one line."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return " | ".join(lines[-_LAST_LINES:])
-
-
-class _Signals:
-    """Passes SIGTERM and Ctrl-C on to the launch there is, which saves a checkpoint and ends."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self.launch: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> _Signals:
-        self._before = {number: signal.signal(number, self._pass_on) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        if self.launch is not None and self.launch.poll() is None:
-            self.launch.send_signal(signal.SIGTERM)
-
-
-def _train_first_free(
-    runs: Sequence[SweepRun],
-    base: Path,
-    folder: Path,
-    signals: _Signals,
-    num_processes: int,
-) -> Launched | None:
-    """Train the first of these runs that no other process trains; None if there is none."""
-    for run in runs:
-        with file_lock(folder / LOCKS / run.name, wait=False, inherited=True) as is_held:
-            # It may have been finished, and unlocked, since it was looked at.
-            if is_held and not is_finished(run):
-                return _launch(run, base, folder, signals, num_processes)
-    return None
-
-
-def _launch(
-    run: SweepRun,
-    base: Path,
-    folder: Path,
-    signals: _Signals,
-    num_processes: int,
-) -> Launched:
-    script = [str(MAIN), str(base), *run.overrides]
-    command = [sys.executable, *script]
-    if num_processes > 1:
-        launcher = [sys.executable, "-m", "flexbert.commands", "launch", "-n", str(num_processes)]
-        command = [*launcher, *script]
-    log = folder / LOGS / f"{run.name}.log"
-    begun = time.perf_counter()
-    with _opened(log) as output:
-        signals.launch = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # The lock goes with it. A group of its own: Ctrl-C of a terminal comes once.
-            close_fds=False,
-            start_new_session=True,
-        )
-        if signals.came:
-            signals.launch.send_signal(signal.SIGTERM)
-        code = signals.launch.wait()
-        signals.launch = None
-    return Launched(run=run, code=code, seconds=time.perf_counter() - begun, log=log)
-
-
-@contextmanager
-def _opened(log: Path) -> Iterator[int]:
-    with write_errors(log):
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def is_finished(run: SweepRun) -> bool:
@@ -194,3 +107,37 @@ def is_finished(run: SweepRun) -> bool:
     except UserError:
         # A checkpoint that cannot be read: the launch sets it aside, and says so.
         return False
+
+
+def _stop_for_good(launches: Launches, is_enough: Callable[[SweepRun], bool]) -> None:
+    for launch in launches.going:
+        if not launch.is_enough and is_enough(launch.run):
+            launch.is_enough = True
+            launch.stop()
+
+
+def _note(launched: Launched, launches: Launches, failed: dict[str, int]) -> None:
+    """Draw the consequence of a launch's end."""
+    run, code = launched.run, launched.code
+    if code == PREEMPTED:
+        launches.stop()
+    # A run that another machine trains, where locks do not reach so far, has not failed.
+    elif (code != DONE or not is_finished(run)) and not folder_is_held(run.folder):
+        failed[run.name] = code or 1
+
+
+def _begin_first_free(runs: Sequence[SweepRun], launches: Launches) -> bool:
+    """Launch the first of these runs that no other process trains; whether there was one."""
+    for run in runs:
+        locked = launches.lock(run)
+        if locked is None:
+            continue
+        held, descriptor = locked
+        # It may have been finished, and unlocked, since it was looked at. And a launch may go on
+        # whose launcher was killed, or which is none of a sweep.
+        if is_finished(run) or folder_is_held(run.folder):
+            held.close()
+            continue
+        launches.begin(run, held, descriptor)
+        return True
+    return False

@@ -1,18 +1,16 @@
-"""The runs of a sweep, each resolved and held against the others before the first begins."""
+"""The runs of a sweep, each resolved before the first begins."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.config.yaml_text import value_text
 from flexbert.errors import ConfigError, UserError
 from flexbert.recipes import load_recipe
 from flexbert.sweeps.matching import matched_values
@@ -21,6 +19,12 @@ from flexbert.sweeps.sweep_file import Sweep
 
 RUNS = "runs"
 _LONGEST_NAME = 100
+# What a sweep gives its runs, and how that is said.
+_OF_A_RUN = {
+    "seed": "give seeds: every point is trained with each",
+    "run_name": "is the sweep's to give: what tells a run from the others",
+    "runs_folder": "is the sweep's to give: --out is its folder",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +56,14 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
 
     Raises:
         UserError: naming the first run whose recipe is wrong.
-        ConfigError: if what two points differ in changes nothing, or they cannot be matched.
+        ConfigError: if a point gives what runs have of their own, such as their names, or points
+            cannot be matched.
     """
 
     def overrides_of(point: SweepPoint, more: Mapping[str, Any]) -> tuple[str, ...]:
-        values: dict[str, Any] = {}
-        for own in (sweep.overrides, point.values, more, {"runs_folder": str(folder / RUNS)}):
-            for key, value in own.items():
-                values.pop(key, None)  # in its place: a node's name drops what was given before it
-                values[key] = value
-        return tuple(f"{key}={value_text(value)}" for key, value in values.items())
+        place = {"runs_folder": str(folder / RUNS)}
+        values = {**sweep.overrides, **point.values, **more, **place}
+        return tuple(f"{key}={value_text(values[key])}" for key in sorted(values, key=_names_first))
 
     def load(point: SweepPoint, more: Mapping[str, int]) -> LoadedRecipe:
         one = {"seed": sweep.seeds[0], "run_name": "matched"}
@@ -72,12 +74,14 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
     names = folder_names(sweep)
     runs: list[SweepRun] = []
     for point in sweep.points:
+        _check_own(sweep, point)
         for seed in sweep.seeds:
             name = names[point.label, seed]
             own = matched.get(point.label, {})
             overrides = overrides_of(point, {**own, "seed": seed, "run_name": name})
             try:
                 recipe = load_recipe(sweep.base, overrides)
+                _check_one(recipe)
             except UserError as error:
                 raise UserError(f"run {len(runs) + 1} of {total} ({name}): {error}") from None
             runs.append(
@@ -90,8 +94,12 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
                     matched=own,
                 )
             )
-    _check_distinct(sweep, runs)
     return runs
+
+
+def _names_first(key: str) -> list[str]:
+    """Sorts a node's name before its keys: given after them, it would replace them too."""
+    return ["" if part == "name" else part for part in key.split(".")]
 
 
 def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:
@@ -109,34 +117,13 @@ def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:
     return names
 
 
-def value_text(value: Any) -> str:
-    """A value as the command line takes it: YAML in one line."""
-    text = yaml.safe_dump(
-        value, default_flow_style=True, width=float("inf"), allow_unicode=True
-    ).strip()
-    return text.removesuffix("\n...").strip()
+def _check_own(sweep: Sweep, point: SweepPoint) -> None:
+    """Raises ConfigError where a point gives what every run has of its own."""
+    for key, instead in _OF_A_RUN.items():
+        if key in sweep.overrides or key in point.values:
+            raise ConfigError(key, instead)
 
 
-def _check_distinct(sweep: Sweep, runs: Sequence[SweepRun]) -> None:
-    """Raises ConfigError where two points, with one seed, are one recipe."""
-    seen: dict[str, SweepPoint] = {}
-    for run in runs:
-        if run.seed != sweep.seeds[0]:
-            continue
-        shape = repr([_shape(recipe) for recipe in run.recipe.stages.values()])
-        before = seen.setdefault(shape, run.point)
-        if before is not run.point:
-            keys = [
-                key
-                for key in {**before.values, **run.point.values}
-                if before.values.get(key) != run.point.values.get(key)
-            ]
-            raise ConfigError(
-                ", ".join(keys) or "list",
-                f"changes nothing: {before.label} and {run.point.label} are the same recipe",
-            )
-
-
-def _shape(recipe: Recipe) -> Recipe:
-    """The recipe but for what every run of a sweep has of its own."""
-    return replace(recipe, run_name="any", runs_folder=Path(), seed=0)
+def _check_one(recipe: LoadedRecipe) -> None:
+    if len(recipe.runs()) > 1:
+        raise ConfigError("start_from", "is one checkpoint of a run; make it a key of the sweep")

@@ -20,9 +20,11 @@ from flexbert.sweeps.points import (
     random_points,
     values_by_key,
 )
+from flexbert.sweeps.search_space import AdaptiveSearch, check_halving, edge_points, read_search
 
 _BASE, _SEED = "base", "seed"
-_WAYS = ("grid", "list", "random")
+_SEARCH = "search"
+_WAYS = ("grid", "list", "random", _SEARCH)
 _KEYS = (
     *("sweep", _BASE, "overrides", *_WAYS, "seeds", "measure", "reference"),
     *("match", "tolerance"),
@@ -47,6 +49,8 @@ class Sweep:
         measures: names of metrics; runs are compared by the first.
         match: what is adjusted so that points are equal in a count; None adjusts nothing.
         tolerance: by which share counts of two points may differ and be called equal.
+        search: draws the points one after another; ``points`` are then the edges of what it draws
+            from, to be checked and not trained.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Sweep:
     reference: SweepPoint
     match: MatchRule | None = None
     tolerance: float = DEFAULT_TOLERANCE
+    search: AdaptiveSearch | None = None
 
 
 def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
@@ -83,16 +88,26 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
     own = _mapping(tree, "overrides")
     overrides = values_by_key(merge(own, overrides_tree(given)))
     points = _points(tree)
+    seeds = _seeds(tree.get("seeds", [17]))
+    measures = _measures(tree.get("measure", list(DEFAULT_MEASURES)))
+    search = None if tree.get(_SEARCH) is None else read_search(_mapping(tree, _SEARCH))
+    if search is not None:
+        check_halving(search, seeds, measures[0])
+        if tree.get("reference") is not None:
+            raise ConfigError("reference", "a search's trials are compared with its first one")
+        if tree.get("match") is not None:
+            raise ConfigError("match", "a search draws points one by one, and matches none")
     return Sweep(
         name=_name(tree.get("sweep", path.stem)),
         base=path.parent / base,
         overrides=_without_seed(overrides),
         points=points,
-        seeds=_seeds(tree.get("seeds", [17])),
-        measures=_measures(tree.get("measure", list(DEFAULT_MEASURES))),
+        seeds=seeds,
+        measures=measures,
         reference=_reference(tree.get("reference"), points),
         match=read_match(tree.get("match")),
         tolerance=read_tolerance(tree.get("tolerance", DEFAULT_TOLERANCE)),
+        search=search,
     )
 
 
@@ -163,6 +178,8 @@ def _points(tree: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
     node = _mapping(tree, way)
     if way == "random":
         return random_points(node)
+    if way == _SEARCH:
+        return edge_points(read_search(node))
     axes = []
     for key, values in flatten(node).items():
         if not isinstance(values, list) or not values:

@@ -121,11 +121,7 @@ class CheckpointTasks:
         stopping = recipe.evaluation.early_stopping
         if stopping is None or is_own_metric(stopping.metric):
             return
-        known = [
-            f"{name}.{metric}"
-            for name, task in self.suite.tasks.items()
-            for metric in task.settings.metrics
-        ]
+        known = self.suite.metric_names
         if stopping.metric not in known:
             raise ConfigError(
                 "evaluation.early_stopping.metric",

@@ -209,6 +209,15 @@ class Suite:
     tasks: Mapping[str, Task]
 
     @property
+    def metric_names(self) -> list[str]:
+        """Of every task: ``TASK.METRIC``."""
+        return [
+            f"{name}.{metric}"
+            for name, task in self.tasks.items()
+            for metric in task.settings.metrics
+        ]
+
+    @property
     def resolved(self) -> dict[str, Any]:
         """Plain containers that are the same suite, defaults written out."""
         return {

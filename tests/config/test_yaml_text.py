@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from flexbert.config.recipe_files import interpolate, overrides_tree, read_tree
-from flexbert.config.yaml_text import MOST_BYTES, MOST_LEVELS, read_value, read_yaml
+from flexbert.config.yaml_text import (
+    MOST_BYTES,
+    MOST_LEVELS,
+    read_value,
+    read_yaml,
+    value_text,
+)
 from flexbert.errors import ConfigError, UserError
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(
@@ -131,3 +137,26 @@ def test_includes_have_an_end(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("include: [[1]]\n")
     with pytest.raises(UserError, match="expected a list of files"):
         read_tree(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "gelu",
+        "",
+        "1e-3",
+        "on",
+        3,
+        1e-4,
+        None,
+        True,
+        [1, "a, b"],
+        {"a": {"b": None}},
+        "a: b",
+        "a\nb\n\n c",
+    ],
+)
+def test_a_value_reads_back_as_it_is(value: object) -> None:
+    text = value_text(value)
+    assert "\n" not in text
+    assert yaml.safe_load(text) == read_value(text) == value

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flexbert.metrics_file import read_metrics
+from flexbert.sweeps.measure_names import measure_names
 from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import read_sweep
 from tests.conftest import TINY_RECIPE
@@ -23,8 +25,9 @@ VARIED = ("model.mlp.activation=gelu,silu", "seed=1,2")
 SHORT = ("duration=8ba", "evaluation.interval=8ba", "checkpoints.interval=2ba")
 
 
-def started(folder: Path, corpus: Path) -> subprocess.Popen[bytes]:
+def started(folder: Path, corpus: Path, at_once: int = 1) -> subprocess.Popen[bytes]:
     arguments = [*VARIED, *SHORT, f"data.path={corpus}", "--out", str(folder), "--json"]
+    arguments += ["--at-once", str(at_once)]
     command = [sys.executable, "-m", "flexbert.commands", "sweep", str(TINY_RECIPE), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -40,7 +43,7 @@ def runs_of(folder: Path, corpus: Path) -> list[SweepRun]:
 def test_a_sweep_that_is_killed_and_shared_is_the_one_that_was_left_alone(
     corpus: Path, tmp_path: Path
 ) -> None:
-    alone = started(tmp_path / "alone", corpus)
+    alone = started(tmp_path / "alone", corpus, at_once=2)
     # Its process dies, and not the run that it has started: that one keeps its lock, and ends.
     killed = started(tmp_path / "killed", corpus)
     second = runs_of(tmp_path / "killed", corpus)[1]
@@ -67,3 +70,7 @@ def test_a_sweep_that_is_killed_and_shared_is_the_one_that_was_left_alone(
     for run in runs_of(tmp_path / "killed", corpus):
         log = (tmp_path / "killed" / "logs" / f"{run.name}.log").read_text()
         assert log.count("step      8  eval") == 1, log
+        # What is known beforehand of a run's measures is what it has recorded.
+        recorded = {name for record in read_metrics(run.folder) for name in record.numbers}
+        counted = {name for name in recorded if name.startswith(("groups.", "epochs."))}
+        assert recorded - counted == {*measure_names(run.recipe)}

@@ -111,6 +111,20 @@ def hold_run_folder(folder: Path) -> Iterator[RunLock]:
         _release(lock)
 
 
+def folder_is_held(folder: Path) -> bool:
+    """Whether a launch holds a run folder, as far as can be told without waiting for it."""
+    file = folder / LOCK
+    found = _read(file)
+    if found is None:
+        return False
+    gone = found.is_gone()
+    if gone is not None:
+        return not gone
+    with contextlib.suppress(OSError):
+        return _silent_seconds(file) <= STALE_SECONDS
+    return False
+
+
 def _release(lock: RunLock) -> None:
     with contextlib.suppress(OSError, UserError), _guard(lock.file):
         found = _read(lock.file)
