@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flexbert.files.line_file import append_lines, json_line
 from flexbert.metrics_file import METRICS, read_metrics
-from flexbert.sweeps import search_table, searching
+from flexbert.sweeps import search_table, searching, sweep_report
 from flexbert.sweeps.launches import Launched
 from flexbert.sweeps.points import SweepPoint
 from flexbert.sweeps.runs import SweepRun, resolve_runs
@@ -97,7 +97,9 @@ class PretendedTraining:
 def searched(sweep_file: Path, folder: Path, training: PretendedTraining) -> SearchTable:
     """A search to its end, and its table."""
     searching.train_runs = training  # type: ignore[assignment]
-    search_table.is_finished = is_finished
+    sweep_report.is_finished = is_finished
+    # These runs have no manifest.
+    sweep_report.held_conditions = lambda *arguments: []
     sweep = read_sweep(sweep_file)
     assert sweep.search is not None
     resolve_runs(sweep, folder)

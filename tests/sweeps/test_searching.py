@@ -15,7 +15,7 @@ import yaml
 
 from flexbert.commands import main
 from flexbert.errors import ConfigError, UserError
-from flexbert.sweeps import running, search_table, searching, study
+from flexbert.sweeps import condition_notes, running, searching, study, sweep_report
 from flexbert.sweeps.search_table import SearchTable, search_table_text
 from flexbert.sweeps.sweep_file import read_sweep
 from flexbert.train.processes.run_errors import NumbersError
@@ -55,7 +55,8 @@ def written(folder: Path, **search: Any) -> Path:
 @pytest.fixture(autouse=True)
 def real_ones_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "train_runs", running.train_runs)
-    monkeypatch.setattr(search_table, "is_finished", running.is_finished)
+    monkeypatch.setattr(sweep_report, "is_finished", running.is_finished)
+    monkeypatch.setattr(sweep_report, "held_conditions", condition_notes.held_conditions)
 
 
 def of(folder: Path, training: PretendedTraining | None = None, **search: Any) -> SearchTable:
