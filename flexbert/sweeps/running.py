@@ -120,7 +120,9 @@ def _note(launched: Launched, launches: Launches, failed: dict[str, int]) -> Non
     """Draw the consequence of a launch's end."""
     run, code = launched.run, launched.code
     if code == PREEMPTED:
-        launches.stop()
+        # Those that a signal has been passed on to already may be at their very end.
+        if not launches.stopping:
+            launches.stop()
     # A run that another machine trains, where locks do not reach so far, has not failed.
     elif (code != DONE or not is_finished(run)) and not folder_is_held(run.folder):
         failed[run.name] = code or 1

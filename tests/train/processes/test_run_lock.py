@@ -14,7 +14,7 @@ import pytest
 
 from flexbert.errors import UserError
 from flexbert.train.processes import run_lock
-from flexbert.train.processes.run_lock import LOCK, Holder, hold_run_folder
+from flexbert.train.processes.run_lock import LOCK, Holder, folder_is_held, hold_run_folder
 from tests.conftest import REPOSITORY
 
 HOLDS = """
@@ -135,3 +135,20 @@ def test_a_slurm_step_over_several_nodes_is_told_how_to_launch(
         hold_run_folder(tmp_path / "run"),
     ):
         pytest.fail("both hold it")
+
+
+def test_whether_a_folder_is_held_is_told_without_waiting(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert not folder_is_held(run)
+    with hold_run_folder(run):
+        assert folder_is_held(run)
+    assert not folder_is_held(run)
+    here = Holder.this_process()
+    # Of another machine only its silence can tell, of this one whether the process is there.
+    for other, silent, is_held in (
+        (replace(here, host="elsewhere/"), 5.0, True),
+        (replace(here, host="elsewhere/"), 120.0, False),
+        (replace(here, started=1), 5.0, False),
+    ):
+        write_lock(run, other, silent)
+        assert folder_is_held(run) is is_held
