@@ -20,6 +20,7 @@ from flexbert.recipes import load_recipe
 if TYPE_CHECKING:
     from flexbert.config.recipe import Precision
     from flexbert.config.recipe_files import LoadedRecipe
+    from flexbert.plan.plan import Plan
     from flexbert.plan.stage_cost import Hardware
 
 _OF_HARDWARE = ("mfu", "peak_tflops", "gpu_memory", "tokens_per_second")
@@ -80,6 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of one GPU, for micro-batches that the recipe leaves open, in place of the device's",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the recipe's curves")
+    parser.add_argument(
+        "--forecast",
+        type=Path,
+        metavar="FILE",
+        help="also forecast the loss, from what flexbert forecast --out has written",
+    )
     add_json(parser, "the plan")
 
 
@@ -98,9 +105,22 @@ def run(arguments: argparse.Namespace) -> int:
     hardware = _hardware(arguments, loaded.first.precision)
     planned = make_plan(loaded, arguments.processes, hardware)
     planned = replace(planned, notes=(*planned.notes, *_tasks_notes(loaded)))
+    if arguments.forecast is not None:
+        planned = replace(
+            planned, notes=(*planned.notes, _forecast(arguments.forecast, loaded, planned))
+        )
     if arguments.picture is not None:
         draw_plan(loaded, arguments.picture)
     return print_found(arguments, planned, plan_text)
+
+
+def _forecast(file: Path, loaded: LoadedRecipe, planned: Plan) -> str:
+    """The loss that a ladder of small runs lets expect, in words."""
+    from flexbert.forecast.forecast_file import read_forecast
+    from flexbert.forecast.forecast_text import forecast_text
+    from flexbert.forecast.target import forecast, target_of_plan
+
+    return forecast_text(forecast(read_forecast(file), target_of_plan(loaded, planned)))
 
 
 def _tasks_notes(loaded: LoadedRecipe) -> Iterator[str]:

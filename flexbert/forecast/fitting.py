@@ -86,17 +86,14 @@ class FittedLaw:
         problem = _problem(self.curve, self.scales, self.losses)
         log_x = self.curve.log_x([scale])
         begin = np.array(self.unknowns)
-        centre, slopes = self.curve.log_loss(begin, log_x)
+        centre, _ = self.curve.log_loss(begin, log_x)
         least = _cost(problem, begin)
         limit = float(t.ppf((1 + confidence) / 2, self.noise.freedom))
 
         def excess(to_come: float, warm: list[np.ndarray]) -> float:
-            """How many deviations all residuals grow by, as a distance, beyond the limit."""
-            widened = problem.with_run(log_x, to_come)
-            best = min((_search(widened, start) for start in warm), key=lambda found: found[0])
-            warm[1:] = [best[1]]
-            growth = max(0.0, best[0] - least)
-            return math.sqrt(2 * growth) / self.noise.deviation - limit
+            """By how much more than t deviations the residuals grow, as a distance."""
+            cost, warm[0] = _search(problem.with_run(log_x, to_come), warm[0])
+            return math.sqrt(2 * max(0.0, cost - least)) / self.noise.deviation - limit
 
         ends = [
             _crossing(
@@ -217,8 +214,8 @@ def _search(problem: _Problem, start: np.ndarray) -> tuple[float, np.ndarray]:
         loss=problem.weigh,
         f_scale=DELTA,
         x_scale="jac",
-        ftol=1e-10,
-        xtol=1e-10,
+        ftol=1e-9,
+        xtol=1e-9,
         gtol=1e-12,
         max_nfev=200,
     )
