@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexbert.commands.command import Command, add_json, print_found
+from flexbert.errors import UserError
 
 if TYPE_CHECKING:
     from flexbert.forecast.fitting import Noise
+    from flexbert.forecast.rungs import Ladder
     from flexbert.forecast.target import Forecast, Target
 
 
@@ -49,7 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FILE", help="write the fit, for flexbert plan --forecast"
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw rungs, law and forecast")
-    add_json(parser, "law and forecast")
+    parser.add_argument(
+        "--rates",
+        action="store_true",
+        help="in place of a forecast the best learning rate by width, and the rule it follows",
+    )
+    add_json(parser, "law and forecast, or the rules")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.forecast.rungs import read_ladder
     from flexbert.forecast.target import forecast
 
-    found = fit_ladder(read_ladder(arguments.ladder))
+    ladder = read_ladder(arguments.ladder)
+    if arguments.rates:
+        return _rates(arguments, ladder)
+    found = fit_ladder(ladder)
     target = None if arguments.target is None else _target(arguments.target)
     expected = None if target is None else forecast(found, target)
     if arguments.out is not None:
@@ -82,6 +92,16 @@ def run(arguments: argparse.Namespace) -> int:
         return "\n\n".join(parts)
 
     return print_found(arguments, printed, as_text)
+
+
+def _rates(arguments: argparse.Namespace, ladder: Ladder) -> int:
+    from flexbert.forecast.learning_rates import RatesFound, rules_text, transfer_rules
+
+    for option in ("target", "out", "picture"):
+        if getattr(arguments, option) is not None:
+            raise UserError(f"--{option}: goes with a forecast, and not with --rates")
+    found = RatesFound(rules=tuple(transfer_rules(ladder.rungs)), left_out=ladder.left_out)
+    return print_found(arguments, found, rules_text)
 
 
 def _target(path: Path) -> Target:
