@@ -72,9 +72,7 @@ def test_slopes_are_those_of_finite_differences(law: Law) -> None:
 
 def test_a_straight_lines_interval_is_the_textbooks() -> None:
     noise = 0.004 * np.random.default_rng(1).standard_normal(len(PATH))
-    losses = [
-        power_of_compute(rung) * math.exp(one) for rung, one in zip(PATH, noise, strict=True)
-    ]
+    losses = [power_of_compute(rung) * math.exp(one) for rung, one in zip(PATH, noise, strict=True)]
     target = eight_times(PATH)
     found = fit_law(COMPUTE_ALONE, PATH, losses).prediction(target)
     x, y = np.log([rung.flops for rung in PATH]), np.log(losses)
@@ -187,7 +185,9 @@ def test_rungs_that_grow_together_are_said_to() -> None:
     assert "grow together (correlation 1.00)" in identified_law(PATH)[1]
 
 
-@pytest.mark.parametrize("rungs", [PATH[:3], [PATH[0]] * 9, [scale(1e6, 1e8 + i) for i in range(9)]])
+@pytest.mark.parametrize(
+    "rungs", [PATH[:3], [PATH[0]] * 9, [scale(1e6, 1e8 + i) for i in range(9)]]
+)
 def test_too_few_rungs_are_refused(rungs: list[Scale]) -> None:
     with pytest.raises(ValueError, match="too few|one size"):
         identified_law(rungs)

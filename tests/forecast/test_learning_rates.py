@@ -95,7 +95,8 @@ def test_the_exponent_is_scipys() -> None:
     reach = scipy.stats.t.ppf(0.975, 2) * line.stderr
     assert found is not None
     np.testing.assert_allclose(
-        [found.low, found.estimate, found.high], [line.slope - reach, line.slope, line.slope + reach]
+        [found.low, found.estimate, found.high],
+        [line.slope - reach, line.slope, line.slope + reach],
     )
     assert exponent_of(best[:2]) is None
 
