@@ -23,13 +23,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flexbert.forecast.laws import Curve, Law, Scale, curve_through
+from flexbert.forecast.laws import LawCurve, Law, Scale, curve_through
 from flexbert.statistics import CONFIDENCE, ConfidenceInterval
 
 # Residuals of the logarithm beyond which a run counts as one that went wrong.
 DELTA = 0.03
 _STARTS = 8
-_FARTHEST = 4.0  # of an end of an interval, in logarithms
+_FARTHEST = 4.0  # in logarithms, of an end of an interval
 _LACK_OF_FIT = 0.05
 
 
@@ -60,7 +60,7 @@ class FittedLaw:
         unknowns: of the curve ``[P]``, in its units.
     """
 
-    curve: Curve
+    curve: LawCurve
     scales: tuple[Scale, ...]
     losses: tuple[float, ...]
     unknowns: tuple[float, ...]
@@ -151,7 +151,7 @@ class _Problem:
         log_loss: ``[R]``, in units of the curve's.
     """
 
-    curve: Curve
+    curve: LawCurve
     log_x: np.ndarray
     log_loss: np.ndarray
     to_come: bool = False
@@ -188,7 +188,7 @@ class _Problem:
         )
 
 
-def _problem(curve: Curve, scales: Sequence[Scale], losses: Sequence[float]) -> _Problem:
+def _problem(curve: LawCurve, scales: Sequence[Scale], losses: Sequence[float]) -> _Problem:
     return _Problem(
         curve=curve,
         log_x=curve.log_x(scales),
@@ -254,14 +254,17 @@ def _noise(problem: _Problem, best: np.ndarray, rungs: Sequence[int]) -> Noise:
 
 
 def _crossing(excess: Callable[[float], float], step: float) -> float:
-    """The distance at which the excess, negative at zero, becomes positive."""
+    """The distance at which the excess, negative at zero, becomes positive.
+
+    One that is farther than any loss may be, a factor of fifty, ends there: the rungs tell nothing.
+    """
     from scipy.optimize import brentq
 
     remembered = functools.cache(excess)
     near, far = 0.0, step
     while remembered(far) < 0:
         if far > _FARTHEST:
-            return math.inf
+            return far
         near, far = far, 2 * far
     if near == 0.0 and remembered(0.0) >= 0:
         return 0.0

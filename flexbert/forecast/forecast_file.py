@@ -15,7 +15,7 @@ from flexbert.files.durable import make_folder, write_text
 from flexbert.files.regular import load_json
 from flexbert.forecast.fitting import FittedLaw, fit_law
 from flexbert.forecast.laws import Scale, identified_law
-from flexbert.forecast.rungs import Ladder, Rung
+from flexbert.forecast.rungs import Ladder, LadderRung
 
 _FORMAT = 1
 
@@ -87,9 +87,9 @@ def read_forecast(path: Path) -> LadderFit:
     return fit_ladder(Ladder(rungs=rungs))
 
 
-def _rung(plain: Mapping[str, Any]) -> Rung:
+def _rung(plain: Mapping[str, Any]) -> LadderRung:
     scale = dict_of(plain, "scale", _positive)
-    return Rung(
+    return LadderRung(
         name=value_of(plain, "name", text),
         scale=Scale(parameters=scale["parameters"], tokens=scale["tokens"], flops=scale["flops"]),
         loss=value_of(plain, "loss", _positive),

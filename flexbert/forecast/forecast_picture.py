@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from flexbert.forecast.forecast_file import LadderFit
 from flexbert.forecast.laws import Scale
 from flexbert.forecast.target import Forecast, Target
-from flexbert.pictures import BLUE, COLORS, GREY, RED, as_count, picture
+from flexbert.pictures import COLORS, RED, as_count, picture, power_ticks, tick_formatter
 
 # Of the curve to the target: an interval takes a moment each.
 _POINTS = 12
@@ -31,7 +32,9 @@ def draw_forecast(
     sizes = sorted({rung.scale.parameters for rung in rungs})
     with picture(path, width=8, height=5) as figure:
         axes = figure.subplots()
-        for size, color in zip(sizes, _colors(len(sizes)), strict=True):
+        # The forecast is red.
+        colors = itertools.cycle(color for color in COLORS if color != RED)
+        for size, color in zip(sizes, colors, strict=False):
             own = sorted(
                 (rung for rung in rungs if rung.scale.parameters == size),
                 key=lambda rung: rung.scale.flops,
@@ -74,19 +77,12 @@ def draw_forecast(
                     label=f"measured {forecast.measured:.3f}",
                 )
         axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:.2f}")
-        axes.yaxis.set_minor_formatter("{x:.2f}")
+        axes.xaxis.set_major_formatter(tick_formatter(power_ticks))
         axes.set_xlabel("training FLOPs")
         axes.set_ylabel("evaluation loss")
         axes.set_title(f"{found.fitted.law.formula} through {len(rungs)} runs")
         axes.legend(frameon=False)
     return path
-
-
-def _colors(count: int) -> list[str]:
-    chosen = [color for color in COLORS if color != RED]
-    return [chosen[index % len(chosen)] if count > 1 else BLUE for index in range(count)] or [GREY]
 
 
 def _way(found: LadderFit, target: Target | None) -> Sequence[Scale]:

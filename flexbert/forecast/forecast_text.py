@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from flexbert.forecast.forecast_file import LadderFit
@@ -41,7 +40,7 @@ def forecast_text(found: Forecast) -> str:
     """A forecast, what came of it, and what it cannot know."""
     lines = [
         f"forecast    {found.name}: loss {found.loss:.4f}, 95 of 100 times between "
-        f"{_end(found.low)} and {_end(found.high)}, if the ladder's law holds so far",
+        f"{found.low:.4f} and {found.high:.4f}, if the ladder's law holds so far",
         f"            at {found.compute:.3g} times the FLOPs of the ladder's largest rung, "
         f"{found.parameters:.3g} times its parameters, {found.tokens:.3g} times its tokens",
     ]
@@ -77,7 +76,3 @@ def _noise(found: LadderFit) -> str:
     if noise.between_seeds is not None:
         text += f"; seeds alone make {noise.between_seeds:.2%}"
     return text
-
-
-def _end(value: float) -> str:
-    return f"{value:.4f}" if value > 0 and math.isfinite(value) else "no bound"

@@ -77,7 +77,7 @@ LAWS = {law.name: law for law in (PARAMETERS_AND_TOKENS, COMPUTE, COMPUTE_ALONE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
+class LawCurve:
     """A law in the units in which it is fitted.
 
     Its unknowns are ``[log E/L0 ,] log K/L0, k, ...`` with x in units of ``centre``: all of them
@@ -154,13 +154,13 @@ class Curve:
         return named
 
 
-def curve_through(law: Law, scales: Sequence[Scale], losses: Sequence[float]) -> Curve:
+def curve_through(law: Law, scales: Sequence[Scale], losses: Sequence[float]) -> LawCurve:
     """The law in units of these rungs."""
     centre = tuple(
         math.exp(float(np.mean([math.log(getattr(scale, term)) for scale in scales])))
         for term in law.terms
     )
-    return Curve(law=law, centre=centre, loss=math.exp(float(np.mean(np.log(losses)))))
+    return LawCurve(law=law, centre=centre, loss=math.exp(float(np.mean(np.log(losses)))))
 
 
 def identified_law(scales: Sequence[Scale]) -> tuple[Law, str]:

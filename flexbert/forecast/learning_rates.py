@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flexbert.errors import UserError
-from flexbert.forecast.rungs import Rung
+from flexbert.forecast.rungs import LadderRung
 from flexbert.statistics import CONFIDENCE, ConfidenceInterval
 
 _WIDTH, _RATE, _INIT = "model.hidden_size", "optimizer.lr", "model.init."
@@ -68,7 +68,7 @@ class RatesFound:
     left_out: tuple[str, ...]
 
 
-def transfer_rules(rungs: Sequence[Rung]) -> list[TransferRule]:
+def transfer_rules(rungs: Sequence[LadderRung]) -> list[TransferRule]:
     """The rule of each init among the runs of a sweep over widths, rates and inits.
 
     Raises:

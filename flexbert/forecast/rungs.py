@@ -36,7 +36,7 @@ _PRINT = 12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
+class LadderRung:
     """A finished run.
 
     Attributes:
@@ -60,7 +60,7 @@ class Ladder:
         left_out: runs that are not finished, or have no loss.
     """
 
-    rungs: tuple[Rung, ...]
+    rungs: tuple[LadderRung, ...]
     left_out: tuple[str, ...] = ()
 
     def held(self) -> dict[str, str]:
@@ -100,7 +100,7 @@ def read_ladder(paths: Sequence[Path]) -> Ladder:
     return Ladder(rungs=tuple(rungs), left_out=tuple(left_out))
 
 
-def read_rung(folder: Path) -> Rung:
+def read_rung(folder: Path) -> LadderRung:
     """What a run was given, and the loss of its last evaluation; nan where there is none.
 
     Raises:
@@ -122,7 +122,7 @@ def read_rung(folder: Path) -> Rung:
         scale = scale_of(stages, tokens)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
-    return Rung(
+    return LadderRung(
         name=manifest.run_name,
         scale=scale,
         loss=losses[-1] if losses else math.nan,

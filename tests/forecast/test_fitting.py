@@ -189,5 +189,5 @@ def test_rungs_that_grow_together_are_said_to() -> None:
     "rungs", [PATH[:3], [PATH[0]] * 9, [scale(1e6, 1e8 + i) for i in range(9)]]
 )
 def test_too_few_rungs_are_refused(rungs: list[Scale]) -> None:
-    with pytest.raises(ValueError, match="too few|one size"):
+    with pytest.raises(ValueError, match=r"too few|one size"):
         identified_law(rungs)

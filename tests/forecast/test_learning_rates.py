@@ -13,7 +13,7 @@ import scipy.stats
 from flexbert.errors import UserError
 from flexbert.forecast.laws import Scale
 from flexbert.forecast.learning_rates import BestRate, best_rate, exponent_of, transfer_rules
-from flexbert.forecast.rungs import Rung
+from flexbert.forecast.rungs import LadderRung
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
 
@@ -27,7 +27,7 @@ def noisy(best: float, seed: int, noise: float = 0.01) -> list[tuple[float, floa
     return [(rate, parabola(rate, best) + noise * draw.standard_normal()) for rate in RATES]
 
 
-def rung(width: int, rate: float, loss: float, init: str, depth: int = 4) -> Rung:
+def rung(width: int, rate: float, loss: float, init: str, depth: int = 4) -> LadderRung:
     settings = {
         "model.hidden_size": width,
         "model.mlp.intermediate_size": 3 * width // 2,
@@ -35,7 +35,7 @@ def rung(width: int, rate: float, loss: float, init: str, depth: int = 4) -> Run
         "model.init.name": init,
         "optimizer.lr": rate,
     }
-    return Rung(
+    return LadderRung(
         name=f"{width}-{rate}-{init}",
         scale=Scale(parameters=width**2, tokens=1e6, flops=6e6 * width**2),
         loss=loss,
@@ -80,7 +80,7 @@ def test_intervals_hold_the_best_rate_95_times_of_100() -> None:
 
 @pytest.mark.parametrize("best", [3e-4, 3e-2])
 def test_a_best_rate_at_the_end_of_those_tried_is_none(best: float) -> None:
-    with pytest.raises(ValueError, match="the last of its side: try (smaller|larger) ones"):
+    with pytest.raises(ValueError, match=r"the last of its side: try (smaller|larger) ones"):
         best_rate(64, [(rate, parabola(rate, best)) for rate in RATES])
 
 
