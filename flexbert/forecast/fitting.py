@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flexbert.forecast.laws import LawCurve, Law, Scale, curve_through
+from flexbert.forecast.laws import Law, LawCurve, Scale, curve_through
 from flexbert.statistics import CONFIDENCE, ConfidenceInterval
 
 # Residuals of the logarithm beyond which a run counts as one that went wrong.
