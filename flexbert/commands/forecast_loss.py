@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flexbert.commands.command import Command, add_json, print_found
+from flexbert.commands.command import Command, add_json, add_plugins, print_found
 from flexbert.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="in place of a forecast the best learning rate by width, and the rule it follows",
     )
+    add_plugins(parser)
     add_json(parser, "law and forecast, or the rules")
 
 

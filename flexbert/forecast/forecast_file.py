@@ -40,10 +40,11 @@ def fit_ladder(ladder: Ladder) -> LadderFit:
         UserError: if they determine none.
     """
     scales = [rung.scale for rung in ladder.rungs]
+    losses = [rung.loss for rung in ladder.rungs]
+    numbers = ladder.numbered()
     try:
-        law, why = identified_law(scales)
-        losses = [rung.loss for rung in ladder.rungs]
-        fitted = fit_law(law, scales, losses, ladder.numbered())
+        law, why = identified_law(list(dict(zip(numbers, scales, strict=True)).values()))
+        fitted = fit_law(law, scales, losses, numbers)
     except ValueError as error:
         raise UserError(f"no forecast: {error}") from None
     return LadderFit(ladder=ladder, fitted=fitted, why=why)

@@ -166,13 +166,16 @@ def curve_through(law: Law, scales: Sequence[Scale], losses: Sequence[float]) ->
 def identified_law(scales: Sequence[Scale]) -> tuple[Law, str]:
     """The law with the most constants that different rungs determine, with two rungs to spare.
 
+    Args:
+        scales: one of each rung.
+
     Returns:
         the law, and why it is this one.
 
     Raises:
         ValueError: if there are fewer than four different rungs, or all are about one size.
     """
-    count = len({(scale.parameters, round(math.log(scale.tokens), 2)) for scale in scales})
+    count = len(set(scales))
     log_n = np.log([scale.parameters for scale in scales])
     log_d = np.log([scale.tokens for scale in scales])
     log_c = np.log([scale.flops for scale in scales])

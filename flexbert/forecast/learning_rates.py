@@ -26,14 +26,14 @@ class BestRate:
 
     Attributes:
         interval: of the rate; None where it has no end, or there are too few rates for one.
-        deviation: of its logarithm; nan without an interval.
+        deviation: of its logarithm; None where there are too few rates to tell.
         rates: how many the parabola goes through.
     """
 
     width: int
     rate: float
     interval: ConfidenceInterval | None
-    deviation: float
+    deviation: float | None
     rates: int
 
 
@@ -127,7 +127,7 @@ def best_rate(width: int, losses: Sequence[tuple[float, float]]) -> BestRate:
     if curvature <= 0:
         raise ValueError("losses do not rise to both sides of the best rate")
     lowest = -slope / (2 * curvature)
-    interval, deviation = None, math.nan
+    interval, deviation = None, None
     freedom = len(near) - _CONSTANTS
     if freedom > 0:
         variance = float(((design @ coefficients - y) ** 2).sum()) / freedom
@@ -166,7 +166,7 @@ def exponent_of(best: Sequence[BestRate]) -> ConfidenceInterval | None:
     x = np.log([each.width for each in best])
     found = linregress(x, np.log([each.rate for each in best]))
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    known = [0.0 if math.isnan(each.deviation) else each.deviation for each in best]
+    known = [each.deviation or 0.0 for each in best]
     error = max(float(found.stderr), math.sqrt(float(((weights * known) ** 2).sum())))
     reach = float(t.ppf((1 + CONFIDENCE) / 2, len(best) - 2)) * error
     slope = float(found.slope)

@@ -20,7 +20,7 @@ from flexbert.metrics_file import read_metrics
 from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.stage_cost import token_cost
-from flexbert.report.recorded_run import recorded_recipe
+from flexbert.report.recorded_run import CONFIG, recorded_recipe
 from flexbert.sweeps.runs import RUNS
 from flexbert.tasks.watching import run_is_finished
 from flexbert.train.run_folder import role_of_resolved
@@ -90,8 +90,8 @@ def read_ladder(paths: Sequence[Path]) -> Ladder:
     """
     rungs, left_out = [], []
     for folder in _run_folders(paths):
-        rung = read_rung(folder) if run_is_finished(folder) else None
-        if rung is None or not math.isfinite(rung.loss):
+        rung = read_rung(folder)
+        if rung is None:
             left_out.append(folder.name)
         else:
             rungs.append(rung)
@@ -100,32 +100,41 @@ def read_ladder(paths: Sequence[Path]) -> Ladder:
     return Ladder(rungs=tuple(rungs), left_out=tuple(left_out))
 
 
-def read_rung(folder: Path) -> LadderRung:
-    """What a run was given, and the loss of its last evaluation; nan where there is none.
+def read_rung(folder: Path) -> LadderRung | None:
+    """What a run was given, and the loss of its last evaluation.
+
+    Returns:
+        None where the run is not finished, or its loss is no finite number.
 
     Raises:
         UserError: if it is no run, its recipe cannot be read, or it began with trained weights.
     """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder}: no run; give runs/NAME, or the folder of a sweep")
+    if not run_is_finished(folder):
+        return None
     register_all()
     records = read_metrics(folder)
     _, resolved = recorded_recipe(folder)
     if not resolved:
         raise UserError(f"{folder}: its config.yaml cannot be read")
-    stages = decode_resolved(resolved)
     tokens: dict[str, int] = {}
     for record in records:
         tokens[record.stage] = max(tokens.get(record.stage, 0), record.stage_tokens)
     losses = [record.numbers[LOSS] for record in records if LOSS in record.numbers]
     manifest = Manifest.read(folder)
     corpora = {stage: record.corpora for stage, record in manifest.stages.items()}
+    if not losses or not math.isfinite(losses[-1]):
+        return None
     try:
+        stages = decode_resolved(resolved)
         scale = scale_of(stages, tokens)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
     return LadderRung(
         name=manifest.run_name,
         scale=scale,
-        loss=losses[-1] if losses else math.nan,
+        loss=losses[-1],
         settings=settings_of(LoadedRecipe(stages=stages), corpora),
     )
 
@@ -185,7 +194,4 @@ def _run_folders(paths: Sequence[Path]) -> list[Path]:
         found += own or [path]
     if len({path.resolve() for path in found}) < len(found):
         raise UserError("a run is given twice")
-    for path in found:
-        if not path.is_dir():
-            raise UserError(f"{path}: no such folder; give runs, or the folder of a sweep")
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexbert.config.recipe_files import LoadedRecipe
+from flexbert.errors import UserError
 from flexbert.forecast.forecast_file import LadderFit
 from flexbert.forecast.laws import Scale
 from flexbert.forecast.rungs import CORPUS, read_rung, scale_of, settings_of
@@ -95,8 +96,16 @@ def target_of_plan(loaded: LoadedRecipe, plan: Plan) -> Target:
 
 
 def target_of_run(folder: Path) -> Target:
-    """A run that is finished."""
+    """A run that is finished.
+
+    Raises:
+        UserError: if it is not, or has no loss.
+    """
     rung = read_rung(folder)
+    if rung is None:
+        raise UserError(
+            f"{folder}: not finished, or no loss; give its recipe to forecast it before it is"
+        )
     return Target(name=rung.name, scale=rung.scale, settings=rung.settings, measured=rung.loss)
 
 

@@ -143,3 +143,15 @@ def test_rates_are_read_from_the_runs_of_a_sweep(
     assert rule["rules"] == ["the same rate at every width"]
     assert main(["forecast", str(sweep), "--rates", "--out", "x.json"]) == 2
     assert "--out: goes with a forecast" in capsys.readouterr().err
+
+
+def test_what_is_no_finished_run_is_no_target(
+    ladder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unfinished = ladder / "runs" / "unfinished"
+    assert main(["forecast", str(ladder), "--target", str(unfinished)]) == 2
+    assert "not finished, or no loss" in capsys.readouterr().err
+    assert main(["forecast", str(ladder), "--target", str(tmp_path)]) == 2
+    assert "no run; give runs/NAME" in capsys.readouterr().err
+    assert main(["forecast", str(tmp_path / "nothing")]) == 2
+    assert "no run; give runs/NAME" in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_a_best_rate_at_the_end_of_those_tried_is_none(best: float) -> None:
 def test_the_exponent_is_scipys() -> None:
     widths, rates = [64, 128, 256, 512], [4.1e-3, 2.0e-3, 1.1e-3, 4.8e-4]
     best = [
-        BestRate(width=width, rate=rate, interval=None, deviation=math.nan, rates=5)
+        BestRate(width=width, rate=rate, interval=None, deviation=None, rates=5)
         for width, rate in zip(widths, rates, strict=True)
     ]
     found = exponent_of(best)
