@@ -23,7 +23,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flexbert.forecast.laws import Law, LawCurve, Scale, curve_through
+from flexbert.forecast.laws import (
+    LARGEST_EXPONENT,
+    LEAST_EXPONENT,
+    Law,
+    LawCurve,
+    Scale,
+    curve_through,
+)
 from flexbert.statistics import CONFIDENCE, ConfidenceInterval
 
 # Residuals of the logarithm beyond which a run counts as one that went wrong.
@@ -73,6 +80,15 @@ class FittedLaw:
     @property
     def constants(self) -> dict[str, float]:
         return self.curve.constants(np.array(self.unknowns))
+
+    @property
+    def undetermined(self) -> tuple[str, ...]:
+        """The exponents that the search ended at a bound with: the rungs do not determine them."""
+        return tuple(
+            name
+            for name, value in self.constants.items()
+            if name.islower() and (value < 1.01 * LEAST_EXPONENT or value > 0.99 * LARGEST_EXPONENT)
+        )
 
     def loss_at(self, scale: Scale) -> float:
         """The loss that the law has there."""

@@ -28,6 +28,9 @@ def draw_forecast(
     Args:
         path: of the picture; its suffix decides the format.
     """
+    # Imported late, as most commands draw nothing.
+    from matplotlib.ticker import LogLocator, NullLocator
+
     rungs = found.ladder.rungs
     sizes = sorted({rung.scale.parameters for rung in rungs})
     with picture(path, width=8, height=5) as figure:
@@ -77,6 +80,8 @@ def draw_forecast(
                     label=f"measured {forecast.measured:.3f}",
                 )
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(tick_formatter(power_ticks))
         axes.set_xlabel("training FLOPs")
         axes.set_ylabel("evaluation loss")

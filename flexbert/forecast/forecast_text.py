@@ -31,6 +31,11 @@ def ladder_text(found: LadderFit) -> str:
         f"            {fitted.law.name}, for {found.why}",
         f"noise       {_noise(found)}",
     ]
+    if fitted.undetermined:
+        lines.append(
+            f"remark      the rungs do not determine {', '.join(fitted.undetermined)}: it ended at "
+            "a bound of the search; rungs that differ more would"
+        )
     if ladder.left_out:
         lines.append(f"left out    not finished, or no loss: {', '.join(ladder.left_out)}")
     return "\n".join(lines)

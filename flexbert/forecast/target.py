@@ -148,6 +148,11 @@ def _remarks(found: LadderFit, target: Target) -> list[str]:
             f"it reads its data {target.epochs:.1f} times over, and tokens that are read more than "
             f"{_EPOCHS} times are worth less than the law has it"
         )
+    if found.fitted.undetermined:
+        remarks.append(
+            f"the ladder does not determine {', '.join(found.fitted.undetermined)} of "
+            f"{found.fitted.law.formula}"
+        )
     noise = found.fitted.noise
     if noise.misfit is not None and noise.misfit < 0.05:
         remarks.append(

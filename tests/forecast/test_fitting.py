@@ -191,3 +191,15 @@ def test_rungs_that_grow_together_are_said_to() -> None:
 def test_too_few_rungs_are_refused(rungs: list[Scale]) -> None:
     with pytest.raises(ValueError, match=r"too few|one size"):
         identified_law(rungs)
+
+
+def test_an_exponent_that_the_rungs_do_not_determine_is_said_to_be_none() -> None:
+    losses = [1.5 + 40 * rung.tokens**-0.25 for rung in GRID]
+    # As if size did not count but for the smallest.
+    bent = [
+        loss * (1.02 if rung.parameters < 1.5e6 else 1)
+        for loss, rung in zip(losses, GRID, strict=True)
+    ]
+    assert fit_law(PARAMETERS_AND_TOKENS, GRID, bent).undetermined == ("a",)
+    whole = fit_law(PARAMETERS_AND_TOKENS, GRID, [hoffmann(rung) for rung in GRID])
+    assert whole.undetermined == ()
