@@ -49,6 +49,39 @@ def mean_interval(
     return ConfidenceInterval(estimate=mean, low=mean - reach, high=mean + reach)
 
 
+def mean_p_value(values: Sequence[float]) -> float | None:
+    """Student's two-sided p-value for a mean of zero; of differences by seed, the paired t test's.
+
+    It is below ``1 - confidence`` exactly where :func:`mean_interval` leaves out zero.
+
+    Returns:
+        None below two values, or where one is not finite.
+    """
+    from scipy.stats import t
+
+    deviation = sample_deviation(values)
+    if deviation is None or not math.isfinite(deviation):
+        return None
+    mean, count = float(np.mean(values)), len(values)
+    if deviation == 0:
+        return 0.0 if mean else 1.0
+    return float(2 * t.sf(abs(mean) / (deviation / math.sqrt(count)), count - 1))
+
+
+def holm_p_values(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, each such that all below a level hold together (Holm 1979).
+
+    However many of the tested differences are none, and however they depend on each other, the
+    chance that one of them falls below the level is at most that level.
+    """
+    count, largest = len(p_values), 0.0
+    adjusted = [1.0] * count
+    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
 def bootstrap_interval(
     statistic: Callable[[np.ndarray], float],
     num_examples: int,

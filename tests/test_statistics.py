@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from flexbert.statistics import bootstrap_interval, mean_interval, needed_seeds, sample_deviation
+from flexbert.statistics import (
+    bootstrap_interval,
+    holm_p_values,
+    mean_interval,
+    mean_p_value,
+    needed_seeds,
+    sample_deviation,
+)
 
 VALUES = [0.71, 0.74, 0.69, 0.73, 0.75]
 OTHERS = [0.70, 0.70, 0.68, 0.74, 0.71]
@@ -105,3 +112,53 @@ def test_needed_seeds_where_there_is_nothing_to_find_and_where_two_are_enough() 
     assert needed_seeds(1e-6, 1.0) is None
     assert needed_seeds(0.1, 0.0) == 2
     assert needed_seeds(1e6, 1.0) == 2
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_p_value_of_differences_is_that_of_the_paired_t_test(count: int) -> None:
+    values, others = VALUES[:count], OTHERS[:count]
+    differences = [a - b for a, b in zip(values, others, strict=True)]
+    expected = scipy.stats.ttest_rel(values, others).pvalue
+    assert mean_p_value(differences) == pytest.approx(expected)
+
+
+def test_a_p_value_is_below_the_level_exactly_where_the_interval_leaves_out_zero() -> None:
+    numbers = np.random.default_rng(1)
+    seen = 0
+    for _ in range(200):
+        differences = numbers.normal(1, 1, 4).tolist()
+        interval, p = mean_interval(differences), mean_p_value(differences)
+        assert interval is not None
+        assert p is not None
+        assert (p < 0.05) == (not interval.holds_zero)
+        seen += p < 0.05
+    assert 20 < seen < 180
+    assert mean_p_value([0.5]) is None
+    assert mean_p_value([0.5, math.nan]) is None
+    assert mean_p_value([0.25, 0.25]) == 0
+    assert mean_p_value([0.0, 0.0]) == 1
+
+
+def rejected_step_by_step(p_values: list[float], level: float) -> set[int]:
+    """Holm's procedure as he states it: the smallest against level / n, the next / (n - 1), ..."""
+    rejected: set[int] = set()
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        if p_values[index] > level / (len(p_values) - rank):
+            break
+        rejected.add(int(index))
+    return rejected
+
+
+def test_holm_rejects_what_his_procedure_rejects_step_by_step() -> None:
+    numbers = np.random.default_rng(2)
+    sizes = set()
+    for _ in range(300):
+        p_values = (numbers.uniform(size=6) ** 4).tolist()
+        adjusted = holm_p_values(p_values)
+        expected = rejected_step_by_step(p_values, 0.05)
+        assert {index for index, p in enumerate(adjusted) if p <= 0.05} == expected
+        sizes.add(len(expected))
+    assert len(sizes) > 4
+    assert holm_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_p_values([0.9, 0.6]) == [1.0, 1.0]
+    assert holm_p_values([]) == []

@@ -25,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="FOLDER", help="of the sweep (default sweeps/NAME)"
     )
     parser.add_argument("--plan", action="store_true", help="check and list all runs, train none")
-    parser.add_argument("--table", action="store_true", help="print the table of what is finished")
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="print and write the table of what is finished, train none",
+    )
     parser.add_argument(
         "-n", "--nproc", type=positive, default=1, metavar="N", help="processes of each run"
     )
@@ -33,11 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from flexbert.sweeps.outcomes import read_outcome
-    from flexbert.sweeps.running import Launched, check_begun, is_finished, last_lines, train_runs
+    from flexbert.sweeps.condition_notes import planned_conditions
+    from flexbert.sweeps.running import Launched, check_begun, last_lines, train_runs
     from flexbert.sweeps.runs import resolve_runs
     from flexbert.sweeps.sweep_file import read_sweep
-    from flexbert.sweeps.sweep_table import sweep_table, sweep_table_text
+    from flexbert.sweeps.sweep_report import report_sweep
+    from flexbert.sweeps.sweep_text import sweep_table_text
     from flexbert.train.processes.run_errors import DONE, PREEMPTED
 
     sweep = read_sweep(arguments.sweep, arguments.overrides)
@@ -46,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_begun(runs)
     if arguments.plan:
         print(*(run.name for run in runs), sep="\n")
+        print(*("", *planned_conditions(sweep, runs)), sep="\n")
         return 0
 
     def tell(launched: Launched) -> None:
@@ -61,8 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     code = DONE
     if not arguments.table:
         code = train_runs(runs, sweep.base, folder, tell, num_processes=arguments.nproc)
-    found = [read_outcome(run, sweep.measures) for run in runs if is_finished(run)]
-    print_found(arguments, sweep_table(sweep, found), sweep_table_text)
+    print_found(arguments, report_sweep(sweep, runs, folder), sweep_table_text)
     return code
 
 

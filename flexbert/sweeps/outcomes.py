@@ -7,12 +7,13 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from flexbert.checkpoint.run_metric import find_metric, lower_is_better
 from flexbert.config.by_metric import is_own_metric
-from flexbert.errors import user_errors_at
+from flexbert.errors import UserError, user_errors_at
 from flexbert.metrics_file import Record, read_metrics
-from flexbert.sweeps.runs import SweepRun
+from flexbert.sweeps.points import SweepPoint
 from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
 
 _MEMORY = "peak_memory"
@@ -22,6 +23,21 @@ _OF_TRAINING: dict[str, Callable[[Sequence[float]], float]] = {
     "mfu": statistics.median,
     _MEMORY: max,
 }
+# What a run costs, and not what it comes to.
+COSTS = tuple(_OF_TRAINING)
+
+
+class TrainedRun(Protocol):
+    """A run of a point: a sweep's, or any that has been trained."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def point(self) -> SweepPoint: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def folder(self) -> Path: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +49,13 @@ class RunOutcome:
         values: by the name of a measure; nan where it is no finite number.
     """
 
-    run: SweepRun
+    run: TrainedRun
     tokens: int
     updates: int
     values: dict[str, float]
 
 
-def read_outcome(run: SweepRun, measures: Sequence[str]) -> RunOutcome:
+def read_outcome(run: TrainedRun, measures: Sequence[str]) -> RunOutcome:
     """What a finished run has recorded.
 
     Raises:
@@ -58,6 +74,15 @@ def read_outcome(run: SweepRun, measures: Sequence[str]) -> RunOutcome:
         updates=last.step,
         values=values,
     )
+
+
+def unfinished_state(run: TrainedRun) -> str:
+    """What a run that has not ended has come to, for a note."""
+    try:
+        last = read_metrics(run.folder)[-1]
+    except UserError:
+        return "nothing recorded"
+    return f"not finished, at update {last.step:,}"
 
 
 def more_is_better(measure: str) -> bool:

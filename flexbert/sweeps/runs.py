@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.errors import ConfigError, UserError
 from flexbert.recipes import load_recipe
+from flexbert.sweeps.matching import matched_values
 from flexbert.sweeps.points import SweepPoint
 from flexbert.sweeps.sweep_file import Sweep
 
@@ -28,6 +29,7 @@ class SweepRun:
 
     Attributes:
         overrides: of the base, as a command line has them.
+        matched: those of them that ``match`` gave the point, by dotted key.
     """
 
     name: str
@@ -35,6 +37,7 @@ class SweepRun:
     seed: int
     overrides: tuple[str, ...]
     recipe: LoadedRecipe
+    matched: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -49,28 +52,44 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
 
     Raises:
         UserError: naming the first run whose recipe is wrong.
-        ConfigError: if what two points differ in changes nothing.
+        ConfigError: if what two points differ in changes nothing, or they cannot be matched.
     """
+
+    def overrides_of(point: SweepPoint, more: Mapping[str, Any]) -> tuple[str, ...]:
+        values: dict[str, Any] = {}
+        for own in (sweep.overrides, point.values, more, {"runs_folder": str(folder / RUNS)}):
+            for key, value in own.items():
+                values.pop(key, None)  # in its place: a node's name drops what was given before it
+                values[key] = value
+        return tuple(f"{key}={value_text(value)}" for key, value in values.items())
+
+    def load(point: SweepPoint, more: Mapping[str, int]) -> LoadedRecipe:
+        one = {"seed": sweep.seeds[0], "run_name": "matched"}
+        return load_recipe(sweep.base, overrides_of(point, {**more, **one}))
+
+    matched = matched_values(sweep, load)
     total = len(sweep.points) * len(sweep.seeds)
     names = folder_names(sweep)
     runs: list[SweepRun] = []
     for point in sweep.points:
         for seed in sweep.seeds:
             name = names[point.label, seed]
-            values = {
-                **sweep.overrides,
-                **point.values,
-                "seed": seed,
-                "run_name": name,
-                "runs_folder": str(folder / RUNS),
-            }
-            overrides = tuple(f"{key}={value_text(value)}" for key, value in values.items())
+            own = matched.get(point.label, {})
+            overrides = overrides_of(point, {**own, "seed": seed, "run_name": name})
             try:
                 recipe = load_recipe(sweep.base, overrides)
             except UserError as error:
                 raise UserError(f"run {len(runs) + 1} of {total} ({name}): {error}") from None
-            run = SweepRun(name=name, point=point, seed=seed, overrides=overrides, recipe=recipe)
-            runs.append(run)
+            runs.append(
+                SweepRun(
+                    name=name,
+                    point=point,
+                    seed=seed,
+                    overrides=overrides,
+                    recipe=recipe,
+                    matched=own,
+                )
+            )
     _check_distinct(sweep, runs)
     return runs
 

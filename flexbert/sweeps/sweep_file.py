@@ -11,6 +11,7 @@ from typing import Any
 from flexbert.config.recipe_files import overrides_tree, read_tree
 from flexbert.config.tree import flatten, merge
 from flexbert.errors import ConfigError, UserError, did_you_mean
+from flexbert.sweeps.match_rule import MatchRule, read_match, read_tolerance
 from flexbert.sweeps.points import (
     Axis,
     SweepPoint,
@@ -22,10 +23,14 @@ from flexbert.sweeps.points import (
 
 _BASE, _SEED = "base", "seed"
 _WAYS = ("grid", "list", "random")
-_KEYS = ("sweep", _BASE, "overrides", *_WAYS, "seeds", "measure", "reference")
+_KEYS = (
+    *("sweep", _BASE, "overrides", *_WAYS, "seeds", "measure", "reference"),
+    *("match", "tolerance"),
+)
 _NAME = re.compile(r"[\w-][\w.-]*")
 # What decides of a run where it is not said: what every run has.
 DEFAULT_MEASURES = ("eval_loss",)
+DEFAULT_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class Sweep:
             where nothing else is said.
         seeds: every point is trained with each.
         measures: names of metrics; runs are compared by the first.
+        match: what is adjusted so that points are equal in a count; None adjusts nothing.
+        tolerance: by which share counts of two points may differ and be called equal.
     """
 
     name: str
@@ -49,6 +56,8 @@ class Sweep:
     seeds: tuple[int, ...]
     measures: tuple[str, ...]
     reference: SweepPoint
+    match: MatchRule | None = None
+    tolerance: float = DEFAULT_TOLERANCE
 
 
 def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
@@ -82,6 +91,8 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
         seeds=_seeds(tree.get("seeds", [17])),
         measures=_measures(tree.get("measure", list(DEFAULT_MEASURES))),
         reference=_reference(tree.get("reference"), points),
+        match=read_match(tree.get("match")),
+        tolerance=read_tolerance(tree.get("tolerance", DEFAULT_TOLERANCE)),
     )
 
 

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from flexbert.tasks.comparison import MEAN, Comparison, Entry, TableColumn, shown_score
+from flexbert.tasks.text_tables import PLUS_MINUS, TextTable
 
-PLUS_MINUS = "+-"
 _NONE = "-"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTable:
-    """
-    Attributes:
-        header: lines of cells, each as long as a row.
-        groups: rows of cells; groups have a rule between them.
-        num_labels: the columns that name a row, in front; they are set to the left.
-        num_words: the columns of words at the end, set to the left too.
-    """
-
-    title: str
-    header: tuple[tuple[str, ...], ...]
-    groups: tuple[tuple[tuple[str, ...], ...], ...]
-    num_labels: int = 1
-    num_words: int = 0
 
 
 def score_table(found: Comparison) -> TextTable:

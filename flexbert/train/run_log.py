@@ -76,6 +76,7 @@ class RunLog(Callback):
             **self._header("eval", state),
             "eval_loss": whole.loss,
             "eval_accuracy": whole.accuracy,
+            "eval_masked_tokens": sum(source["loss"][1] for source in sums.values()),
         }
         if len(scores) > 1:
             record["eval_losses"] = {source: score.loss for source, score in scores.items()}

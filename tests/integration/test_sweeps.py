@@ -55,6 +55,15 @@ def test_a_sweep_that_is_killed_and_shared_is_the_one_that_was_left_alone(
         tables.append(json.loads(output))
     assert tables[0]["cells"] == tables[1]["cells"] == tables[2]["cells"]
     assert tables[0]["finished"] == 4
+    for name, table in (("alone", tables[0]), ("killed", tables[1])):
+        assert json.loads((tmp_path / name / "table.json").read_text()) == table
+        assert {path.name for path in (tmp_path / name).glob("*.png")} == {
+            *("curves.png", "pareto.png")
+        }
+    # One line: another activation alone is trained on the same rows, from the same weights.
+    for table in tables:
+        (equal,) = table["notes"]
+        assert "tokens, updates, FLOPs in all, processes, device, software" in equal
     for run in runs_of(tmp_path / "killed", corpus):
         log = (tmp_path / "killed" / "logs" / f"{run.name}.log").read_text()
         assert log.count("step      8  eval") == 1, log

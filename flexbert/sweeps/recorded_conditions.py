@@ -1,0 +1,128 @@
+"""What was held equal between a run that is finished and its reference, from what they recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flexbert.errors import UserError
+from flexbert.manifest_file import Launch, Manifest
+from flexbert.metrics_file import read_metrics
+from flexbert.provenance.order_log import OrderLog
+from flexbert.sweeps.conditions import (
+    EVALUATION,
+    ORDER,
+    Finding,
+    RunLength,
+)
+
+PROCESSES, DEVICE, SOFTWARE = "processes", "device", "software"
+# Of a run's folder: which rows it has read.
+_ORDERS = "orders"
+EVALUATED = "eval_masked_tokens"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedConditions:
+    """What a run has recorded of its conditions.
+
+    Attributes:
+        order: of each of its run segments, in order, with how many rows were passed over; None
+            where that cannot be read.
+        validation: fingerprint of each source's validation split, by stage.
+        evaluated: masked tokens of the last evaluation; None where that is not recorded.
+    """
+
+    tokens: int
+    updates: int
+    order: tuple[Any, ...] | None
+    validation: Mapping[str, Any]
+    evaluated: float | None
+    launches: tuple[Launch, ...]
+
+    def length(self, flops_per_token: float) -> RunLength:
+        """How long the run was."""
+        return RunLength(tokens=self.tokens, updates=self.updates, flops_per_token=flops_per_token)
+
+
+def read_conditions(folder: Path) -> RecordedConditions:
+    """Read them from a run's folder.
+
+    Raises:
+        UserError: if it has recorded nothing.
+    """
+    records = read_metrics(folder)
+    manifest = Manifest.read(folder)
+    counts = [each.numbers[EVALUATED] for each in records if EVALUATED in each.numbers]
+    return RecordedConditions(
+        tokens=records[-1].tokens,
+        updates=records[-1].step,
+        order=_order(folder),
+        validation={
+            f"{stage}.{source}": corpus.splits.get("validation")
+            for stage, record in manifest.stages.items()
+            for source, corpus in record.corpora.items()
+        },
+        evaluated=counts[-1] if counts and math.isfinite(counts[-1]) else None,
+        launches=manifest.launches,
+    )
+
+
+def compare_recorded(own: RecordedConditions, reference: RecordedConditions) -> Iterator[Finding]:
+    """Every condition but their lengths that both have recorded, held or not."""
+    if own.order is None or reference.order is None:
+        yield Finding(condition=ORDER, problem="which rows were read cannot be looked up")
+    else:
+        same = own.order == reference.order
+        yield Finding(condition=ORDER, problem=None if same else "other rows were read")
+    yield Finding(condition=EVALUATION, problem=_evaluation(own, reference))
+    for condition, unit, values in (
+        (
+            PROCESSES,
+            " processes",
+            [{str(e.processes) for e in r.launches} for r in (own, reference)],
+        ),
+        (DEVICE, "", [{e.device for e in r.launches} for r in (own, reference)]),
+    ):
+        ours, theirs = (", ".join(sorted(each)) or "unknown" for each in values)
+        problem = None if ours == theirs else f"ran on {ours}{unit}, not {theirs}"
+        yield Finding(condition=condition, problem=problem)
+    yield Finding(condition=SOFTWARE, problem=_software(own.launches, reference.launches))
+
+
+def _order(folder: Path) -> tuple[Any, ...] | None:
+    try:
+        read = OrderLog(folder / _ORDERS).segments()
+    except UserError:
+        return None
+    return tuple((each.stage, each.generation, each.order, each.skipped_rows) for each in read)
+
+
+def _evaluation(own: RecordedConditions, reference: RecordedConditions) -> str | None:
+    if own.validation != reference.validation:
+        return "evaluated on another corpus"
+    counts = own.evaluated, reference.evaluated
+    if None in counts or own.evaluated == reference.evaluated:
+        return None
+    return f"evaluated over {own.evaluated:,.0f} masked tokens, not {reference.evaluated:,.0f}"
+
+
+def _software(own: tuple[Launch, ...], reference: tuple[Launch, ...]) -> str | None:
+    """The packages that runs had in other versions."""
+    ours, theirs = (_versions(launches) for launches in (own, reference))
+    changed = [name for name in {**theirs, **ours} if ours.get(name) != theirs.get(name)]
+    if not changed:
+        return None
+    return "other versions of " + ", ".join(changed)
+
+
+def _versions(launches: tuple[Launch, ...]) -> dict[str, set[str | None]]:
+    versions: dict[str, set[str | None]] = {}
+    for launch in launches:
+        named = {"flexbert": launch.flexbert, "python": launch.python, **launch.packages}
+        for name, version in named.items():
+            versions.setdefault(name, set()).add(version)
+    return versions

@@ -1,0 +1,140 @@
+"""Curves of a sweep's runs, and the mean of each point's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flexbert.config.by_metric import is_own_metric
+from flexbert.errors import UserError
+from flexbert.metrics_file import Record
+from flexbert.report.axes import AxisName, shared_axis
+from flexbert.report.curves import smoothed, thinned
+from flexbert.report.recorded_run import RecordedRun
+from flexbert.sweeps.run_flops import run_flops
+
+# With fewer evaluations than this a curve is none, and the training loss is drawn.
+_FEWEST_EVALUATIONS = 4
+_MEAN_POINTS = 400
+_NOISY_POINTS = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnRun:
+    """
+    Attributes:
+        counts: whether it is finished and its measure a finite number, so that it is in the mean.
+    """
+
+    label: str
+    seed: int
+    counts: bool
+    recorded: RecordedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCurve:
+    """
+    Attributes:
+        x, y: float64, the same length, ``y`` finite but where the run diverged for a while.
+    """
+
+    run: DrawnRun
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def is_finite(self) -> np.ndarray:
+        return np.isfinite(self.y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePanel:
+    """The curves of all runs over one axis.
+
+    Attributes:
+        is_flops: whether it counts floating-point operations, whose numbers are powers of ten.
+        is_time: whether it has a unit of time.
+    """
+
+    title: str
+    is_flops: bool
+    is_time: bool
+    curves: tuple[RunCurve, ...]
+
+
+def curve_number(runs: Sequence[DrawnRun], measures: Sequence[str]) -> tuple[str, str]:
+    """The event and the name of what is drawn: a measure of evaluations, or the training loss."""
+    for name in (*filter(is_own_metric, measures), "eval_loss"):
+        counts = [
+            sum(name in record.numbers for record in run.recorded.records if record.event == "eval")
+            for run in runs
+        ]
+        if np.median(counts) >= _FEWEST_EVALUATIONS:
+            return "eval", name
+    return "train", "loss"
+
+
+def curve_panels(runs: Sequence[DrawnRun], event: str, key: str) -> list[CurvePanel]:
+    """The curves by tokens, FLOPs and time, without an axis that not all runs have recorded."""
+    found = []
+    for name in ("tokens", "flops", "time"):
+        try:
+            panel = _panel(runs, name, event, key)
+        except UserError:
+            continue
+        if any(len(curve.x) for curve in panel.curves):
+            found.append(panel)
+    return found
+
+
+def _panel(runs: Sequence[DrawnRun], name: str, event: str, key: str) -> CurvePanel:
+    recorded = [run.recorded for run in runs]
+    if name == "flops":
+        places: list[Callable[[Record], float]] = [run_flops(run) for run in recorded]
+        title, is_time = "FLOPs", False
+    else:
+        axis: AxisName = "time" if name == "time" else "tokens"
+        shared = shared_axis(recorded, axis)
+        places = [place.at for place in shared.places]
+        title, is_time = shared.title, shared.is_time
+    return CurvePanel(
+        title=title,
+        is_flops=name == "flops",
+        is_time=is_time,
+        curves=tuple(
+            _curve(run, place, event, key) for run, place in zip(runs, places, strict=True)
+        ),
+    )
+
+
+def _curve(run: DrawnRun, at: Callable[[Record], float], event: str, key: str) -> RunCurve:
+    records = [
+        record for record in run.recorded.records if record.event == event and key in record.numbers
+    ]
+    x = np.array([at(record) for record in records], np.float64)
+    y = np.array([record.numbers[key] for record in records], np.float64)
+    if event == "train" and len(y) >= _NOISY_POINTS:
+        # Runs differ by less than their noise.
+        y = smoothed(y, len(y) // 25)
+    x, y = thinned(x, y)
+    return RunCurve(run=run, x=x, y=y)
+
+
+def mean_curve(curves: Sequence[RunCurve]) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of several curves, where all of them are; between its points a curve is straight.
+
+    Returns:
+        x and y, of no length where the curves have no place in common.
+    """
+    parts = [(curve.x[curve.is_finite], curve.y[curve.is_finite]) for curve in curves]
+    if not parts or any(not len(x) for x, _ in parts):
+        return np.zeros(0), np.zeros(0)
+    begin, end = max(x[0] for x, _ in parts), min(x[-1] for x, _ in parts)
+    grid = np.unique(np.concatenate([x for x, _ in parts]))
+    grid = grid[(grid >= begin) & (grid <= end)]
+    if len(grid) > _MEAN_POINTS:
+        grid = np.linspace(begin, end, _MEAN_POINTS)
+    return grid, np.mean([np.interp(grid, x, y) for x, y in parts], axis=0)
