@@ -3,6 +3,7 @@
 Packages, called rooms here, from the top down; each imports only what is listed below it:
 
 ``commands``     the ``flexbert`` command; training starts in ``main.py``
+``forecast``     the loss of a larger run, from a ladder of small ones
 ``train``        training with Composer
 ``tasks``        what a trained model can do: suites of tasks, fits, tables of results
 ``plan``, ``provenance``, ``report``, ``doctor``   what a recipe will do, what a run read, how it

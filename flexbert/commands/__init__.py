@@ -12,6 +12,7 @@
 ``seen_document``, ``rows_of_update``   ``flexbert seen`` and ``flexbert rows``
 ``plot_runs``, ``report_runs``   ``flexbert plot`` and ``flexbert report``
 ``launch_processes``    ``flexbert launch``
+``run_sweep``, ``forecast_loss``   ``flexbert sweep`` and ``flexbert forecast``
 ``command_reference``   writes ``docs/reference/commands.md``
 
 A command declares its arguments and calls one function of another room. A new one is a file with a
@@ -32,6 +33,7 @@ from flexbert.commands import (
     evaluate_model,
     evaluate_suite,
     export_model,
+    forecast_loss,
     import_model,
     launch_processes,
     plan_recipe,
@@ -66,6 +68,7 @@ COMMANDS = (
     report_runs.COMMAND,
     launch_processes.COMMAND,
     run_sweep.COMMAND,
+    forecast_loss.COMMAND,
 )
 
 

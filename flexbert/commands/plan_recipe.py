@@ -17,6 +17,7 @@ from flexbert.recipes import load_recipe
 
 if TYPE_CHECKING:
     from flexbert.config.recipe_files import LoadedRecipe
+    from flexbert.plan.plan import Plan
 
 _MADE = {"frozen": ("linear probe", "linear probes"), "fine_tune": ("fit", "fits")}
 
@@ -54,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of one GPU, for micro-batches that the recipe leaves open, in place of the device's",
     )
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the recipe's curves")
+    parser.add_argument(
+        "--forecast",
+        type=Path,
+        metavar="FILE",
+        help="also forecast the loss, from what flexbert forecast --out has written",
+    )
     add_json(parser, "the plan")
 
 
@@ -68,9 +75,22 @@ def run(arguments: argparse.Namespace) -> int:
     hardware = chosen_hardware(arguments, loaded.first.precision)
     planned = make_plan(loaded, arguments.processes, hardware)
     planned = replace(planned, notes=(*planned.notes, *_tasks_notes(loaded)))
+    if arguments.forecast is not None:
+        planned = replace(
+            planned, notes=(*planned.notes, _forecast(arguments.forecast, loaded, planned))
+        )
     if arguments.picture is not None:
         draw_plan(loaded, arguments.picture)
     return print_found(arguments, planned, plan_text)
+
+
+def _forecast(file: Path, loaded: LoadedRecipe, planned: Plan) -> str:
+    """The loss that a ladder of small runs lets expect, in words."""
+    from flexbert.forecast.forecast_file import read_forecast
+    from flexbert.forecast.forecast_text import forecast_text
+    from flexbert.forecast.target import forecast, target_of_plan
+
+    return forecast_text(forecast(read_forecast(file), target_of_plan(loaded, planned)))
 
 
 def _tasks_notes(loaded: LoadedRecipe) -> Iterator[str]:

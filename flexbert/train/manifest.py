@@ -46,7 +46,7 @@ def write_manifest(
         run_name=recipe.run_name,
         parameters=parameter_counts(recipe.model).total,
         stages={
-            stage.name: StageRecord(corpora=_fingerprints(opened))
+            stage.name: StageRecord(corpora=corpus_records(opened))
             for stage, opened in zip(stages, corpora, strict=True)
         },
         unigram_entropy=_unigram_entropy(corpora[0]),
@@ -83,7 +83,8 @@ def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> L
     )
 
 
-def _fingerprints(corpora: Corpora) -> dict[str, CorpusRecord]:
+def corpus_records(corpora: Corpora) -> dict[str, CorpusRecord]:
+    """The corpora of a stage as they are now, by source."""
     return {
         name: CorpusRecord(
             path=str(corpus.folder),

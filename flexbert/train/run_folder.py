@@ -221,7 +221,7 @@ def refuse_changed_recipe(
     changed = {
         key: values
         for key, values in sorted(changed_keys(old, new).items())
-        if _role(key) not in accepted
+        if role_of_resolved(key) not in accepted
         or (decides and key.endswith(_DECIDING))
         or (by_task and f".{_SUITE}." in f".{key}.")
     }
@@ -230,7 +230,7 @@ def refuse_changed_recipe(
             f"{key} ({_show(before)} -> {_show(after)})" for key, (before, after) in changed.items()
         )
         accept = ""
-        if all(_role(key) is ORDER for key in changed):
+        if all(role_of_resolved(key) is ORDER for key in changed):
             accept = "; to go on with a new order of the data: data.accept_changed_order=true"
         raise UserError(
             f"{run_folder} was begun with another recipe; changed: {listed}. "
@@ -251,7 +251,7 @@ def _show(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _role(key: str) -> Role:
+def role_of_resolved(key: str) -> Role:
     """The role of a key of a resolved recipe: a stage's has that of the recipe's own."""
     parts = key.split(".")
     return role_of(Recipe, ".".join(parts[2:] if parts[0] == STAGES else parts))

@@ -109,9 +109,11 @@ def test_a_block_of_commands_is_run_or_says_why_not(block: CodeBlock) -> None:
 def test_what_trains_or_plans_can_be_planned(
     capsys: Output, monkeypatch: pytest.MonkeyPatch, trained: Path, command: str
 ) -> None:
-    """Corpora and checkpoints that the pages speak of are not there; a model stands for one."""
+    """Corpora, forecasts and checkpoints that the pages speak of are not there; a model stands for
+    one of the last.
+    """
     monkeypatch.chdir(REPOSITORY)
-    words = shlex.split(re.sub(r".*(main\.py|flexbert plan) ", "", command))
+    words = shlex.split(re.sub(r".*(main\.py|flexbert plan) |--forecast \S+", "", command))
     words = [word for word in words if not word.startswith("data.path=")]
     given = "init_from.checkpoint="
     words = [f"{given}{trained}" if word.startswith(given) else word for word in words]
