@@ -14,12 +14,28 @@ from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
 
 
-def make_corpus(folder: Path, vocab_size: int, write_text: Callable[[Path], None]) -> Path:
-    """A corpus in ``folder``, with text and tokenizer beside it; what is finished stays."""
+def make_corpus(
+    folder: Path,
+    vocab_size: int,
+    write_text: Callable[[Path], None],
+    *,
+    tokenizer_options: Sequence[str] = (),
+    write_tokenizer_text: Callable[[Path], None] | None = None,
+) -> Path:
+    """A corpus in ``folder``, with text and tokenizer beside it; what is finished stays.
+
+    Args:
+        write_tokenizer_text: of what the tokenizer is trained on, where that is another text.
+    """
     text, tokenizer, corpus = folder / "text", folder / "tokenizer", folder / "corpus"
     if not tokenizer.exists():
         write_text(text)
-        _prepare("tokenizer", "--vocab-size", vocab_size, "--out", tokenizer, text)
+        learned = text
+        if write_tokenizer_text is not None:
+            learned = folder / "tokenizer-text"
+            write_tokenizer_text(learned)
+        options = ("--vocab-size", vocab_size, *tokenizer_options)
+        _prepare("tokenizer", *options, "--out", tokenizer, learned)
     options = ("--validation", 0.05, "--workers", 1, "--quiet")
     _prepare("corpus", "--tokenizer", tokenizer, *options, "--out", corpus, text)
     return corpus

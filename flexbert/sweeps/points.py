@@ -51,22 +51,27 @@ def grid_points(axes: Sequence[Axis]) -> tuple[SweepPoint, ...]:
 
 
 def listed_points(listed: Any) -> tuple[SweepPoint, ...]:
-    """Points that are listed one by one; an empty mapping is the base as it is.
+    """Points that are listed one by one, by names or without; an empty one is the base as it is.
 
     Raises:
         ConfigError: if they are none, or two are the same.
     """
-    if not isinstance(listed, list) or not listed:
-        raise ConfigError("list", f"expected a list of mappings, got {listed!r}")
-    values = []
-    for index, node in enumerate(listed):
+    if not isinstance(listed, (list, Mapping)) or not listed:
+        raise ConfigError("list", f"expected mappings, in a list or by names, got {listed!r}")
+    named = isinstance(listed, Mapping)
+    nodes = listed if isinstance(listed, Mapping) else dict(enumerate(listed))
+    values: dict[Any, dict[str, Any]] = {}
+    for name, node in nodes.items():
+        where = f"list.{name}"
         if not isinstance(node, Mapping):
-            raise ConfigError(f"list.{index}", f"expected a mapping, got {node!r}")
-        values.append(values_by_key(node))
-    for index, own in enumerate(values):
-        if own in values[:index]:
-            raise ConfigError(f"list.{index}", "is given twice")
-    return labelled_points(values)
+            raise ConfigError(where, f"expected a mapping, got {node!r}")
+        own = values_by_key(node)
+        if own in values.values():
+            raise ConfigError(where, "is given twice")
+        values[name] = own
+    if not named:
+        return labelled_points(list(values.values()))
+    return tuple(SweepPoint(values=own, label=str(name)) for name, own in values.items())
 
 
 def values_by_key(tree: Mapping[str, Any]) -> dict[str, Any]:
