@@ -42,9 +42,7 @@ def section(trial: Trial) -> Iterator[str]:
         yield _row(each)
     yield ""
     seeds = max(each.seeds for each in trial.judged)
-    yield (
-        f"{trial.runs} runs of {trial.tokens:,} tokens, {seeds} seeds. {claim.remark}".rstrip()
-    )
+    yield f"{trial.runs} runs of {trial.tokens:,} tokens, {seeds} seeds. {claim.remark}".rstrip()
     yield ""
     yield "<!-- not run: it trains for minutes -->"
     yield "```console"

@@ -30,7 +30,7 @@ from flexbert.config.stage_overrides import (
     settle_stages,
     shadowed,
 )
-from flexbert.config.tree import expand_dotted, flatten, merge
+from flexbert.config.tree import expand_dotted, flatten, merge, names_first
 from flexbert.config.yaml_text import MOST_BYTES, MOST_LEVELS, check_tree, read_value, read_yaml
 from flexbert.errors import ConfigError, UserError, did_you_mean, first_line
 from flexbert.files.regular import read_regular
@@ -200,9 +200,9 @@ def read_tree(path: Path, including: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def overrides_tree(overrides: Sequence[str]) -> dict[str, Any]:
-    """All ``key.path=value`` pairs as one tree."""
+    """All ``key.path=value`` pairs as one tree; of several values of a key the last one counts."""
     tree: dict[str, Any] = {}
-    for pair in overrides:
+    for pair in names_first(overrides, lambda pair: pair.partition("=")[0]):
         key, equals, text = pair.partition("=")
         if not equals or not all(key.split(".")):
             misplaced = "; the recipe comes first" if Path(pair).suffix == ".yaml" else ""

@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_NAME = ".name"
 
 
 def expand_dotted(node: Any) -> Any:
     """``{a.b: 1}`` to ``{a: {b: 1}}`` at every depth, so that dotted keys merge as nodes."""
     if isinstance(node, Mapping):
         tree: dict[str, Any] = {}
-        for key, value in node.items():
+        for key, value in names_first(node.items(), lambda item: str(item[0])):
             nested = expand_dotted(value)
             for part in reversed(str(key).split(".")):
                 nested = {part: nested}
             tree = merge(tree, nested)
         return tree
     return [expand_dotted(item) for item in node] if isinstance(node, list) else node
+
+
+def names_first(given: Iterable[T], key_of: Callable[[T], str]) -> list[T]:
+    """What is laid over each other, by dotted keys, in an order in which none is lost.
+
+    A node's name, given after a key of that node, would replace the node and the key with it. Here
+    it stands before them, though never before what gives the node as a whole.
+    """
+    ordered: list[T] = []
+    for each in given:
+        key, place = key_of(each), len(ordered)
+        if key.endswith(_NAME):
+            node = key.removesuffix(_NAME)
+            while place and not _gives(key_of(ordered[place - 1]), node):
+                place -= 1
+        ordered.insert(place, each)
+    return ordered
+
+
+def _gives(key: str, node: str) -> bool:
+    """Whether a key gives a node, or one that it is in, or the name of either."""
+    given = key.removesuffix(_NAME)
+    return node == given or node.startswith(f"{given}.")
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ What a sweep is: ``sweep_file`` (what it says), ``points`` (the combinations), `
 resolved), ``match_rule`` and ``matching`` (widths at which points have equal counts);
 ``run_groups`` makes points of any runs.
 
-Before the first run: ``measure_names``, ``same_training`` and ``sweep_plan`` find what would be for
-nothing and what it costs; ``conditions`` and what they rest on, and ``condition_notes``, say what is
-held equal.
+Before the first run: ``measure_names``, ``same_training`` and ``sweep_plan`` find what would be
+for nothing and what it costs; ``conditions`` and what they rest on, and ``condition_notes``, say
+what is held equal.
 
-Training: ``running`` and ``launches``; ``sweep_parts`` and ``slurm_script`` for several machines. Of
-a search: ``search_space`` (what is drawn from), ``study`` (the trials, which Optuna draws),
+Training: ``running`` and ``launches``; ``sweep_parts`` and ``slurm_script`` for several machines.
+Of a search: ``search_space`` (what is drawn from), ``study`` (the trials, which Optuna draws),
 ``searching`` (their training) and ``search_table``.
 
 What came of it: ``outcomes`` (of a run), ``sweep_cells`` (of a point), ``table_notes`` and

@@ -63,7 +63,7 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
     def overrides_of(point: SweepPoint, more: Mapping[str, Any]) -> tuple[str, ...]:
         place = {"runs_folder": str(folder / RUNS)}
         values = {**sweep.overrides, **point.values, **more, **place}
-        return tuple(f"{key}={value_text(values[key])}" for key in sorted(values, key=_names_first))
+        return tuple(f"{key}={value_text(value)}" for key, value in values.items())
 
     def load(point: SweepPoint, more: Mapping[str, int]) -> LoadedRecipe:
         one = {"seed": sweep.seeds[0], "run_name": "matched"}
@@ -95,11 +95,6 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
                 )
             )
     return runs
-
-
-def _names_first(key: str) -> list[str]:
-    """Sorts a node's name before its keys: given after them, it would replace them too."""
-    return ["" if part == "name" else part for part in key.split(".")]
 
 
 def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:

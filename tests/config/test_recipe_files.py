@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,14 @@ def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path, text: str) 
     file = write(tmp_path, "bad.yaml", text)
     with pytest.raises(UserError, match=r"bad\.yaml"):
         read_tree(file)
+
+
+@pytest.mark.parametrize("pairs", itertools.permutations(["k.name=b", "k.x=1", "other.y=2"]))
+def test_overrides_of_a_node_and_its_name_may_come_in_any_order(pairs: tuple[str, ...]) -> None:
+    assert overrides_tree(pairs) == {"k": {"name": "b", "x": 1}, "other": {"y": 2}}
+
+
+def test_of_several_values_of_a_key_the_last_one_counts() -> None:
+    assert overrides_tree(["k.name=a", "k.x=1", "k.name=b"]) == {"k": {"name": "b", "x": 1}}
+    nodes = ["k={name: a, x: 1}", "k={name: b, y: 2}"]
+    assert overrides_tree(nodes) == {"k": {"name": "b", "y": 2}}

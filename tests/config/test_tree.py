@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 
-from flexbert.config.tree import changed_keys, difference, flatten, merge
+from flexbert.config.tree import changed_keys, difference, expand_dotted, flatten, merge
 
 NODE = {"name": "rope", "theta": 1, "scaling": {"name": "ntk", "factor": 2}}
 TREES: list[dict[str, Any]] = [
@@ -64,3 +65,18 @@ def test_flatten_names_leaves_by_their_path() -> None:
         "a.c.d": [2],
         "e": None,
     }
+
+
+@pytest.mark.parametrize(
+    "keys", itertools.permutations(["a.mlp.name", "a.mlp.size", "a.mlp.gate.name", "a.mlp.gate.on"])
+)
+def test_in_whatever_order_keys_of_a_node_and_its_name_are_given_none_is_lost(
+    keys: tuple[str, ...],
+) -> None:
+    given = {key: f"{key}'s" for key in keys}
+    assert flatten(expand_dotted(given)) == given
+
+
+def test_a_name_does_not_go_before_what_gives_its_node_as_a_whole() -> None:
+    node = {"name": "glu", "size": 3}
+    assert expand_dotted({"mlp": node, "mlp.name": "plain"}) == {"mlp": {"name": "plain"}}
