@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := corpora/demo
 
-.PHONY: quickstart cpu test test-fast test-long coverage check reference lock groups clean
+.PHONY: quickstart evidence cpu test test-fast test-long coverage check reference lock groups clean
 .DELETE_ON_ERROR:
 
 # uv, because pip would pick another build of torch where one lies nearer. Bytecode is compiled here:
@@ -37,6 +37,10 @@ quickstart: .venv/ready
 	$(BIN)/flexbert export runs/quickstart runs/quickstart/huggingface
 	$(BIN)/python benchmarks/fill_mask.py runs/quickstart/huggingface
 	$(BIN)/flexbert evaluate yamls/suites/offline.yaml quickstart=runs/quickstart --tasks code_names --frozen --untrained --out runs/quickstart/results "defaults.seeds=[17]"
+
+# Under two hours on two cores; what is trained already stays in sweeps/evidence.
+evidence: .venv/ready
+	$(BIN)/python -m benchmarks.evidence --page docs/evidence.md
 
 # Each file is one process's: its tests share what is slow to make.
 PARALLEL := -n $(or $(TEST_PROCESSES),2) --dist loadfile

@@ -91,3 +91,17 @@ def test_a_value_or_point_that_is_given_twice_is_one_line() -> None:
         grid_points([Axis(key="lr", values=(1, 1))])
     with pytest.raises(ConfigError, match=r"list\.1: is given twice"):
         listed_points([{"a.b": 1}, {"a": {"b": 1}}])
+
+
+def test_listed_points_may_have_names() -> None:
+    points = listed_points({"plain": {}, "wide": {"model": {"hidden_size": 64}}})
+    assert [(point.label, dict(point.values)) for point in points] == [
+        ("plain", {}),
+        ("wide", {"model.hidden_size": 64}),
+    ]
+    with pytest.raises(ConfigError, match=r"list\.again: is given twice"):
+        listed_points({"plain": {}, "again": {}})
+    with pytest.raises(ConfigError, match=r"list\.wide: expected a mapping, got 3"):
+        listed_points({"wide": 3})
+    with pytest.raises(ConfigError, match="in a list or by names, got 'wide'"):
+        listed_points("wide")
