@@ -262,6 +262,15 @@ def test_planning_imports_neither_composer_nor_transformers() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
 
 
+def test_what_is_wrong_with_a_command_line_is_told_before_torch_is_imported() -> None:
+    code = (
+        "import sys; from flexbert.commands import main; "
+        "assert main(['sweep', '--proceses', '8']) == 2; "
+        "assert not {'torch', 'transformers', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -46,8 +46,6 @@ from flexbert.commands import (
     watch_run,
 )
 from flexbert.commands.command import add_version
-from flexbert.components import register_all
-from flexbert.config.plugins import import_plugins
 from flexbert.errors import OneLineParser, run_command
 
 # In the order in which --help lists them.
@@ -78,6 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         arguments = command_parser().parse_args(argv)
         if getattr(arguments, "plugins", None):
+            from flexbert.components import register_all
+            from flexbert.config.plugins import import_plugins
+
             register_all()
             import_plugins(arguments.plugins)
         code: int = arguments.run(arguments)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from flexbert.commands.command import Command, add_json, add_recipe, print_found
 from flexbert.commands.hardware_options import add_hardware, check_hardware, chosen_hardware
-from flexbert.recipes import load_recipe
 
 if TYPE_CHECKING:
     from flexbert.config.recipe_files import LoadedRecipe
@@ -69,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.plan.make_plan import make_plan
     from flexbert.plan.plan_picture import draw_plan
     from flexbert.plan.plan_text import plan_text
+    from flexbert.recipes import load_recipe
 
     check_hardware(arguments)
     loaded = load_recipe(arguments.recipe, arguments.overrides, planning=True)
