@@ -77,7 +77,9 @@ def _add_for_runs(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from flexbert.metrics_file import METRICS
+    from flexbert.sweeps.runs import runs_below
 
+    arguments.paths = runs_below(arguments.paths)
     are_runs = {path: (path / METRICS).is_file() for path in arguments.paths}
     if not any(are_runs.values()):
         _refuse(arguments, _OF_RUNS, "of runs, and these are results")

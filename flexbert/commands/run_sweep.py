@@ -72,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from flexbert.sweeps.condition_notes import planned_conditions
-    from flexbert.sweeps.running import check_begun, train_runs
+    from flexbert.sweeps.launches import LOGS
+    from flexbert.sweeps.running import check_begun, check_folder, train_runs
     from flexbert.sweeps.runs import resolve_runs
     from flexbert.sweeps.sweep_file import read_sweep
     from flexbert.sweeps.sweep_parts import SweepPart, runs_of_part
@@ -91,6 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
     if sweep.search is not None:
         return _search(arguments, sweep, sweep.search, folder, runs)
     check_begun(runs)
+    if others := check_folder(runs, folder):
+        names = f"{', '.join(others[:3])}{' ...' if len(others) > 3 else ''}"
+        print(f"note: {folder} has runs that are not of this sweep: {names}", file=sys.stderr)
     code = DONE
     if not arguments.table:
         own = runs if part is None else runs_of_part(runs, part)
@@ -101,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.plan:
             plan = replace(plan, conditions=tuple(planned_conditions(sweep, runs)))
             return print_found(arguments, plan, sweep_plan_text)
-        print(sweep_sums_text(plan), file=sys.stderr, flush=True)
+        print(sweep_sums_text(plan), file=sys.stderr)
+        print(f"what runs print: {folder / LOGS}", file=sys.stderr, flush=True)
         code = train_runs(
             own,
             sweep.base,
@@ -111,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
             at_once=arguments.at_once,
         )
     print_found(arguments, report_sweep(sweep, runs, folder), sweep_table_text)
+    print(f"table and pictures: {folder}", file=sys.stderr)
     return code
 
 
@@ -123,7 +129,8 @@ def _search(
 ) -> int:
     from flexbert.sweeps.search_table import search_table, search_table_text
     from flexbert.sweeps.searching import TrialRuns, open_study, train_trials
-    from flexbert.sweeps.sweep_plan import sweep_plan_text
+    from flexbert.sweeps.study import study_is_begun
+    from flexbert.sweeps.sweep_plan import of_search, sweep_plan_text
     from flexbert.train.processes.run_errors import DONE
 
     for option in ("slurm", "shard"):
@@ -140,9 +147,9 @@ def _search(
     if not arguments.table:
         plan = _checked(arguments, sweep, folder, edges, edges)
         if arguments.plan:
-            note = f"{search.trials} trials are drawn; these are the edges of what from"
-            print(note, file=sys.stderr, flush=True)
-            return print_found(arguments, plan, sweep_plan_text)
+            begun = study_is_begun(folder)
+            trials = open_study(TrialRuns(sweep, folder), search).trials() if begun else []
+            return print_found(arguments, of_search(plan, search.trials, trials), sweep_plan_text)
     runs = TrialRuns(sweep, folder)
     study = open_study(runs, search)
     code = DONE
@@ -207,7 +214,7 @@ def _tell(launched: Launched) -> None:
     elif launched.was_enough:
         said = "stopped at a rung"
     elif code == PREEMPTED:
-        said = "stopped with a checkpoint; the same command goes on"
+        said = "stopped; the same command goes on"
     else:
         said = f"ended with {code}: {last_lines(log)} ({log})"
     print(f"{launched.run.name}: {said} ({launched.seconds:.0f}s)", file=sys.stderr, flush=True)

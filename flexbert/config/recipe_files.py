@@ -43,6 +43,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "loss": {"name": "cross_entropy"},
     "data": {"sampler": {"name": "pcg64dxsm"}},
 }
+# What a sweep's file has beside its base, which is a recipe.
+_OF_SWEEPS = ("grid", "list", "random", "search")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,10 @@ def load_recipe(
         ConfigError: if the merged tree is not a recipe.
     """
     given = plugins_beside(overrides_tree(overrides), Path())
-    beneath = merge(DEFAULTS, read_tree(path))
+    own = read_tree(path)
+    if "base" in own and any(way in own for way in _OF_SWEEPS):
+        raise UserError(f"{path}: is a sweep and no recipe; flexbert sweep {path}")
+    beneath = merge(DEFAULTS, own)
     check_overrides(beneath, given)
     source = _architecture_source(merge(beneath, given))
     if source is not None:

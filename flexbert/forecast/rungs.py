@@ -21,7 +21,7 @@ from flexbert.nn.build import build_model, parameter_counts
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.plan.stage_cost import token_cost
 from flexbert.report.recorded_run import CONFIG, recorded_recipe
-from flexbert.sweeps.runs import RUNS
+from flexbert.sweeps.runs import runs_below
 from flexbert.tasks.watching import run_is_finished
 from flexbert.train.run_folder import role_of_resolved
 
@@ -185,13 +185,7 @@ def settings_of(
 
 
 def _run_folders(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        below = path / RUNS
-        own = sorted(each for each in below.iterdir() if each.is_dir()) if below.is_dir() else []
-        if below.is_dir() and not own:
-            raise UserError(f"{below}: no run there")
-        found += own or [path]
+    found = runs_below(paths)
     if len({path.resolve() for path in found}) < len(found):
         raise UserError("a run is given twice")
     return found

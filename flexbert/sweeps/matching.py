@@ -34,7 +34,13 @@ def matched_values(sweep: Sweep, load: Load) -> dict[str, dict[str, int]]:
     if rule is None:
         return {}
     corpora = KnownCorpora()
-    reference = load(sweep.reference, {})
+    try:
+        reference = load(sweep.reference, {})
+    except UserError as error:
+        raise UserError(
+            f"match: the reference, {sweep.reference.label}, is not matched, and gives its own "
+            f"{rule.key}: {error}"
+        ) from None
     wanted = _count(reference, rule, corpora)
     width = _whole(reference, rule.key)
     found: dict[str, dict[str, int]] = {}

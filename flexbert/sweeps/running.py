@@ -16,12 +16,15 @@ from flexbert.errors import UserError
 from flexbert.files.durable import make_folder
 from flexbert.report.recorded_run import recorded_recipe
 from flexbert.sweeps.launches import LOCKS, LOGS, Launched, Launches
-from flexbert.sweeps.runs import SweepRun
+from flexbert.sweeps.runs import RUNS, SweepRun
 from flexbert.tasks.watching import run_is_finished
 from flexbert.train.processes.run_errors import DONE, PREEMPTED
 from flexbert.train.processes.run_lock import folder_is_held
 from flexbert.train.run_folder import refuse_changed_recipe
 
+_ANOTHER_POINT = (
+    "Give the old values, the point or the sweep another name, or --out FOLDER; or remove the run"
+)
 # How often launches are asked whether they have ended, and the folder whether a run is free.
 _ASK_SECONDS, _LOOK_SECONDS = 0.1, 1.0
 
@@ -35,7 +38,30 @@ def check_begun(runs: Sequence[SweepRun]) -> None:
     for run in runs:
         _, begun_with = recorded_recipe(run.folder)
         if begun_with:
-            refuse_changed_recipe(run.folder, begun_with, run.recipe.resolved)
+            refuse_changed_recipe(
+                run.folder, begun_with, run.recipe.resolved, remedy=_ANOTHER_POINT
+            )
+
+
+def check_folder(runs: Sequence[SweepRun], folder: Path) -> list[str]:
+    """See whose runs lie in a sweep's folder.
+
+    Returns:
+        names of those that are not this sweep's, where others are: of points or seeds that it had.
+
+    Raises:
+        UserError: if all are another's, whose table would be lost.
+    """
+    below = folder / RUNS
+    there = {path.name for path in below.iterdir()} if below.is_dir() else set()
+    own = {run.name for run in runs}
+    if there and not there & own:
+        count = f"{len(there)} runs" if len(there) > 1 else f"the run {min(there)}"
+        raise UserError(
+            f"{folder} holds {count} of another sweep; give --out FOLDER, or in a sweep's file "
+            "another name (sweep: NAME)"
+        )
+    return sorted(there - own)
 
 
 def train_runs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,22 @@ def resolve_runs(sweep: Sweep, folder: Path) -> list[SweepRun]:
                 )
             )
     return runs
+
+
+def runs_below(paths: Sequence[Path]) -> list[Path]:
+    """Folders of runs, where those of sweeps stand for all of their runs.
+
+    Raises:
+        UserError: if a sweep's folder has no run.
+    """
+    found: list[Path] = []
+    for path in paths:
+        below = path / RUNS
+        own = sorted(each for each in below.iterdir() if each.is_dir()) if below.is_dir() else []
+        if below.is_dir() and not own:
+            raise UserError(f"{below}: no run there")
+        found += own or [path]
+    return found
 
 
 def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:

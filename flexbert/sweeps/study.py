@@ -56,6 +56,11 @@ class Trial:
     problem: str
 
 
+def study_is_begun(folder: Path) -> bool:
+    """Whether a sweep's folder has a study."""
+    return (folder / SEARCH / _JOURNAL).is_file()
+
+
 class Study:
     """A search's trials, in ``FOLDER/search``.
 

@@ -70,7 +70,8 @@ def curve_number(runs: Sequence[DrawnRun], measures: Sequence[str]) -> tuple[str
     for name in (*filter(is_own_metric, measures), "eval_loss"):
         counts = [
             sum(name in record.numbers for record in run.recorded.records if record.event == "eval")
-            for run in runs
+            # Those that were stopped early decide nothing, unless there are no others.
+            for run in ([run for run in runs if run.counts] or runs)
         ]
         if np.median(counts) >= _FEWEST_EVALUATIONS:
             return "eval", name

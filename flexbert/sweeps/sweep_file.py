@@ -228,14 +228,21 @@ def _measures(names: Any) -> tuple[str, ...]:
 
 
 def _reference(node: Any, points: Sequence[SweepPoint]) -> SweepPoint:
-    """The point that a mapping of some of its values names."""
+    """The point of a name, or with these values and no others, or alone with them among others."""
     if node is None:
         return points[0]
+    labels = [point.label for point in points]
+    if isinstance(node, str):
+        if node not in labels:
+            raise ConfigError("reference", f"no point {node}; {did_you_mean(node, labels)}")
+        return points[labels.index(node)]
     if not isinstance(node, Mapping):
-        raise ConfigError("reference", f"expected a mapping of keys to values, got {node!r}")
-    wanted = flatten(node)
-    found = [point for point in points if wanted.items() <= dict(point.values).items()]
+        raise ConfigError("reference", f"expected a point's name or its values, got {node!r}")
+    wanted = flatten(node).items()
+    exact = [point for point in points if wanted == dict(point.values).items()]
+    found = exact or [point for point in points if wanted <= dict(point.values).items()]
     if len(found) != 1:
-        count = "no point has" if not found else f"{len(found)} points have"
+        listed = ", ".join(point.label for point in found or points)
+        count = f"no point of {listed} has" if not found else f"{len(found)} points ({listed}) have"
         raise ConfigError("reference", f"{count} these values; expected one")
     return found[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flexbert.errors import UserError
@@ -15,6 +15,7 @@ from flexbert.plan.run_price import RunPrice, RunPricing
 from flexbert.plan.stage_cost import Hardware
 from flexbert.sweeps.running import is_finished
 from flexbert.sweeps.runs import SweepRun
+from flexbert.sweeps.study import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,22 @@ def plan_sweep(
         checkpoint_bytes=sum(price.checkpoint_bytes for price in prices),
         free_bytes=free_bytes(folder),
     )
+
+
+def of_search(plan: SweepPlan, trials: int, drawn: Sequence[Trial]) -> SweepPlan:
+    """The plan of what a search draws from, with what it says of the search.
+
+    Args:
+        plan: of the edges of what is drawn from.
+        trials: that it draws in all.
+        drawn: those that are drawn.
+    """
+    over = sum(trial.state != "open" for trial in drawn)
+    note = (
+        f"a search of {trials} trials, {over} of them over; the rows above are the edges of what "
+        "they are drawn from, which are not trained: they show what a trial costs"
+    )
+    return replace(plan, conditions=(*plan.conditions, note))
 
 
 def sweep_plan_text(plan: SweepPlan) -> str:

@@ -1,11 +1,12 @@
 """A linear probe on the features of a frozen encoder: no weight of it changes.
 
-The features of a text are its tokens' pooled hidden states; of a word, those of its first token. Of
-two texts they are made apart and joined as (u, v, |u - v|, u * v) (Conneau et al. 2017, InferSent):
-a linear layer over a pair read at once sees next to nothing of how they are related before the
-encoder has learned to tell it. What all texts have in common would drown such products, so u and v
-are centred and scaled first. The probe minimises the task's own loss and a penalty on its weights
-by L-BFGS, on features centred and scaled as training rows are.
+The features of a text are its tokens' pooled hidden states, those that the embedding gives and the
+last layer's (``probe.layers``); of a word, those of its first token. Of two texts they are made
+apart and joined as (u, v, |u - v|, u * v) (Conneau et al. 2017, InferSent): a linear layer over a
+pair read at once sees next to nothing of how they are related before the encoder has learned to
+tell it. What all texts have in common would drown such products, so u and v are centred and scaled
+first. The probe minimises the task's own loss and a penalty on its weights by L-BFGS, on features
+centred and scaled as training rows are.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from flexbert.config.training import IGNORE
 from flexbert.errors import UserError
 from flexbert.nn.build import build_model
 from flexbert.nn.encoder import Encoder
+from flexbert.nn.packed_batch import PackedBatch
 from flexbert.nn.pooling import pool
 from flexbert.tasks.choosing import is_better
 from flexbert.tasks.encoded_split import EncodedSplit
@@ -286,6 +288,13 @@ class _FeatureMaker:
         vectors, _, _, tokens = self._read(encoded, np.arange(len(encoded)))
         return vectors[[places[text] for text in own]], tokens
 
+    def _hidden(self, packed: PackedBatch) -> Tensor:
+        """``[N, C]``, or ``[N, 2 C]`` of two layers."""
+        last: Tensor = self.encoder(packed)
+        if self.settings.probe.layers == "last":
+            return last
+        return torch.cat([self.encoder.embedding(packed).to(last.dtype), last], dim=1)
+
     def _read(
         self, split: EncodedSplit, rows: np.ndarray
     ) -> tuple[Tensor, Tensor, np.ndarray, int]:
@@ -295,7 +304,7 @@ class _FeatureMaker:
             for some in split.within(rows, TOKENS_PER_FORWARD):
                 self.beat()
                 batch = split.batch(some, self.device)
-                hidden = self.encoder(batch.packed)
+                hidden = self._hidden(batch.packed)
                 if batch.labelled is None:
                     vectors = pool(hidden, batch.packed, self.settings.probe.pooling)
                 else:

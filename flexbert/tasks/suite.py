@@ -83,13 +83,18 @@ class ProbeConfig(Node):
     """How a linear probe on frozen features is made.
 
     Attributes:
+        layers: whose hidden states are read. ``first_and_last`` are the embedding's output and the
+            last layer's, side by side (Su et al. 2021 and Li et al. 2020 take their mean): what a
+            token is, which a last layer trained to predict tokens has lost some of, and what it
+            means there.
         pooling: how a text's features are made of its tokens' hidden states.
         l2: strengths of the penalty on the probe's weights, of which the validation rows choose.
         examples: training rows, or words of them, that are taken at most; null takes all.
     """
 
+    layers: Literal["last", "first_and_last"] = key(COMPUTATION, default="first_and_last")
     pooling: Pooling = key(COMPUTATION, default="mean")
-    l2: tuple[float, ...] = key(COMPUTATION, default=(1e-4, 1e-3, 1e-2, 1e-1), above=0)
+    l2: tuple[float, ...] = key(COMPUTATION, default=(1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0), above=0)
     examples: int | None = key(COMPUTATION, default=20_000, above=0)
 
     def __post_init__(self) -> None:

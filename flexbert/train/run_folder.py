@@ -37,6 +37,11 @@ from flexbert.metrics_file import METRICS, MetricsWriter, Record, drop_lines_aft
 from flexbert.report.reports import PAGE, PICTURE
 from flexbert.task_metrics_file import TASKS, drop_after
 
+_ANOTHER_RUN = (
+    "Give the old values, or another run_name; start_from=CHECKPOINT begins it at one of this "
+    "run's, see docs/longer.md"
+)
+
 
 class RunFolder:
     """Paths of ``runs/RUN_NAME/`` and the rules for writing to them."""
@@ -201,11 +206,13 @@ def refuse_changed_recipe(
     new: Mapping[str, Any],
     *,
     accept_changed_order: bool = False,
+    remedy: str = _ANOTHER_RUN,
 ) -> None:
     """A run resumes with the recipe it began with.
 
     Args:
         old, new: resolved recipes, of all stages.
+        remedy: what to do, as a sentence without its end.
         accept_changed_order: whether keys that decide the data's order may change too.
 
     Raises:
@@ -233,9 +240,7 @@ def refuse_changed_recipe(
         if all(role_of_resolved(key) is ORDER for key in changed):
             accept = "; to go on with a new order of the data: data.accept_changed_order=true"
         raise UserError(
-            f"{run_folder} was begun with another recipe; changed: {listed}. "
-            "Give the old values, or another run_name; start_from=CHECKPOINT begins it at one of "
-            f"this run's, see docs/longer.md{accept}"
+            f"{run_folder} was begun with another recipe; changed: {listed}. {remedy}{accept}"
         )
 
 

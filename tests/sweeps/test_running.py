@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flexbert.errors import UserError
 from flexbert.files.file_lock import file_lock, lock_to_share
 from flexbert.sweeps import launches, running
 from flexbert.sweeps.launches import Launched, Launches
+from flexbert.sweeps.running import check_folder
 from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import read_sweep
 from flexbert.train.processes.run_lock import hold_run_folder
@@ -58,6 +60,19 @@ def runs_of(folder: Path, seeds: list[int]) -> list[SweepRun]:
     tree = {"base": str(TINY_RECIPE), "overrides": {"data.path": "/some/corpus"}, "list": [{}]}
     path.write_text(yaml.safe_dump({**tree, "seeds": seeds}))
     return resolve_runs(read_sweep(path), folder)
+
+
+def test_a_folder_that_holds_another_sweep_alone_is_refused(folder: Path) -> None:
+    runs = runs_of(folder, [1, 2])
+    assert check_folder(runs, folder) == []
+    runs[0].folder.mkdir(parents=True)
+    assert check_folder(runs, folder) == []
+    # A seed less than it had.
+    assert check_folder(runs[1:], folder.parent / "other") == []
+    (runs[1].folder).mkdir()
+    assert check_folder(runs[1:], folder) == [runs[0].name]
+    with pytest.raises(UserError, match=r"holds 2 runs of another sweep; give --out FOLDER"):
+        check_folder(runs_of(folder, [3, 4]), folder)
 
 
 def begun(run: SweepRun) -> list[str]:

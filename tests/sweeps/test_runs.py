@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from flexbert.errors import ConfigError, UserError
-from flexbert.sweeps.runs import SweepRun, folder_names, resolve_runs
+from flexbert.recipes import load_recipe
+from flexbert.sweeps.runs import SweepRun, folder_names, resolve_runs, runs_below
 from flexbert.sweeps.sweep_file import read_sweep
 from tests.conftest import TINY_RECIPE
 
@@ -111,6 +112,42 @@ def test_names_of_runs_are_names_of_folders_and_never_two_the_same(tmp_path: Pat
     assert all("/" not in name and len(name) <= 100 for name in names)
 
 
+def test_a_reference_is_named_or_has_these_values_and_no_others(tmp_path: Path) -> None:
+    listed = {
+        "glu": {},
+        "plain": {"mlp": {"name": "mlp"}},
+        "relu": {"mlp": {"name": "mlp", "act": 1}},
+    }
+
+    def reference(given: object) -> str:
+        return read_sweep(written(tmp_path, list=listed, reference=given)).reference.label
+
+    assert reference("relu") == "relu"
+    assert reference({}) == "glu"
+    assert reference({"mlp.name": "mlp"}) == "plain"
+    assert reference({"mlp.act": 1}) == "relu"
+    with pytest.raises(ConfigError, match="no point plane; did you mean 'plain'"):
+        reference("plane")
+
+
+def test_a_sweep_that_is_given_as_a_recipe_is_told_apart(tmp_path: Path) -> None:
+    file = written(tmp_path, grid={"optimizer.lr": [1e-3, 2e-3]})
+    with pytest.raises(UserError, match=f"{file}: is a sweep and no recipe; flexbert sweep"):
+        load_recipe(file, [])
+
+
+def test_folders_of_sweeps_stand_for_their_runs(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / "sweep" / "runs" / name).mkdir(parents=True)
+    (tmp_path / "empty" / "runs").mkdir(parents=True)
+    below = tmp_path / "sweep" / "runs"
+    assert runs_below([tmp_path / "sweep", tmp_path / "run"]) == [
+        *(below / "a", below / "b", tmp_path / "run")
+    ]
+    with pytest.raises(UserError, match="no run there"):
+        runs_below([tmp_path / "empty"])
+
+
 WRONG = {
     "unknown key": ({"gird": {"a": [1]}}, "did you mean 'grid'"),
     "no way": ({}, "expected one of grid, list, random"),
@@ -118,7 +155,7 @@ WRONG = {
     "no list": ({"grid": {"a": 1}}, "grid.a: expected a list of values"),
     "seeds": ({"grid": {"a": [1]}, "seeds": [1, 1]}, "seeds: one is given twice"),
     "a seed": ({"grid": {"a": [1]}, "overrides": {"seed": 3}}, "overrides.seed: give seeds"),
-    "reference": ({"grid": {"a": [1]}, "reference": {"a": 2}}, "reference: no point has"),
+    "reference": ({"grid": {"a": [1]}, "reference": {"a": 2}}, "reference: no point of a=1 has"),
     "name": ({"grid": {"a": [1]}, "sweep": "a/b"}, "sweep: expected a name"),
     "measure": ({"grid": {"a": [1]}, "measure": []}, "measure: expected names"),
 }

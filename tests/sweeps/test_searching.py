@@ -305,7 +305,7 @@ def test_what_is_known_beforehand_ends_the_command_before_the_first_trial(
     path.write_text(yaml.safe_dump(tree))
     assert main(["sweep", str(path), "--out", str(folder), "--plan"]) == 0
     printed = capsys.readouterr()
-    assert "6 trials are drawn" in printed.err
+    assert "a search of 6 trials, 0 of them over" in printed.out
     assert "activation-gelu_lr-1 " in printed.out
     assert not folder.exists()
 

@@ -76,7 +76,10 @@ def test_evaluations_are_drawn_where_they_make_a_curve_else_the_training_loss(
 ) -> None:
     measures = ["tokens_per_second", "eval_loss"]
     assert curve_number([drawn(tmp_path)], measures) == ("eval", "eval_loss")
-    assert curve_number([drawn(tmp_path, evaluations=1)], measures) == ("train", "loss")
+    short = [drawn(tmp_path, evaluations=1, counts=False)] * 3
+    assert curve_number(short, measures) == ("train", "loss")
+    # Trials that were stopped early take no curve from those that were not.
+    assert curve_number([*short, drawn(tmp_path)], measures) == ("eval", "eval_loss")
     (panel, *_) = curve_panels([drawn(tmp_path, evaluations=1)], "train", "loss")
     assert len(panel.curves[0].x) == 40
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,11 +24,21 @@ TOLERANCE = 1e-3
 L2 = 1e-2
 
 
+Layers = Literal["last", "first_and_last"]
+BOTH: Layers = "first_and_last"
+
+
 def probed(
-    tmp_path: Path, kind: str, tokenizer: dict[str, str], start: FitStart, *, l2: float = L2
+    tmp_path: Path,
+    kind: str,
+    tokenizer: dict[str, str],
+    start: FitStart,
+    *,
+    l2: float = L2,
+    layers: Layers = BOTH,
 ) -> tuple[Task, TaskExamples, EncodedTask, Probed]:
     task = one_task(tmp_path, kind, train=60)
-    settings = replace(task.settings, probe=ProbeConfig(l2=(l2,)))
+    settings = replace(task.settings, probe=ProbeConfig(l2=(l2,), layers=layers))
     examples, data = encoded(task, start.config, tokenizer)
     found = probe(
         start, data, settings, examples=examples, tokenizer=tokenizer, seed=17, device=CPU
@@ -35,7 +46,7 @@ def probed(
     return task, examples, data, found
 
 
-def hidden_states(start: FitStart, texts: list[str]) -> list[torch.Tensor]:
+def hidden_states(start: FitStart, texts: list[str], layers: Layers = BOTH) -> list[torch.Tensor]:
     """Of each text alone: ``w20 w21`` is ``[CLS] 20 21 [SEP]``."""
     assert start.weights is not None
     encoder = Encoder(start.config)
@@ -51,12 +62,15 @@ def hidden_states(start: FitStart, texts: list[str]) -> list[torch.Tensor]:
             position_ids=torch.arange(len(tokens)),
         )
         with torch.no_grad():
-            found.append(encoder.eval()(packed))
+            last = encoder.eval()(packed)
+            first = encoder.embedding.norm(encoder.token_matrix[tokens])  # type: ignore[operator]
+        found.append(last if layers == "last" else torch.cat([first, last], dim=1))
     return found
 
 
-def means(start: FitStart, texts: list[str]) -> np.ndarray:
-    return torch.stack([hidden.mean(0) for hidden in hidden_states(start, texts)]).double().numpy()
+def means(start: FitStart, texts: list[str], layers: Layers = BOTH) -> np.ndarray:
+    hidden = hidden_states(start, texts, layers)
+    return torch.stack([each.mean(0) for each in hidden]).double().numpy()
 
 
 def scaled(train: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,12 +92,16 @@ def expected_probabilities(train: np.ndarray, labels: np.ndarray, other: np.ndar
     return found
 
 
+@pytest.mark.parametrize("layers", ["last", BOTH])
 def test_a_probe_of_classes_is_a_logistic_regression(
-    tmp_path: Path, pair_tokenizer: dict[str, str]
+    tmp_path: Path, pair_tokenizer: dict[str, str], layers: Layers
 ) -> None:
     start = start_of(tiny_model())
-    _, examples, data, found = probed(tmp_path, "classification", pair_tokenizer, start)
-    train, other = (means(start, list(examples.splits[n].first)) for n in ("train", "validation"))  # type: ignore[arg-type]
+    _, examples, data, found = probed(
+        tmp_path, "classification", pair_tokenizer, start, layers=layers
+    )
+    texts = [[str(text) for text in examples.splits[n].first] for n in ("train", "validation")]
+    train, other = (means(start, own, layers) for own in texts)
     expected = expected_probabilities(train, data.train.labels, other)
     given = probabilities(np.concatenate(found.scores["validation"]))
     np.testing.assert_allclose(given, expected, atol=TOLERANCE)
