@@ -38,7 +38,7 @@ quickstart: .venv/ready
 	$(BIN)/python benchmarks/fill_mask.py runs/quickstart/huggingface
 	$(BIN)/flexbert evaluate yamls/suites/offline.yaml quickstart=runs/quickstart --tasks code_names --frozen --untrained --out runs/quickstart/results "defaults.seeds=[17]"
 
-# Under two hours on two cores; what is trained already stays in sweeps/evidence.
+# About two hours on two cores; what is trained already stays in sweeps/evidence.
 evidence: .venv/ready
 	$(BIN)/python -m benchmarks.evidence --page docs/evidence.md
 
