@@ -24,7 +24,7 @@ _OF_TRAINING = (
     *(name for name in SPEED if name != "time_shares"),
     *(f"time_shares.{part}" for part in SHARES),
 )
-_OF_EVALUATION = ("eval_loss", "eval_accuracy")
+_OF_EVALUATION = ("eval_loss", "eval_accuracy", "eval_masked_tokens")
 _OF_A_STOP = ("best", "best_step", "restored_step")
 # Followed by the name of a group or a bucket, which are counted when they are made.
 _COUNTED = ("groups.", "epochs.")
