@@ -153,8 +153,10 @@ def _probe(
     train = standard(train)
     others = {name: standard(split) for name, split in others.items()}
     best: tuple[float, float, nn.Linear] | None = None
-    for l2 in settings.probe.l2:
-        layer = fit_linear(train, settings, l2, settings.kind.num_outputs(task.names))
+    layer = None
+    # From the strongest: each begins at the optimum of the one before, which is near its own.
+    for l2 in sorted(settings.probe.l2, reverse=True):
+        layer = fit_linear(train, settings, l2, settings.kind.num_outputs(task.names), layer)
         found = _scores(others[VALIDATION], layer)
         value = task.score(VALIDATION, found, [settings.metric])[settings.metric]
         if best is None or is_better(settings.metric, value, best[1]):
@@ -167,15 +169,24 @@ def _probe(
     )
 
 
-def fit_linear(train: Features, settings: TaskConfig, l2: float, num_outputs: int) -> nn.Linear:
+def fit_linear(
+    train: Features,
+    settings: TaskConfig,
+    l2: float,
+    num_outputs: int,
+    begin: nn.Linear | None = None,
+) -> nn.Linear:
     """The linear layer of the least loss, the mean of the task's with ``l2 / 2 * sum(W^2)``.
 
-    Weights and bias start at zero, so that nothing is random. In float64: L-BFGS stops early where
-    its steps are rounded off.
+    Weights and bias start at those of ``begin``, or at zero, so that nothing is random. In float64:
+    L-BFGS stops early where its steps are rounded off.
     """
     values = train.values.double()
     weight = torch.zeros(num_outputs, values.shape[1], dtype=torch.float64, device=values.device)
     bias = torch.zeros(num_outputs, dtype=torch.float64, device=values.device)
+    if begin is not None:
+        weight.copy_(begin.weight.detach())
+        bias.copy_(begin.bias.detach())
     parameters = [weight.requires_grad_(), bias.requires_grad_()]
     optimizer = torch.optim.LBFGS(
         parameters,
