@@ -52,7 +52,6 @@ ALLOWED = {
     "report/recorded_run.py recorded_recipe": "a recipe's tree",
     "sweeps/points.py random_points": "a sweep's tree, in part",
     "sweeps/points.py values_by_key": "a sweep's tree, in part",
-    "sweeps/points.py spreads_of": "a sweep's tree, in part",
     "sweeps/points.py labelled_points": "values of a recipe's keys",
     "sweeps/search_space.py read_search": "a sweep's tree, in part",
     "tasks/suite.py": "a suite's tree",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from benchmarks.evidence.claims import NEGLIGIBLE, Comparison
@@ -45,8 +46,8 @@ def judged(comparison: Comparison, point: BySeed, reference: BySeed) -> Judged:
         raise ValueError(f"{comparison}: no interval of {len(seeds)} seeds")
     return Judged(
         comparison=comparison,
-        point=_mean([point[seed] for seed in seeds]),
-        reference=_mean([reference[seed] for seed in seeds]),
+        point=fmean([point[seed] for seed in seeds]),
+        reference=fmean([reference[seed] for seed in seeds]),
         estimate=interval.estimate,
         low=interval.low,
         high=interval.high,
@@ -73,7 +74,3 @@ def in_all(judgements: list[Judgement]) -> str:
     if len(kinds) == 1:
         return judgements[0]
     return ", ".join(f"{kind} in {judgements.count(kind)}" for kind in kinds)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

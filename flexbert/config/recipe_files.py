@@ -43,8 +43,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "loss": {"name": "cross_entropy"},
     "data": {"sampler": {"name": "pcg64dxsm"}},
 }
-# What a sweep's file has beside its base, which is a recipe.
-_OF_SWEEPS = ("grid", "list", "random", "search")
+# What a sweep's file has, in place of a recipe's keys: its base, and one way to make points.
+SWEEP_BASE = "base"
+SWEEP_WAYS = ("grid", "list", "random", "search")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ def load_recipe(
     """
     given = plugins_beside(overrides_tree(overrides), Path())
     own = read_tree(path)
-    if "base" in own and any(way in own for way in _OF_SWEEPS):
+    if SWEEP_BASE in own and any(way in own for way in SWEEP_WAYS):
         raise UserError(f"{path}: is a sweep and no recipe; flexbert sweep {path}")
     beneath = merge(DEFAULTS, own)
     check_overrides(beneath, given)

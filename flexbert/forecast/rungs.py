@@ -17,8 +17,7 @@ from flexbert.errors import UserError
 from flexbert.forecast.laws import Scale
 from flexbert.manifest_file import CorpusRecord, Manifest
 from flexbert.metrics_file import read_metrics
-from flexbert.nn.build import build_model, parameter_counts
-from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.build import meta_masked_lm, parameter_counts
 from flexbert.plan.stage_cost import token_cost
 from flexbert.report.recorded_run import CONFIG, recorded_recipe
 from flexbert.sweeps.runs import runs_below
@@ -152,8 +151,7 @@ def scale_of(stages: Mapping[str, Recipe], tokens: Mapping[str, int]) -> Scale:
         raise UserError("goes on from trained weights; a forecast is of runs that begin with none")
     flops = 0.0
     for name, count in tokens.items():
-        model = build_model(stages[name].model, device="meta")
-        assert isinstance(model, MaskedLM), "what a recipe trains"
+        model = meta_masked_lm(stages[name].model)
         flops += count * token_cost(stages[name], model, None).flops
     last = stages[list(tokens)[-1]]
     return Scale(

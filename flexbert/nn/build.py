@@ -57,6 +57,13 @@ def build_model(config: ModelConfig, *, device: torch.device | str = "cpu") -> M
     return fill(model, config).to(device)
 
 
+def meta_masked_lm(config: ModelConfig) -> MaskedLM:
+    """What a recipe trains, on the meta device: shapes without memory."""
+    model = build_model(config, device="meta")
+    assert isinstance(model, MaskedLM), "what a recipe trains"
+    return model
+
+
 def fill(model: M, config: ModelConfig) -> M:
     """Give a model from the meta device memory on the CPU, and its parameters their values."""
     model.to_empty(device="cpu")

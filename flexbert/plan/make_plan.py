@@ -13,8 +13,7 @@ from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.packing.loader import RankRows
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import config_errors_under
-from flexbert.nn.build import build_model, parameter_counts
-from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.build import meta_masked_lm, parameter_counts
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.checkpoint_sizes import checkpoint_room, stage_checkpoints
 from flexbert.plan.memory import Activations, activations_of, memory
@@ -121,8 +120,7 @@ def _plan_stage(
 ) -> StagePlan:
     recipe = stage.recipe
     train = corpora.splits("train") if corpora else None
-    model = build_model(recipe.model, device="meta")
-    assert isinstance(model, MaskedLM), "what a recipe trains"
+    model = meta_masked_lm(recipe.model)
     with config_errors_under("optimizer"):
         parameter_groups(model, recipe.optimizer)
     fitting = fitting_rows(stage, model, activations, processes, hardware.gpu_bytes)

@@ -18,8 +18,7 @@ from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import UserError
 from flexbert.huggingface.families import family_for
 from flexbert.huggingface.family import Facts
-from flexbert.nn.build import build_model
-from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.build import meta_masked_lm
 from flexbert.plan.plan import StagePlan
 from flexbert.plan.stage_cost import CPU, Hardware, cpu_hardware, token_cost
 from flexbert.schedule.stages import Stage
@@ -191,8 +190,7 @@ def cpu_remarks(stages: Sequence[Stage], processes: int) -> list[str]:
     """Of a run on this machine's CPU, whose rate is measured only where it could matter."""
     flops = 0.0
     for stage in stages:
-        model = build_model(stage.recipe.model, device="meta")
-        assert isinstance(model, MaskedLM), "what a recipe trains"
+        model = meta_masked_lm(stage.recipe.model)
         flops += stage.nominal_tokens * token_cost(stage.recipe, model, None).flops
     if flops < _FLOPS_OF_ANY_CPU:
         return []

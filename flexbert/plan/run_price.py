@@ -11,7 +11,7 @@ from flexbert.config.recipe import Recipe
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.errors import config_errors_under
-from flexbert.nn.build import build_model
+from flexbert.nn.build import meta_masked_lm
 from flexbert.nn.masked_lm import MaskedLM
 from flexbert.optim.groups import parameter_groups
 from flexbert.plan.checkpoint_sizes import checkpoint_room, stage_checkpoints
@@ -109,12 +109,7 @@ class RunPricing:
         return opened
 
     def _model(self, config: ModelConfig) -> MaskedLM:
-        def build() -> MaskedLM:
-            model = build_model(config, device="meta")
-            assert isinstance(model, MaskedLM), "what a recipe trains"
-            return model
-
-        return self._once("model", repr(config), build)
+        return self._once("model", repr(config), lambda: meta_masked_lm(config))
 
     def _length(self, stage: Stage, corpora: Corpora | None) -> StageLength:
         if corpora is None:

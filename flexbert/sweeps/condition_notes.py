@@ -71,8 +71,12 @@ def held_conditions(
 def _conditions(runs: Sequence[SweepRun]) -> dict[str, PointConditions]:
     """Of each point, by its label: those of its first seed."""
     corpora = KnownCorpora()
-    first = {run.point.label: run for run in reversed(runs)}
-    return {label: conditions_of(run.recipe, corpora) for label, run in first.items()}
+    return {label: conditions_of(run.recipe, corpora) for label, run in _first_runs(runs).items()}
+
+
+def _first_runs(runs: Sequence[SweepRun]) -> dict[str, SweepRun]:
+    """Each point's run with its first seed, by its label."""
+    return {run.point.label: run for run in reversed(runs)}
 
 
 def _planned(sweep: Sweep, conditions: Mapping[str, PointConditions]) -> Planned:
@@ -111,7 +115,7 @@ def _others(sweep: Sweep) -> list[str]:
 
 def _matched(sweep: Sweep, runs: Sequence[SweepRun]) -> Iterator[str]:
     """Which sizes a point has that are not the reference's."""
-    first = {run.point.label: run for run in reversed(runs)}
+    first = _first_runs(runs)
     reference = flatten(encode(first[sweep.reference.label].recipe.first))
     for point in sweep.points:
         matched = first[point.label].matched

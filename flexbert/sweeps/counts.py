@@ -10,8 +10,7 @@ from flexbert.config.encode import encode
 from flexbert.config.recipe_files import LoadedRecipe
 from flexbert.data.reading.corpora import Corpora
 from flexbert.data.reading.corpus import Split
-from flexbert.nn.build import build_model, parameter_counts
-from flexbert.nn.masked_lm import MaskedLM
+from flexbert.nn.build import meta_masked_lm, parameter_counts
 from flexbert.plan.stage_cost import token_cost
 from flexbert.schedule.stages import all_stages
 
@@ -69,8 +68,7 @@ def counts_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> RecipeCounts:
     flops = 0.0
     for stage in stages:
         recipe = stage.recipe
-        model = build_model(recipe.model, device="meta")
-        assert isinstance(model, MaskedLM), "what a recipe trains"
+        model = meta_masked_lm(recipe.model)
         cost = token_cost(recipe, model, corpora.splits(recipe.data, "train"))
         flops += stage.nominal_tokens * cost.flops
     tokens = sum(stage.nominal_tokens for stage in stages)

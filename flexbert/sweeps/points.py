@@ -94,10 +94,7 @@ def random_points(node: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
     count, seed, keys = node.get("count"), node.get("seed", 17), node.get("keys")
     if type(count) is not int or count < 1:
         raise ConfigError("random.count", f"expected how many points, got {count!r}")
-    if type(seed) is not int or seed < 0:
-        raise ConfigError("random.seed", f"expected a whole number from 0, got {seed!r}")
-    if not isinstance(keys, Mapping) or not keys:
-        raise ConfigError("random.keys", f"expected keys and what is drawn for each, got {keys!r}")
+    checked_whole("random.seed", seed, 0)
     spreads = spreads_of(keys, "random.keys")
     draw = np.random.Generator(np.random.PCG64DXSM(seed))
     return labelled_points(
@@ -128,15 +125,24 @@ class Spread:
         return float(min(max(float(f"{value:.{_DIGITS}g}"), low), high))
 
 
-def spreads_of(keys: Mapping[str, Any], where: str) -> dict[str, Spread]:
+def checked_whole(where: str, value: Any, at_least: int) -> int:
+    """Raises: ConfigError if a value is no whole number, or too small."""
+    if type(value) is not int or value < at_least:
+        raise ConfigError(where, f"expected a whole number from {at_least}, got {value!r}")
+    return value
+
+
+def spreads_of(keys: Any, where: str) -> dict[str, Spread]:
     """What each key's values are drawn from, by dotted key.
 
     Args:
         where: the keys stand, for errors.
 
     Raises:
-        ConfigError: if a key's values cannot be drawn.
+        ConfigError: if there are none, or a key's values cannot be drawn.
     """
+    if not isinstance(keys, Mapping) or not keys:
+        raise ConfigError(where, f"expected keys and what is drawn for each, got {keys!r}")
     found: dict[str, Spread] = {}
     for key, ends in flatten(keys).items():
         place, _, kind = key.rpartition(".")

@@ -18,10 +18,9 @@ from flexbert.sweeps.conditions import (
     Finding,
     RunLength,
 )
+from flexbert.train.run_folder import RunFolder
 
 PROCESSES, DEVICE, SOFTWARE = "processes", "device", "software"
-# Of a run's folder: which rows it has read.
-_ORDERS = "orders"
 EVALUATED = "eval_masked_tokens"
 
 
@@ -95,7 +94,7 @@ def compare_recorded(own: RecordedConditions, reference: RecordedConditions) -> 
 
 def _order(folder: Path) -> tuple[Any, ...] | None:
     try:
-        read = OrderLog(folder / _ORDERS).segments()
+        read = OrderLog(RunFolder(folder).orders).segments()
     except UserError:
         return None
     return tuple((each.stage, each.generation, each.order, each.skipped_rows) for each in read)

@@ -9,7 +9,7 @@ from typing import Any
 from flexbert.config.by_metric import is_own_metric
 from flexbert.config.duration import Duration
 from flexbert.errors import ConfigError, did_you_mean
-from flexbert.sweeps.points import Spread, SweepPoint, labelled_points, spreads_of
+from flexbert.sweeps.points import Spread, SweepPoint, checked_whole, labelled_points, spreads_of
 
 TPE, RANDOM = "tpe", "random"
 _SAMPLERS = (TPE, RANDOM)
@@ -66,10 +66,7 @@ def read_search(node: Mapping[str, Any]) -> AdaptiveSearch:
         raise ConfigError(
             "search.sampler", f"unknown {sampler!r}; {did_you_mean(str(sampler), _SAMPLERS)}"
         )
-    if type(seed) is not int or seed < 0:
-        raise ConfigError("search.seed", f"expected a whole number from 0, got {seed!r}")
-    if not isinstance(keys, Mapping) or not keys:
-        raise ConfigError("search.keys", f"expected keys and what is drawn for each, got {keys!r}")
+    checked_whole("search.seed", seed, 0)
     # In an order of their own: to sort a file's keys gives runs no other names.
     spreads = dict(sorted(spreads_of(keys, "search.keys").items()))
     for key, spread in spreads.items():
@@ -80,7 +77,7 @@ def read_search(node: Mapping[str, Any]) -> AdaptiveSearch:
     halving = node.get("halving")
     return AdaptiveSearch(
         sampler=sampler,
-        trials=_count("search.trials", node.get("trials"), 1),
+        trials=checked_whole("search.trials", node.get("trials"), 1),
         seed=seed,
         spreads=spreads,
         halving=None if halving is None else _halving(halving),
@@ -146,11 +143,5 @@ def _halving(node: Any) -> Halving:
         raise ConfigError(
             "search.halving.first", f"expected tokens or updates of a run, got {first}"
         )
-    factor = _count("search.halving.factor", node.get("factor", _DEFAULT_FACTOR), 2)
+    factor = checked_whole("search.halving.factor", node.get("factor", _DEFAULT_FACTOR), 2)
     return Halving(first=first, factor=factor)
-
-
-def _count(where: str, value: Any, at_least: int) -> int:
-    if type(value) is not int or value < at_least:
-        raise ConfigError(where, f"expected a whole number from {at_least}, got {value!r}")
-    return value

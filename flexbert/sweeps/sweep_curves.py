@@ -67,11 +67,12 @@ class CurvePanel:
 
 def curve_number(runs: Sequence[DrawnRun], measures: Sequence[str]) -> tuple[str, str]:
     """The event and the name of what is drawn: a measure of evaluations, or the training loss."""
+    # Those that were stopped early decide nothing, unless there are no others.
+    counted = [run for run in runs if run.counts] or runs
     for name in (*filter(is_own_metric, measures), "eval_loss"):
         counts = [
             sum(name in record.numbers for record in run.recorded.records if record.event == "eval")
-            # Those that were stopped early decide nothing, unless there are no others.
-            for run in ([run for run in runs if run.counts] or runs)
+            for run in counted
         ]
         if np.median(counts) >= _FEWEST_EVALUATIONS:
             return "eval", name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flexbert.config.recipe_files import overrides_tree, read_tree
+from flexbert.config.recipe_files import SWEEP_BASE, SWEEP_WAYS, overrides_tree, read_tree
 from flexbert.config.tree import flatten, merge
 from flexbert.errors import ConfigError, UserError, did_you_mean
 from flexbert.sweeps.match_rule import MatchRule, read_match, read_tolerance
@@ -22,11 +22,10 @@ from flexbert.sweeps.points import (
 )
 from flexbert.sweeps.search_space import AdaptiveSearch, check_halving, edge_points, read_search
 
-_BASE, _SEED = "base", "seed"
+_SEED = "seed"
 _SEARCH = "search"
-_WAYS = ("grid", "list", "random", _SEARCH)
 _KEYS = (
-    *("sweep", _BASE, "overrides", *_WAYS, "seeds", "measure", "reference"),
+    *("sweep", SWEEP_BASE, "overrides", *SWEEP_WAYS, "seeds", "measure", "reference"),
     *("match", "tolerance"),
 )
 _NAME = re.compile(r"[\w-][\w.-]*")
@@ -77,14 +76,14 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
         ConfigError: if it is no sweep.
     """
     tree = read_tree(path)
-    if _BASE not in tree:
+    if SWEEP_BASE not in tree:
         return _of_recipe(path, given)
     for key in tree:
         if key not in _KEYS:
             raise ConfigError(str(key), f"unknown key; {did_you_mean(str(key), _KEYS)}")
-    base = tree[_BASE]
+    base = tree[SWEEP_BASE]
     if not isinstance(base, str):
-        raise ConfigError(_BASE, f"expected the file of a recipe, got {base!r}")
+        raise ConfigError(SWEEP_BASE, f"expected the file of a recipe, got {base!r}")
     own = _mapping(tree, "overrides")
     overrides = values_by_key(merge(own, overrides_tree(given)))
     points = _points(tree)
@@ -169,9 +168,9 @@ def _several(text: str) -> list[str]:
 
 
 def _points(tree: Mapping[str, Any]) -> tuple[SweepPoint, ...]:
-    ways = [way for way in _WAYS if tree.get(way) is not None]
+    ways = [way for way in SWEEP_WAYS if tree.get(way) is not None]
     if len(ways) != 1:
-        raise ConfigError("grid", f"expected one of {', '.join(_WAYS)}, got {ways or 'none'}")
+        raise ConfigError("grid", f"expected one of {', '.join(SWEEP_WAYS)}, got {ways or 'none'}")
     (way,) = ways
     if way == "list":
         return listed_points(tree[way])

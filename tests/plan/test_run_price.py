@@ -53,7 +53,7 @@ def test_rows_are_packed_and_models_built_once_for_all_that_share_them(
         return call
 
     monkeypatch.setattr(run_price, "pack_stage", counted("packed", packing_efficiency.pack_stage))
-    monkeypatch.setattr(run_price, "build_model", counted("built", run_price.build_model))
+    monkeypatch.setattr(run_price, "meta_masked_lm", counted("built", run_price.meta_masked_lm))
     monkeypatch.setattr(run_price, "open_corpora", counted("opened", run_price.open_corpora))
     pricing = RunPricing(Hardware())
     for activation in ("gelu", "silu"):

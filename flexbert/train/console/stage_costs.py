@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from flexbert.data.reading.corpora import Corpora
-from flexbert.nn.build import build_model
+from flexbert.nn.build import meta_masked_lm
 from flexbert.nn.flops import model_cost
-from flexbert.nn.masked_lm import MaskedLM
 from flexbert.schedule.stages import Stage
 
 _SAMPLED_DOCUMENTS = 100_000
@@ -23,8 +22,7 @@ def stage_costs(stages: Sequence[Stage], corpora: Sequence[Corpora]) -> dict[str
     costs = {}
     for stage, opened in zip(stages, corpora, strict=True):
         recipe = stage.recipe
-        model = build_model(recipe.model, device="meta")
-        assert isinstance(model, MaskedLM), "a run trains a masked LM"
+        model = meta_masked_lm(recipe.model)
         splits = opened.splits("train").values()
         documents = np.concatenate([_sample(split.lengths) for split in splits])
         lengths = chunk_lengths(documents, recipe.data.max_length)
