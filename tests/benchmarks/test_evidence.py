@@ -12,6 +12,7 @@ from benchmarks.evidence.trials import ABLATIONS, AVERAGES, Trial
 from benchmarks.evidence.verdicts import judged
 from flexbert.sweeps.runs import resolve_runs
 from flexbert.sweeps.sweep_file import read_sweep
+from tests.outside import forgotten_afterwards
 
 LESS = Comparison(point="one", reference="other", expected="lower")
 SAME = Comparison(point="one", reference="other", expected="same")
@@ -24,7 +25,8 @@ def by_seed(*values: float) -> dict[int, float]:
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.sweep)
 def test_a_claim_compares_points_of_its_sweep_by_what_that_measures(claim, tmp_path):
     sweep = read_sweep(ABLATIONS / f"{claim.sweep}.yaml")
-    labels = {run.point.label for run in resolve_runs(sweep, tmp_path)}
+    with forgotten_afterwards():
+        labels = {run.point.label for run in resolve_runs(sweep, tmp_path)}
     if claim.sweep == AVERAGES:
         labels = {"last", "best three and last", "moving average"}
     for comparison in claim.comparisons:

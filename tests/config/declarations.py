@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from flexbert.components import register_all
+from flexbert.config import plugin_files
 from flexbert.config.duration import Duration
 from flexbert.config.fields import Key, declared, type_hints
 from flexbert.config.keys import nodes_within, places
@@ -32,8 +33,12 @@ def own_places(root: type) -> Iterator[tuple[str, type]]:
     """Every config below ``root`` with its place, without what other tests or plugins register."""
     register_all()
     package = root.__module__.partition(".")[0]
+    # A plugin that is a file runs as a module below plugin_files.
     return (
-        (path, cls) for path, cls in places(root) if cls.__module__.partition(".")[0] == package
+        (path, cls)
+        for path, cls in places(root)
+        if cls.__module__.partition(".")[0] == package
+        and not cls.__module__.startswith(f"{plugin_files.__name__}.")
     )
 
 
