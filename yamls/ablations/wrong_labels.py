@@ -8,6 +8,7 @@ from pathlib import Path
 from composer import Callback, Logger, State
 
 from flexbert.config.callback import CallbackConfig
+from flexbert.config.fields import COMPUTATION, key
 from flexbert.config.registry import register
 from flexbert.config.training import IGNORE
 
@@ -22,8 +23,8 @@ class WrongLabelsConfig(CallbackConfig):
     count: updates that do.
     """
 
-    first: int
-    count: int
+    first: int = key(COMPUTATION, at_least=0)
+    count: int = key(COMPUTATION, at_least=0)
 
     def build(self, run_folder: Path) -> Callback:
         return WrongLabels(self)
