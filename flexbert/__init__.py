@@ -22,6 +22,7 @@ Packages, called rooms here, from the top down; each imports only what is listed
 ``task_metrics_file``   what a run's folder says
 ``pictures``     how pictures look
 ``statistics``   what seeds and examples say about a difference
+``text_tables``  tables for people, as Markdown and as LaTeX
 ``files``, ``errors``   files that survive a kill; a user's mistakes in one line
 
 The ``__init__`` of each says what is inside and in which order to read it.

@@ -48,6 +48,7 @@ class Launch:
     Attributes:
         time: in UTC, ISO 8601.
         after_step: the run's last update before it.
+        device: a GPU's make, or a CPU's threads.
         plugins: what the recipe imported for its components, with versions.
         packages: version by name; None if a package is not installed.
     """

@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flexbert.forecast.forecast_file import LadderFit
+from flexbert.forecast.rungs import LadderRung
 from flexbert.forecast.target import Forecast
 from flexbert.pictures import as_count
+from flexbert.text_tables import TextTable, table_text
 
 
 def ladder_text(found: LadderFit) -> str:
     """The rungs, the law through them, and how far they are from it."""
     fitted, ladder = found.fitted, found.ladder
     constants = ", ".join(f"{name} = {value:.4g}" for name, value in fitted.constants.items())
-    width = max(len("rung"), *(len(rung.name) for rung in ladder.rungs))
+    table = TextTable(
+        header=(("rung", "parameters", "tokens", "FLOPs", "loss", "law", "off"),),
+        groups=(tuple(_row(rung, fitted.loss_at(rung.scale)) for rung in ladder.rungs),),
+        wraps_labels=True,
+    )
     lines = [
-        f"{'rung':<{width}}{'parameters':>12}{'tokens':>10}{'FLOPs':>10}{'loss':>9}{'law':>9}"
-        f"{'off':>8}"
-    ]
-    for rung in ladder.rungs:
-        law = fitted.loss_at(rung.scale)
-        lines.append(
-            f"{rung.name:<{width}}{as_count(rung.scale.parameters):>12}"
-            f"{as_count(rung.scale.tokens):>10}{rung.scale.flops:>10.3g}{rung.loss:>9.4f}{law:>9.4f}"
-            f"{rung.loss / law - 1:>+8.2%}"
-        )
-    lines += [
+        table_text(table),
         "",
         f"law         {fitted.law.formula}, {constants}",
         f"            {fitted.law.name}, for {found.why}",
@@ -39,6 +35,18 @@ def ladder_text(found: LadderFit) -> str:
     if ladder.left_out:
         lines.append(f"left out    not finished, or no loss: {', '.join(ladder.left_out)}")
     return "\n".join(lines)
+
+
+def _row(rung: LadderRung, law: float) -> tuple[str, ...]:
+    return (
+        rung.name,
+        as_count(rung.scale.parameters),
+        as_count(rung.scale.tokens),
+        f"{rung.scale.flops:.3g}",
+        f"{rung.loss:.4f}",
+        f"{law:.4f}",
+        f"{rung.loss / law - 1:+.2%}",
+    )
 
 
 def forecast_text(found: Forecast) -> str:

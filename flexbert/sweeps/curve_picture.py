@@ -67,7 +67,7 @@ def draw_sweep_curves(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -
         figure.legend(
             handles, named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
         )
-        head(figure, f"{table.name}: {title}", _caption(runs, looks))
+        head(figure, f"{table.name}: {title}", _caption(runs, looks, _is_cut(panels[0], limits)))
     return path
 
 
@@ -138,11 +138,19 @@ def _begin_where_curves_do(axes: Axes, panel: CurvePanel, limits: tuple[float, f
         axes.set_xlim(max(0.0, min(begins) - margin), max(ends) + margin)
 
 
-def _caption(runs: Sequence[DrawnRun], looks: PointLooks) -> str:
+def _is_cut(panel: CurvePanel, limits: tuple[float, float]) -> bool:
+    low, high = limits
+    values = [curve.y[curve.is_finite] for curve in panel.curves]
+    return any(((y < low) | (y > high)).any() for y in values)
+
+
+def _caption(runs: Sequence[DrawnRun], looks: PointLooks, is_cut: bool) -> str:
     parts = [looks.caption]
     labels = [run.label for run in runs if run.counts]
     if len(labels) > len(set(labels)):
         parts.append("thin: each seed; thick: their mean")
+    if is_cut:
+        parts.append("what is far from where runs end is not shown")
     if not all(run.counts for run in runs):
         parts.append("x: where a run ended that is not finished, or diverged; it is in no mean")
     return "; ".join(filter(None, parts))

@@ -18,7 +18,7 @@ from flexbert.sweeps.outcomes import COSTS, more_is_better
 from flexbert.sweeps.point_looks import head, point_looks
 from flexbert.sweeps.sweep_curves import DrawnRun
 from flexbert.sweeps.sweep_table import SweepTable
-from flexbert.tasks.text_tables import label_lines
+from flexbert.text_tables import label_lines
 
 _SPEED = "tokens_per_second"
 # With more, those alone have a label that stand out or lie on the front.

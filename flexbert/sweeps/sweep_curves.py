@@ -38,10 +38,12 @@ class DrawnRun:
 class RunCurve:
     """
     Attributes:
-        x, y: float64, the same length, ``y`` finite but where the run diverged for a while.
+        tokens, x, y: float64, the same length: of each value the run's tokens until then and its
+            place on the axis; ``y`` is finite but where the run diverged for a while.
     """
 
     run: DrawnRun
+    tokens: np.ndarray
     x: np.ndarray
     y: np.ndarray
 
@@ -116,27 +118,39 @@ def _curve(run: DrawnRun, at: Callable[[Record], float], event: str, key: str) -
     records = [
         record for record in run.recorded.records if record.event == event and key in record.numbers
     ]
+    tokens = np.array([record.tokens for record in records], np.float64)
     x = np.array([at(record) for record in records], np.float64)
     y = np.array([record.numbers[key] for record in records], np.float64)
     if event == "train" and len(y) >= _NOISY_POINTS:
         # Runs differ by less than their noise.
         y = smoothed(y, len(y) // 25)
-    x, y = thinned(x, y)
-    return RunCurve(run=run, x=x, y=y)
+    # What is left of a long curve is by its values alone.
+    (tokens, _), (x, y) = thinned(tokens, y), thinned(x, y)
+    return RunCurve(run=run, tokens=tokens, x=x, y=y)
 
 
 def mean_curve(curves: Sequence[RunCurve]) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of several curves, where all of them are; between its points a curve is straight.
+    """The mean of several curves: of their places and of their values, at the same tokens.
+
+    It goes as far as all of them do; between its points a curve is straight. Runs that are as long
+    as each other have a mean over time too, however fast each was.
 
     Returns:
-        x and y, of no length where the curves have no place in common.
+        x and y, of no length where the curves have no tokens in common.
     """
-    parts = [(curve.x[curve.is_finite], curve.y[curve.is_finite]) for curve in curves]
-    if not parts or any(not len(x) for x, _ in parts):
+    parts = [
+        (curve.tokens[finite], curve.x[finite], curve.y[finite])
+        for curve in curves
+        for finite in [curve.is_finite]
+    ]
+    if not parts or any(not len(tokens) for tokens, _, _ in parts):
         return np.zeros(0), np.zeros(0)
-    begin, end = max(x[0] for x, _ in parts), min(x[-1] for x, _ in parts)
-    grid = np.unique(np.concatenate([x for x, _ in parts]))
+    begin = max(tokens[0] for tokens, _, _ in parts)
+    end = min(tokens[-1] for tokens, _, _ in parts)
+    grid = np.unique(np.concatenate([tokens for tokens, _, _ in parts]))
     grid = grid[(grid >= begin) & (grid <= end)]
     if len(grid) > _MEAN_POINTS:
         grid = np.linspace(begin, end, _MEAN_POINTS)
-    return grid, np.mean([np.interp(grid, x, y) for x, y in parts], axis=0)
+    x = np.mean([np.interp(grid, tokens, places) for tokens, places, _ in parts], axis=0)
+    y = np.mean([np.interp(grid, tokens, values) for tokens, _, values in parts], axis=0)
+    return x, y

@@ -16,6 +16,7 @@ from flexbert.plan.stage_cost import Hardware
 from flexbert.sweeps.running import is_finished
 from flexbert.sweeps.runs import SweepRun
 from flexbert.sweeps.study import Trial
+from flexbert.text_tables import TextTable, table_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,17 +135,14 @@ def sweep_plan_text(plan: SweepPlan) -> str:
     """The plan as a table and its sums, for people."""
     unit = plan.hardware.unit
     header = ("run", "tokens", "updates", "parameters", f"{unit}-hours", "disk", "")
-    rows = [header, *(_row(run) for run in plan.runs), _sums(plan)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if 0 < column < len(header) - 1 else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    table = TextTable(
+        header=(header,),
+        groups=(tuple(map(_row, plan.runs)), (_sums(plan),)),
+        num_words=1,
+        wraps_labels=True,
+    )
     conditions = ("", *plan.conditions) if plan.conditions else ()
-    return "\n".join([*lines, "", sweep_sums_text(plan), *conditions])
+    return "\n".join([table_text(table), "", sweep_sums_text(plan), *conditions])
 
 
 def sweep_sums_text(plan: SweepPlan) -> str:
@@ -154,7 +152,7 @@ def sweep_sums_text(plan: SweepPlan) -> str:
     lines = [
         f"{plan.name}: {len(plan.runs)}{part} runs, {finished} of them finished; left: "
         f"{_hours(plan.gpu_hours_left)} {unit}-hours at {plan.hardware.rate_text}, "
-        f"{clock_text(plan.clock_hours)} by the clock",
+        f"{clock_text(plan.clock_hours)} by the clock, without starts and evaluations",
         f"checkpoints take up to {bytes_text(plan.checkpoint_bytes)}",
     ]
     unknown = sum(run.price.steps_are != "exact" for run in plan.runs)

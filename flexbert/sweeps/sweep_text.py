@@ -6,7 +6,7 @@ import math
 
 from flexbert.sweeps.sweep_cells import SweepCell
 from flexbert.sweeps.sweep_table import SweepTable
-from flexbert.tasks.text_tables import (
+from flexbert.text_tables import (
     PLUS_MINUS,
     TextTable,
     tables_latex,

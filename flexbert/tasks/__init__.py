@@ -25,6 +25,5 @@ Results:
 ``kept_fits``, ``best_points``   finished fits, and which of a search stand in a table
 ``differences``       of two models on a task, and whether it is one
 ``compare_models``    from fits to a ``comparison``; ``comparison_notes`` say what it does not show
-``comparison_tables``, ``comparison_text``, ``comparison_picture``   how it looks; ``text_tables``
-                      are made plain, Markdown and LaTeX
+``comparison_tables``, ``comparison_text``, ``comparison_picture``   how it looks
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flexbert.tasks.comparison import MEAN, Comparison, Entry, TableColumn, shown_score
-from flexbert.tasks.text_tables import PLUS_MINUS, TextTable
+from flexbert.text_tables import PLUS_MINUS, TextTable
 
 _NONE = "-"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flexbert.tasks.comparison import Comparison
 from flexbert.tasks.comparison_tables import difference_table, point_table, score_table
-from flexbert.tasks.text_tables import TextTable, tables_latex, tables_markdown, tables_text
+from flexbert.text_tables import TextTable, tables_latex, tables_markdown, tables_text
 
 
 def comparison_text(found: Comparison) -> str:

@@ -17,6 +17,7 @@ from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoin
 from flexbert.checkpoint.weights import filled_model, model_config
 from flexbert.config.encode import encode
 from flexbert.config.plugins import plugins_of
+from flexbert.devices.device_names import device_name
 from flexbert.doctor import package_version
 from flexbert.files.durable import make_folder
 from flexbert.files.file_lock import file_lock
@@ -283,13 +284,6 @@ def model_head(read: ReadModel, settings: TaskConfig, names: tuple[str, ...]) ->
 def weights_path(folder: Path, fit: str) -> Path:
     """Where a fit's best weights are kept, a checkpoint, in the folder of the results."""
     return folder / WEIGHTS / f"{fit}.pt"
-
-
-def device_name(device: torch.device) -> str:
-    """The device's make, or how many threads of a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
 
 
 def _tests(task: EncodedTask) -> list[str]:

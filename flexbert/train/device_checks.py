@@ -41,6 +41,11 @@ def training_device() -> Device:
     return device
 
 
+def training_torch_device() -> torch.device:
+    """:func:`training_device`, as torch names it."""
+    return training_device().tensor_to_device(torch.empty(0)).device
+
+
 def device_notes(recipe: Recipe, device: torch.device) -> list[str]:
     """What a stage computes with, where the device decides or could be thought to."""
     products = "bfloat16" if recipe.precision == "amp_bf16" else "float32"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import torch
 from composer import Callback, Logger, State
 from composer.loggers import LoggerDestination
 
@@ -20,7 +19,7 @@ from flexbert.schedule.stages import Stage
 from flexbert.task_metrics_file import logged, measured_text
 from flexbert.tasks.checkpoint_tasks import CheckpointTasks, TriedCheckpoint
 from flexbert.train.checkpointing import Checkpointer
-from flexbert.train.device_checks import training_device
+from flexbert.train.device_checks import training_torch_device
 from flexbert.train.processes.peers import Peers
 from flexbert.train.processes.place import WHEREABOUTS
 from flexbert.train.processes.stop_request import StopRequest
@@ -53,7 +52,7 @@ class LiveTasks:
         Args:
             say: prints a line, on the first process.
         """
-        self._tasks = CheckpointTasks(folder.path, config, _torch_device(), self._beat)
+        self._tasks = CheckpointTasks(folder.path, config, training_torch_device(), self._beat)
         self._folder = folder
         self._peers = peers
         self._request = request
@@ -172,7 +171,3 @@ def catch_up(state: State) -> None:
     for callback in state.callbacks:
         if isinstance(callback, TasksAtCheckpoints):
             callback.catch_up(state)
-
-
-def _torch_device() -> torch.device:
-    return training_device().tensor_to_device(torch.empty(0)).device

@@ -14,6 +14,7 @@ from flexbert.config.plugins import Plugin
 from flexbert.config.remote_address import redacted
 from flexbert.data.format.corpus_format import SPLITS
 from flexbert.data.reading.corpora import Corpora
+from flexbert.devices.device_names import device_name
 from flexbert.doctor import PACKAGES, package_version
 from flexbert.errors import UserError, first_line
 from flexbert.files.regular import load_json
@@ -21,7 +22,7 @@ from flexbert.files.set_aside import set_aside
 from flexbert.manifest_file import CorpusRecord, Launch, Manifest, StageRecord
 from flexbert.nn.build import parameter_counts
 from flexbert.schedule.stages import Stage
-from flexbert.train.device_checks import training_device
+from flexbert.train.device_checks import training_torch_device
 from flexbert.train.run_folder import RunFolder
 
 _ENTROPY = "validation_unigram_entropy"
@@ -74,7 +75,7 @@ def _launch(step: int, command: Sequence[str], plugins: tuple[Plugin, ...]) -> L
         time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         after_step=step,
         processes=dist.get_world_size(),
-        device=training_device().name,
+        device=device_name(training_torch_device()),
         platform=platform.platform(),
         python=platform.python_version(),
         flexbert=__version__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def test_a_run_leaves_what_the_contract_names(tiny: Overrides) -> None:
     assert config["model"]["final_norm"] == config["model"]["head"]["norm"]
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["launches"][0]["command"] == ["test"]
+    assert re.fullmatch(r"cpu, \d+ threads?", manifest["launches"][0]["device"])
     assert manifest["launches"][0]["packages"]["torch"] == torch.__version__.split("+")[0]
 
     training = read_records(folder, "train")

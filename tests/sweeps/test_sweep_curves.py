@@ -84,8 +84,10 @@ def test_evaluations_are_drawn_where_they_make_a_curve_else_the_training_loss(
     assert len(panel.curves[0].x) == 40
 
 
-def curve(run: DrawnRun, x: list[float], y: list[float]) -> RunCurve:
-    return RunCurve(run=run, x=np.array(x), y=np.array(y))
+def curve(
+    run: DrawnRun, x: list[float], y: list[float], tokens: list[float] | None = None
+) -> RunCurve:
+    return RunCurve(run=run, tokens=np.array(tokens or x), x=np.array(x), y=np.array(y))
 
 
 def test_a_mean_is_that_of_straight_lines_where_all_curves_are(tmp_path: Path) -> None:
@@ -100,3 +102,13 @@ def test_a_mean_is_that_of_straight_lines_where_all_curves_are(tmp_path: Path) -
     assert mean_curve([gap])[1].tolist() == [4.0, 2.0]
     assert len(mean_curve([curve(run, [0, 1], [1, 1]), curve(run, [2, 3], [1, 1])])[0]) == 0
     assert len(mean_curve([])[0]) == 0
+
+
+def test_runs_of_one_length_have_a_mean_over_time_however_fast_each_was(tmp_path: Path) -> None:
+    fast, slow = drawn(tmp_path, speed=60_000.0), drawn(tmp_path, speed=10_000.0)
+    by_tokens, _, over_time = curve_panels([fast, slow], "eval", "eval_loss")
+    assert over_time.is_time
+    x, y = mean_curve(over_time.curves)
+    one, other = over_time.curves
+    assert x == pytest.approx((one.x + other.x) / 2)
+    assert y == pytest.approx(mean_curve(by_tokens.curves)[1])

@@ -29,15 +29,16 @@ class TextTable:
     Attributes:
         header: lines of cells, each as long as a row.
         groups: rows of cells; groups have a rule between them.
+        title: above a plain table; '' where what is around it says what it is.
         num_labels: the columns that name a row, in front; they are set to the left.
         num_words: the columns of words at the end, set to the left too.
         wraps_labels: whether a label of ``key=value,key=value`` that leaves a plain table no room
             goes on below, after a comma.
     """
 
-    title: str
     header: tuple[tuple[str, ...], ...]
     groups: tuple[tuple[tuple[str, ...], ...], ...]
+    title: str = ""
     num_labels: int = 1
     num_words: int = 0
     wraps_labels: bool = False
@@ -45,7 +46,7 @@ class TextTable:
 
 def tables_text(tables: Sequence[TextTable], remarks: Sequence[str]) -> str:
     """Tables and what has to be known of them, in up to 100 columns where names leave room."""
-    lines = [plain for table in tables for plain in (_plain(table), "")]
+    lines = [plain for table in tables for plain in (table_text(table), "")]
     return "\n".join([*lines, *map(_wrapped, remarks)]).rstrip()
 
 
@@ -61,7 +62,7 @@ def tables_latex(tables: Sequence[TextTable], remarks: Sequence[str]) -> str:
     return "\n\n".join([comments, *map(_latex, tables)]).lstrip() + "\n"
 
 
-def _plain(table: TextTable) -> str:
+def table_text(table: TextTable) -> str:
     """A table in as many blocks of columns as its width takes, its labels in each."""
     table = _with_wrapped_labels(table) if table.wraps_labels else table
     rows = [*table.header, *(row for group in table.groups for row in group)]
@@ -75,8 +76,8 @@ def _plain(table: TextTable) -> str:
         if blocks[-1] and taken - len(_BETWEEN) > WIDTH and not is_words:
             blocks.append([])
         blocks[-1].append(index)
-    title = _wrapped(table.title)
-    return "\n\n".join([title, *(_block(table, labels + block, widths) for block in blocks)])
+    shown = [_block(table, labels + block, widths) for block in blocks]
+    return "\n\n".join([*filter(None, [_wrapped(table.title)]), *shown])
 
 
 def _with_wrapped_labels(table: TextTable) -> TextTable:
