@@ -22,8 +22,9 @@ DEMO := corpora/demo
 cpu: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	grep -vE '^(nvidia|cuda|triton)' requirements.lock | $(BIN)/uv pip install --quiet \
-		--compile-bytecode --python $(BIN)/python --torch-backend cpu --no-deps -r -
+	grep -vE '^(nvidia|cuda|triton)' requirements.lock > .venv/cpu.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+		--torch-backend cpu --no-deps -r .venv/cpu.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch .venv/ready
 
