@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from benchmarks.evidence.claims import LOSS, NEGLIGIBLE, SPEED
+from benchmarks.evidence.claims import LOSS, SPEED, Comparison
 from benchmarks.evidence.trials import Trial
 from benchmarks.evidence.verdicts import Judged, in_all
-
-_EXPECTED = {"lower": "below 0", "higher": "above 0"}
 
 
 def page(trials: Sequence[Trial], environment: str, introduction: str) -> str:
@@ -56,7 +55,6 @@ def verdict(trial: Trial) -> str:
 
 def _row(judged: Judged) -> str:
     comparison = judged.comparison
-    expected = _EXPECTED.get(comparison.expected) or f"within {NEGLIGIBLE[comparison.measure]}"
     point, reference = _name(comparison.point), _name(comparison.reference)
     digits = 0 if comparison.measure == SPEED else 4
     cells = (
@@ -65,10 +63,17 @@ def _row(judged: Judged) -> str:
         f"{judged.point:,.{digits}f}, {judged.reference:,.{digits}f}",
         f"{judged.estimate:+,.{digits}f}",
         f"{judged.low:+,.{digits}f} to {judged.high:+,.{digits}f}",
-        expected,
+        _expected(comparison),
         judged.judgement,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _expected(comparison: Comparison) -> str:
+    low, high = comparison.bounds
+    if math.isinf(low):
+        return f"below {high:g}"
+    return f"above {low:g}" if math.isinf(high) else f"within {high:g}"
 
 
 def _name(point: str) -> str:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.evidence.averages import losses_of_averages
-from benchmarks.evidence.claims import LOSS, Claim
+from benchmarks.evidence.claims import LOSS, SPEED, Claim
 from benchmarks.evidence.verdicts import BySeed, Judged, judged
 from flexbert.errors import UserError
+from flexbert.recipes import load_recipe
+from flexbert.report.recorded_run import recorded_recipe
 from flexbert.sweeps.launches import Launched
 from flexbert.sweeps.outcomes import RunOutcome, read_outcome
-from flexbert.sweeps.running import check_begun, train_runs
-from flexbert.sweeps.runs import SweepRun, resolve_runs
-from flexbert.sweeps.sweep_file import read_sweep
+from flexbert.sweeps.running import check_begun, is_finished, train_runs
+from flexbert.sweeps.runs import RUNS, SweepRun, resolve_runs
+from flexbert.sweeps.sweep_file import Sweep, read_sweep
 from flexbert.train.processes.run_errors import DONE
 
 ABLATIONS = Path("yamls") / "ablations"
 AVERAGES = "averages"
+# The keys that say where a run lies.
+_PLACE = ("run_name", "runs_folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +49,10 @@ def tried(claim: Claim, folder: Path, at_once: int, tell: Callable[[Launched], N
     Raises:
         UserError: if a run fails, or training is stopped.
     """
+    measures = sorted({comparison.measure for comparison in claim.comparisons})
     for name in claim.before:
         _train(name, folder, at_once, tell)
-    runs = _train(claim.sweep, folder, at_once, tell)
-    measures = sorted({comparison.measure for comparison in claim.comparisons})
+    runs = _train(claim.sweep, folder, at_once, tell, shares=SPEED not in measures)
     if claim.sweep == AVERAGES:
         outcomes = [read_outcome(run, ()) for run in runs]
         values = _of_averages(runs)
@@ -70,15 +75,46 @@ def tried(claim: Claim, folder: Path, at_once: int, tell: Callable[[Launched], N
 
 
 def _train(
-    name: str, folder: Path, at_once: int, tell: Callable[[Launched], None]
+    name: str,
+    folder: Path,
+    at_once: int,
+    tell: Callable[[Launched], None],
+    *,
+    shares: bool = False,
 ) -> list[SweepRun]:
+    """The runs of a sweep, finished.
+
+    Args:
+        shares: whether a finished run of the same recipe in another sweep stands for one of this:
+            most sweeps have the base as their reference. Speeds are measured side by side.
+    """
     sweep = read_sweep(ABLATIONS / f"{name}.yaml")
     runs = resolve_runs(sweep, folder / name)
     check_begun(runs)
-    code = train_runs(runs, sweep.base, folder / name, tell, at_once=at_once)
+    found = [(_trained_elsewhere(run, sweep, folder) if shares else None) or run for run in runs]
+    own = [run for run, there in zip(runs, found, strict=True) if there is run]
+    code = train_runs(own, sweep.base, folder / name, tell, at_once=at_once)
     if code != DONE:
         raise UserError(f"{name}: ended with {code}; the same command goes on")
-    return runs
+    return found
+
+
+def _trained_elsewhere(run: SweepRun, sweep: Sweep, folder: Path) -> SweepRun | None:
+    """A run as another sweep below ``folder`` has trained it; None where none has."""
+    if is_finished(run):
+        return None
+    wanted = _without_place(run.recipe.resolved)
+    for other in sorted(folder.glob(f"*/{RUNS}/*")):
+        place = (f"run_name={other.name}", f"runs_folder={other.parent}")
+        if _without_place(recorded_recipe(other)[1]) == wanted:
+            there = replace(run, recipe=load_recipe(sweep.base, (*run.overrides, *place)))
+            if is_finished(there):
+                return there
+    return None
+
+
+def _without_place(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in recipe.items() if key not in _PLACE}
 
 
 def _of_points(outcomes: list[RunOutcome]) -> dict[tuple[str, str], BySeed]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from benchmarks.evidence.claims import NEGLIGIBLE, Comparison
+from benchmarks.evidence.claims import Comparison
 from flexbert.statistics import mean_interval
 
 Judgement = Literal["agrees", "disagrees", "not decided"]
@@ -58,14 +58,10 @@ def judged(comparison: Comparison, point: BySeed, reference: BySeed) -> Judged:
 
 def _judgement(comparison: Comparison, low: float, high: float) -> Judgement:
     """From an interval: a claim is decided where all of it lies on one side of what is claimed."""
-    if comparison.expected == "same":
-        limit = NEGLIGIBLE[comparison.measure]
-        holds, fails = -limit <= low and high <= limit, low > limit or high < -limit
-    elif comparison.expected == "lower":
-        holds, fails = high < 0, low > 0
-    else:
-        holds, fails = low > 0, high < 0
-    return "agrees" if holds else "disagrees" if fails else "not decided"
+    least, most = comparison.bounds
+    if least < low and high < most:
+        return "agrees"
+    return "disagrees" if low > most or high < least else "not decided"
 
 
 def in_all(judgements: list[Judgement]) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
+from benchmarks.evidence import trials
 from benchmarks.evidence.claims import CLAIMS, NEGLIGIBLE, Claim, Comparison
 from benchmarks.evidence.page import page
 from benchmarks.evidence.trials import ABLATIONS, AVERAGES, Trial
 from benchmarks.evidence.verdicts import judged
 from flexbert.sweeps.runs import resolve_runs
 from flexbert.sweeps.sweep_file import read_sweep
+from tests.conftest import TINY_RECIPE
 from tests.outside import forgotten_afterwards
 
 LESS = Comparison(point="one", reference="other", expected="lower")
@@ -31,7 +34,8 @@ def test_a_claim_compares_points_of_its_sweep_by_what_that_measures(claim, tmp_p
         labels = {"last", "best three and last", "moving average"}
     for comparison in claim.comparisons:
         assert {comparison.point, comparison.reference} <= labels
-        assert comparison.expected != "same" or comparison.measure in NEGLIGIBLE
+        is_by_margin = comparison.expected in ("same", "not lower", "not higher")
+        assert not is_by_margin or comparison.measure in NEGLIGIBLE
     assert len(sweep.seeds) >= 3
 
 
@@ -75,6 +79,22 @@ def test_the_same_is_what_lies_within_the_negligible(differences, judgement):
     assert judged(SAME, by_seed(*differences), by_seed(0.0, 0.0, 0.0)).judgement == judgement
 
 
+@pytest.mark.parametrize(
+    ("expected", "differences", "judgement"),
+    [
+        ("not lower", (0.5, 0.52, 0.48), "agrees"),
+        ("not lower", (-0.001, 0.001, 0.0), "agrees"),
+        ("not lower", (-0.1, -0.101, -0.099), "disagrees"),
+        ("not higher", (-0.5, -0.52, -0.48), "agrees"),
+        ("not higher", (0.1, 0.101, 0.099), "disagrees"),
+        ("not higher", (0.05, -0.05, 0.0), "not decided"),
+    ],
+)
+def test_what_is_no_worse_may_be_better(expected, differences, judgement):
+    one_sided = Comparison(point="one", reference="other", expected=expected)
+    assert judged(one_sided, by_seed(*differences), by_seed(0, 0, 0)).judgement == judgement
+
+
 def test_the_page_has_every_claim_whatever_came_of_it():
     claims = [
         Claim(title=title, says="It is so.", sweep=title.lower(), comparisons=(LESS,))
@@ -94,3 +114,44 @@ def test_the_page_has_every_claim_whatever_came_of_it():
     assert "| [Second](#second) | disagrees |" in text
     assert "one less other | loss in nats | 3.9000, 4.0000 | -0.1000 | -0.1248 to -0.0752" in text
     assert "$ python -m benchmarks.evidence second" in text
+
+
+def test_a_run_that_another_sweep_has_trained_is_not_trained_again(tmp_path, monkeypatch):
+    trained = []
+
+    def pretend(runs, base, folder, tell, *, at_once):
+        for run in runs:
+            trained.append(run.name)
+            run.folder.mkdir(parents=True, exist_ok=True)
+            (run.folder / "config.yaml").write_text(yaml.safe_dump(run.recipe.resolved))
+        return 0
+
+    monkeypatch.setattr(trials, "ABLATIONS", tmp_path)
+    monkeypatch.setattr(trials, "train_runs", pretend)
+    monkeypatch.setattr(trials, "is_finished", lambda run: run.folder.exists())
+    for name, points in {
+        "one": {"base": {}, "wide": {"model.mlp.intermediate_size": 96}},
+        "two": {"same": {}, "fast": {"optimizer.lr": 0.0123}},
+    }.items():
+        sweep = {"base": str(TINY_RECIPE), "list": points, "seeds": [1, 2]}
+        sweep["overrides"] = {"data.path": "corpus"}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+
+    def runs_of(name, **options):
+        return [
+            str(run.folder.relative_to(tmp_path / "runs"))
+            for run in trials._train(name, tmp_path / "runs", 1, lambda launched: None, **options)
+        ]
+
+    runs_of("one", shares=True)
+    assert trained == ["base_seed-1", "base_seed-2", "wide_seed-1", "wide_seed-2"]
+    fast = ["two/runs/fast_seed-1", "two/runs/fast_seed-2"]
+    assert runs_of("two", shares=True) == [
+        "one/runs/base_seed-1",
+        "one/runs/base_seed-2",
+        *fast,
+    ]
+    assert trained[4:] == ["fast_seed-1", "fast_seed-2"]
+    # Where speeds are compared, all runs are trained side by side; then those are the sweep's.
+    own = ["two/runs/same_seed-1", "two/runs/same_seed-2", *fast]
+    assert runs_of("two", shares=False) == runs_of("two", shares=True) == own
