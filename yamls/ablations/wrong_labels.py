@@ -36,5 +36,6 @@ class WrongLabels(Callback):
 
     def batch_start(self, state: State, logger: Logger) -> None:
         if int(state.timestamp.batch.value) in self.updates:
-            labels = state.batch["labels"]
-            labels[labels != IGNORE] = TOKEN
+            for microbatch in state.batch["microbatches"]:
+                labels = microbatch["labels"]
+                labels[labels != IGNORE] = TOKEN
