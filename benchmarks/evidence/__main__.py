@@ -64,10 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.page is not None and arguments.sweeps:
         raise UserError("--page is of all claims; leave out the names")
     make_corpora()
-    trials = []
+    trials, failed = [], []
     for name in arguments.sweeps or by_sweep:
-        trials.append(tried(by_sweep[name], FOLDER, arguments.at_once, _tell))
-        print(*section(trials[-1]), "", sep="\n", flush=True)
+        try:
+            trials.append(tried(by_sweep[name], FOLDER, arguments.at_once, _tell))
+        except UserError as error:
+            # The others are worth their hours all the same.
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed.append(name)
+        else:
+            print(*section(trials[-1]), "", sep="\n", flush=True)
+    if failed:
+        raise UserError(f"not tried to the end: {', '.join(failed)}; the same command goes on")
     if arguments.page is not None:
         with write_durably(arguments.page) as file:
             file.write(page(trials, _environment(), INTRODUCTION).encode())

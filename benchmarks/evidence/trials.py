@@ -15,12 +15,12 @@ from benchmarks.evidence.verdicts import BySeed, Judged, judged
 from flexbert.errors import UserError
 from flexbert.recipes import load_recipe
 from flexbert.report.recorded_run import recorded_recipe
-from flexbert.sweeps.launches import Launched
+from flexbert.sweeps.launches import LOGS, Launched
 from flexbert.sweeps.outcomes import RunOutcome, read_outcome
 from flexbert.sweeps.running import check_begun, is_finished, train_runs
 from flexbert.sweeps.runs import RUNS, SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import Sweep, read_sweep
-from flexbert.train.processes.run_errors import DONE
+from flexbert.train.processes.run_errors import DONE, PREEMPTED
 
 ABLATIONS = Path("yamls") / "ablations"
 AVERAGES = "averages"
@@ -47,7 +47,8 @@ def tried(claim: Claim, folder: Path, at_once: int, tell: Callable[[Launched], N
     """Train what is missing of a claim's sweeps in ``folder``, one folder each, and compare.
 
     Raises:
-        UserError: if a run fails, or training is stopped.
+        UserError: if a run fails.
+        SystemExit: if training is stopped; the same command goes on.
     """
     measures = sorted({comparison.measure for comparison in claim.comparisons})
     for name in claim.before:
@@ -94,8 +95,11 @@ def _train(
     found = [(_trained_elsewhere(run, sweep, folder) if shares else None) or run for run in runs]
     own = [run for run, there in zip(runs, found, strict=True) if there is run]
     code = train_runs(own, sweep.base, folder / name, tell, at_once=at_once)
+    if code == PREEMPTED:
+        print(f"{name}: stopped; the same command goes on", file=sys.stderr)
+        raise SystemExit(code)
     if code != DONE:
-        raise UserError(f"{name}: ended with {code}; the same command goes on")
+        raise UserError(f"{name}: ended with {code}; see {folder / name / LOGS}")
     return found
 
 

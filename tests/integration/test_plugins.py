@@ -17,7 +17,7 @@ from flexbert.config.plugins import recorded
 from flexbert.errors import UserError
 from flexbert.recipes import load_recipe
 from flexbert.train.run import DONE, train
-from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides
+from tests.conftest import REPOSITORY, TINY_RECIPE, Overrides, read_records
 from tests.integration.launcher import Launcher
 from tests.outside import forgotten_afterwards, write_file, write_package
 
@@ -126,3 +126,20 @@ def test_a_run_with_an_installed_package_on_two_processes(
     monkeypatch.syspath_prepend(tmp_path / "site")
     model = load_model(checkpoint, plugins=[name])
     assert model.config.mlp.name == "theirs_mlp"
+
+
+def test_labels_are_wrong_from_the_update_on_that_the_evidence_asks_for(
+    tiny: Overrides, tmp_path: Path
+) -> None:
+    source = (REPOSITORY / "yamls" / "ablations" / "wrong_labels.py").read_text()
+    plugin = tmp_path / "wrong_labels.py"
+    plugin.write_text(source.replace("TOKEN = 1000", "TOKEN = 300"))
+    losses = {}
+    for count in (0, 2):
+        spike = f"callbacks.spike={{name: wrong_labels, first: 2, count: {count}}}"
+        given = [f"run_name=wrong-{count}", f"plugins=[{plugin}]", spike, "logging.interval=1ba"]
+        recipe = load_recipe(TINY_RECIPE, [*tiny(*given), "duration=8ba"])
+        assert train(recipe, ["test"]) == DONE
+        losses[count] = [each["loss"] for each in read_records(recipe.first.run_folder, "train")]
+    assert losses[2][:2] == losses[0][:2]
+    assert all(wrong != right for wrong, right in zip(losses[2][2:], losses[0][2:], strict=True))
