@@ -2,8 +2,8 @@
 
     python -m benchmarks.evidence [SWEEP ...] [--at-once N] [--page FILE]
 
-Without names all claims are tried, in an hour and a half on two cores. Runs lie in sweeps/evidence; a
-command that was stopped goes on from there, and several share the work.
+Without names all claims are tried, in an hour and a half on two cores. Runs lie in
+sweeps/evidence; a command that was stopped goes on from there, and several share the work.
 """
 
 from __future__ import annotations
