@@ -46,7 +46,7 @@ class TextTable:
 
 def tables_text(tables: Sequence[TextTable], remarks: Sequence[str]) -> str:
     """Tables and what has to be known of them, in up to 100 columns where names leave room."""
-    lines = [plain for table in tables for plain in (table_text(table), "")]
+    lines = [plain for table in tables for plain in (plain_table(table), "")]
     return "\n".join([*lines, *map(_wrapped, remarks)]).rstrip()
 
 
@@ -62,7 +62,7 @@ def tables_latex(tables: Sequence[TextTable], remarks: Sequence[str]) -> str:
     return "\n\n".join([comments, *map(_latex, tables)]).lstrip() + "\n"
 
 
-def table_text(table: TextTable) -> str:
+def plain_table(table: TextTable) -> str:
     """A table in as many blocks of columns as its width takes, its labels in each."""
     table = _with_wrapped_labels(table) if table.wraps_labels else table
     rows = [*table.header, *(row for group in table.groups for row in group)]

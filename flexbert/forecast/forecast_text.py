@@ -8,7 +8,7 @@ from flexbert.forecast.forecast_file import LadderFit
 from flexbert.forecast.rungs import LadderRung
 from flexbert.forecast.target import Forecast
 from flexbert.pictures import as_count
-from flexbert.text_tables import TextTable, table_text
+from flexbert.text_tables import TextTable, plain_table
 
 
 def ladder_text(found: LadderFit) -> str:
@@ -21,7 +21,7 @@ def ladder_text(found: LadderFit) -> str:
         wraps_labels=True,
     )
     lines = [
-        table_text(table),
+        plain_table(table),
         "",
         f"law         {fitted.law.formula}, {constants}",
         f"            {fitted.law.name}, for {found.why}",

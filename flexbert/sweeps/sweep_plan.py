@@ -16,7 +16,7 @@ from flexbert.plan.stage_cost import Hardware
 from flexbert.sweeps.running import is_finished
 from flexbert.sweeps.runs import SweepRun
 from flexbert.sweeps.study import Trial
-from flexbert.text_tables import TextTable, table_text
+from flexbert.text_tables import TextTable, plain_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def sweep_plan_text(plan: SweepPlan) -> str:
         wraps_labels=True,
     )
     conditions = ("", *plan.conditions) if plan.conditions else ()
-    return "\n".join([table_text(table), "", sweep_sums_text(plan), *conditions])
+    return "\n".join([plain_table(table), "", sweep_sums_text(plan), *conditions])
 
 
 def sweep_sums_text(plan: SweepPlan) -> str:

@@ -140,7 +140,9 @@ def problem(command: str) -> str | None:
             paths = [w.partition("::")[0] for w in words if w.startswith("tests/")]
             return next((f"no {path}" for path in paths if not (REPOSITORY / path).exists()), None)
         case ["python", "-m", module] if module.startswith("benchmarks."):
-            return _without_options(REPOSITORY / f"{module.replace('.', '/')}.py", words[3:])
+            place = REPOSITORY / module.replace(".", "/")
+            script = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
+            return _without_options(script, words[3:])
         case ["python", script, *_] if script.endswith(".py"):
             return _without_options(REPOSITORY / script, words[2:])
         case ["make", *_]:
@@ -178,6 +180,7 @@ def test_commands_that_are_not_run_are_accepted_by_their_parser(block: CodeBlock
         ("python -m data_prep corpus --shard 0/2 --tokenizer t --out c text", "--shard"),
         ("python -m benchmarks.nothing", "no nothing.py"),
         ("python -m benchmarks.packing --wrong", "packing.py has no --wrong"),
+        ("python -m benchmarks.evidence --wrong", "__main__.py has no --wrong"),
         ("python -m pytest tests/nowhere.py", "no tests/nowhere.py"),
         ("make everything", "no target everything"),
     ],
