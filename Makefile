@@ -39,7 +39,7 @@ quickstart: .venv/ready
 	$(BIN)/python benchmarks/fill_mask.py runs/quickstart/huggingface
 	$(BIN)/flexbert evaluate yamls/suites/offline.yaml quickstart=runs/quickstart --tasks code_names --frozen --untrained --out runs/quickstart/results "defaults.seeds=[17]"
 
-# An hour and a half on two cores; what is trained already stays in sweeps/evidence.
+# About an hour and a half on two cores; what is trained already stays in sweeps/evidence.
 evidence: .venv/ready
 	$(BIN)/python -m benchmarks.evidence --page docs/evidence.md
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.evidence [SWEEP ...] [--at-once N] [--page FILE]
 
-Without names all claims are tried, in an hour and a half on two cores. Runs lie in
+Without names all claims are tried, in about an hour and a half on two cores. Runs lie in
 sweeps/evidence; a command that was stopped goes on from there, and several share the work.
 """
 
@@ -29,7 +29,8 @@ FOLDER = Path("sweeps") / "evidence"
 INTRODUCTION = """
 What the ModernBERT paper (arXiv 2412.13663) claims, or takes over from others, each tried on a
 miniature of its base model: 1.9 million parameters, 600,000 tokens of the quickstart's text, three
-seeds. `make evidence` trains all of it and writes this page, in an hour and a half on two cores.
+seeds. `make evidence` trains all of it and writes this page, in about an hour and a half on two
+cores, by the sum of its launches.
 
 Each row is a difference between two recipes, paired by seed, with its 95 percent t interval. A
 claim *agrees* where the whole interval lies where the claim expects it, *disagrees* where all of it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def _train(
     sweep = read_sweep(ABLATIONS / f"{name}.yaml")
     runs = resolve_runs(sweep, folder / name)
     check_begun(runs)
-    found = [(_trained_elsewhere(run, sweep, folder) if shares else None) or run for run in runs]
+    found = _as_trained(runs, sweep, folder) if shares else runs
     own = [run for run, there in zip(runs, found, strict=True) if there is run]
     code = train_runs(own, sweep.base, folder / name, tell, at_once=at_once)
     if code == PREEMPTED:
@@ -103,18 +103,26 @@ def _train(
     return found
 
 
-def _trained_elsewhere(run: SweepRun, sweep: Sweep, folder: Path) -> SweepRun | None:
-    """A run as another sweep below ``folder`` has trained it; None where none has."""
-    if is_finished(run):
-        return None
-    wanted = _without_place(run.recipe.resolved)
-    for other in sorted(folder.glob(f"*/{RUNS}/*")):
-        place = (f"run_name={other.name}", f"runs_folder={other.parent}")
-        if _without_place(recorded_recipe(other)[1]) == wanted:
-            there = replace(run, recipe=load_recipe(sweep.base, (*run.overrides, *place)))
-            if is_finished(there):
-                return there
-    return None
+def _as_trained(runs: Sequence[SweepRun], sweep: Sweep, folder: Path) -> list[SweepRun]:
+    """Each run as another sweep below ``folder`` has trained it, or as it is where none has."""
+    others = [
+        (other, _without_place(recorded_recipe(other)[1]))
+        for other in sorted(folder.glob(f"*/{RUNS}/*"))
+    ]
+
+    def found(run: SweepRun) -> SweepRun:
+        if is_finished(run):
+            return run
+        wanted = _without_place(run.recipe.resolved)
+        for other, recipe in others:
+            if recipe == wanted:
+                place = (f"run_name={other.name}", f"runs_folder={other.parent}")
+                there = replace(run, recipe=load_recipe(sweep.base, (*run.overrides, *place)))
+                if is_finished(there):
+                    return there
+        return run
+
+    return [found(run) for run in runs]
 
 
 def _without_place(recipe: Mapping[str, Any]) -> dict[str, Any]:

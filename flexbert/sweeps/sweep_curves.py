@@ -138,11 +138,7 @@ def mean_curve(curves: Sequence[RunCurve]) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         x and y, of no length where the curves have no tokens in common.
     """
-    parts = [
-        (curve.tokens[finite], curve.x[finite], curve.y[finite])
-        for curve in curves
-        for finite in [curve.is_finite]
-    ]
+    parts = [np.stack([curve.tokens, curve.x, curve.y])[:, curve.is_finite] for curve in curves]
     if not parts or any(not len(tokens) for tokens, _, _ in parts):
         return np.zeros(0), np.zeros(0)
     begin = max(tokens[0] for tokens, _, _ in parts)
