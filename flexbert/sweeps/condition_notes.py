@@ -20,6 +20,7 @@ from flexbert.sweeps.conditions import (
     conditions_of,
 )
 from flexbert.sweeps.counts import KnownCorpora
+from flexbert.sweeps.points import shared_label
 from flexbert.sweeps.recorded_conditions import (
     compare_recorded,
     read_conditions,
@@ -128,15 +129,26 @@ def _matched(sweep: Sweep, runs: Sequence[SweepRun]) -> Iterator[str]:
 
 
 def _lines(sweep: Sweep, planned: Planned, recorded: Recorded) -> Iterator[str]:
-    """A line for each point that differs, and one for what is equal in all."""
+    """A line for all points that differ in the same way, and one for what is equal in all."""
+    differing: dict[str, list[str]] = {}
     for label, findings in planned.items():
         problems = [each.problem for each in findings if each.problem]
         problems += _of_seeds(recorded.get(label, {}))
         if problems:
-            yield f"{label}: {'; '.join(problems)}"
+            differing.setdefault("; ".join(problems), []).append(label)
+    for text, labels in differing.items():
+        for shown in _shown(sweep, labels):
+            yield f"{shown}: {text}"
     equal = _held_everywhere(planned, recorded)
     if equal:
         yield f"equal (counts within {100 * sweep.tolerance:g} percent): {', '.join(equal)}"
+
+
+def _shown(sweep: Sweep, labels: Sequence[str]) -> list[str]:
+    """Points by what they alone have in common, or one by one where that is nothing."""
+    others = [point for point in sweep.points if point.label in _others(sweep)]
+    shared = shared_label(others, [point for point in others if point.label in labels])
+    return [*labels] if shared is None else [f"{shared} ({len(labels)} points)"]
 
 
 def _held_everywhere(planned: Planned, recorded: Recorded) -> list[str]:

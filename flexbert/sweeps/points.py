@@ -183,17 +183,33 @@ def _drawn(draw: np.random.Generator, spread: Spread) -> Any:
 def labelled_points(values: Sequence[Mapping[str, Any]]) -> tuple[SweepPoint, ...]:
     """Points that have these values by dotted key."""
     names = short_names([key for own in values for key in own])
-
-    def label(own: Mapping[str, Any], text: Callable[[Any], str]) -> str:
-        return ",".join(f"{names[key]}={text(value)}" for key, value in own.items()) or "base"
-
-    labels = [label(own, _text) for own in values]
+    labels = [_label(own, names, _text) for own in values]
     if len(set(labels)) < len(labels):
         # Numbers with many digits, or a number and a text that reads like it.
-        labels = [label(own, repr) for own in values]
+        labels = [_label(own, names, repr) for own in values]
     return tuple(
         SweepPoint(values=own, label=label) for own, label in zip(values, labels, strict=True)
     )
+
+
+def shared_label(points: Sequence[SweepPoint], chosen: Sequence[SweepPoint]) -> str | None:
+    """The values that several chosen points have, and no other of ``points`` has; None if none."""
+    if len(chosen) < 2:
+        return None
+    first, *rest = (point.values for point in chosen)
+    shared = {key: first[key] for key in first if all(_has(own, key, first[key]) for own in rest)}
+    having = [
+        point
+        for point in points
+        if all(_has(point.values, key, value) for key, value in shared.items())
+    ]
+    if not shared or len(having) > len(chosen):
+        return None
+    return _label(shared, short_names([key for point in points for key in point.values]), _text)
+
+
+def _has(values: Mapping[str, Any], key: str, value: Any) -> bool:
+    return key in values and repr(values[key]) == repr(value)
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -212,5 +228,15 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def _label(
+    values: Mapping[str, Any], names: Mapping[str, str], text: Callable[[Any], str]
+) -> str:
+    return ",".join(f"{names[key]}={text(value)}" for key, value in values.items()) or "base"
+
+
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping) and value:
+        # {name: megatron, std: 0.02} reads "megatron std 0.02".
+        leaves = values_by_key(value).items()
+        return " ".join(_text(one) if key == "name" else f"{key} {_text(one)}" for key, one in leaves)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -119,7 +119,7 @@ def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:
     for point in sweep.points:
         for seed in sweep.seeds:
             text = f"{point.label},seed={seed}" if len(sweep.seeds) > 1 else point.label
-            readable = text.replace("=", "-").replace(",", "_")
+            readable = text.replace("=", "-").replace(" ", "-").replace(",", "_")
             name = re.sub(r"[^A-Za-z0-9._-]+", "-", readable).strip("-.")
             if len(name) > _LONGEST_NAME or name in names.values() or name != readable:
                 digest = hashlib.sha256(text.encode()).hexdigest()[:8]
