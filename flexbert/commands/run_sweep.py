@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flexbert.commands.command import Command, add_json, print_found
+from flexbert.commands.fit_processes import add_share
 from flexbert.commands.hardware_options import add_hardware, check_hardware, chosen_hardware
+from flexbert.commands.sweep_suite import refuse_for_recipes, run_suite_sweep
 from flexbert.errors import UserError, positive
 
 if TYPE_CHECKING:
@@ -23,14 +25,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "sweep", type=Path, metavar="SWEEP", help="a sweep's file, or a recipe whose keys vary"
+        "sweep",
+        type=Path,
+        metavar="SWEEP",
+        help="a sweep's file, or a recipe or a suite of tasks whose keys vary",
     )
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="what every run has; of a recipe, several values make an axis: "
-        "model.mlp.activation=gelu,silu seed=1,2,3",
+        "model.mlp.activation=gelu,silu seed=1,2,3. Of a suite also MODEL or LABEL=MODEL",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="of the sweep (default sweeps/NAME)"
@@ -66,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the I-th of N parts alone, I from 1 to N, which cost about the same: for "
         "machines that do not share the folder",
     )
+    for option, what in (
+        ("frozen", "of a suite: a linear probe in place of fine-tuning"),
+        ("untrained", "of a suite: also each model's like with weights drawn anew"),
+    ):
+        parser.add_argument(f"--{option}", action="store_true", help=what)
+    add_share(parser)
     add_hardware(parser, of_here=True)
     add_json(parser, "the table or the plan")
 
@@ -88,6 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
     part = None if arguments.shard is None else SweepPart.parse(arguments.shard)
     sweep = read_sweep(arguments.sweep, arguments.overrides)
     folder = arguments.out or Path("sweeps") / sweep.name
+    if sweep.models is not None:
+        return run_suite_sweep(arguments, sweep, folder)
+    refuse_for_recipes(arguments)
     runs = resolve_runs(sweep, folder)
     if sweep.search is not None:
         return _search(arguments, sweep, sweep.search, folder, runs)

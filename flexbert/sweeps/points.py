@@ -228,9 +228,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _label(
-    values: Mapping[str, Any], names: Mapping[str, str], text: Callable[[Any], str]
-) -> str:
+def _label(values: Mapping[str, Any], names: Mapping[str, str], text: Callable[[Any], str]) -> str:
     return ",".join(f"{names[key]}={text(value)}" for key, value in values.items()) or "base"
 
 
@@ -238,5 +236,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Mapping) and value:
         # {name: megatron, std: 0.02} reads "megatron std 0.02".
         leaves = values_by_key(value).items()
-        return " ".join(_text(one) if key == "name" else f"{key} {_text(one)}" for key, one in leaves)
+        return " ".join(
+            _text(one) if key == "name" else f"{key} {_text(one)}" for key, one in leaves
+        )
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -115,16 +115,22 @@ def runs_below(paths: Sequence[Path]) -> list[Path]:
 
 def folder_names(sweep: Sweep) -> dict[tuple[str, int], str]:
     """The name of each run, by its point's label and its seed: what tells it from the others."""
-    names: dict[tuple[str, int], str] = {}
-    for point in sweep.points:
-        for seed in sweep.seeds:
-            text = f"{point.label},seed={seed}" if len(sweep.seeds) > 1 else point.label
-            readable = text.replace("=", "-").replace(" ", "-").replace(",", "_")
-            name = re.sub(r"[^A-Za-z0-9._-]+", "-", readable).strip("-.")
-            if len(name) > _LONGEST_NAME or name in names.values() or name != readable:
-                digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-                name = f"{name[: _LONGEST_NAME - 9]}-{digest}"
-            names[point.label, seed] = name
+    each = [(point.label, seed) for point in sweep.points for seed in sweep.seeds]
+    several = len(sweep.seeds) > 1
+    texts = [f"{label},seed={seed}" if several else label for label, seed in each]
+    return dict(zip(each, names_of_folders(texts), strict=True))
+
+
+def names_of_folders(texts: Sequence[str]) -> list[str]:
+    """Texts as names of folders, no two alike."""
+    names: list[str] = []
+    for text in texts:
+        readable = text.replace("=", "-").replace(" ", "-").replace(",", "_")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", readable).strip("-.")
+        if len(name) > _LONGEST_NAME or name in names or name != readable:
+            digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+            name = f"{name[: _LONGEST_NAME - 9]}-{digest}"
+        names.append(name)
     return names
 
 

@@ -1,4 +1,4 @@
-"""What a sweep says: ``SWEEP.yaml``, or a recipe and keys with several values."""
+"""What a sweep says: ``SWEEP.yaml``, or a recipe or suite and keys with several values."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from flexbert.sweeps.points import (
     values_by_key,
 )
 from flexbert.sweeps.search_space import AdaptiveSearch, check_halving, edge_points, read_search
+from flexbert.sweeps.suite_base import MODELS, all_models, check_suite_keys, models_among
+from flexbert.tasks.suite import is_suite
 
 _SEED = "seed"
 _SEARCH = "search"
 _KEYS = (
     *("sweep", SWEEP_BASE, "overrides", *SWEEP_WAYS, "seeds", "measure", "reference"),
-    *("match", "tolerance"),
+    *("match", "tolerance", MODELS),
 )
 _NAME = re.compile(r"[\w-][\w.-]*")
 # What decides of a run where it is not said: what every run has.
@@ -40,16 +42,18 @@ class Sweep:
 
     Attributes:
         name: of its folder.
-        base: the recipe that every run is of.
+        base: the recipe that every run is of; or a suite.
         overrides: what every run has besides, by dotted key.
         points: what runs differ in but for the seed; the first is what others are compared with
             where nothing else is said.
-        seeds: every point is trained with each.
-        measures: names of metrics; runs are compared by the first.
+        seeds: every point is trained with each; none where a suite's tasks have their own.
+        measures: names of metrics; runs are compared by the first. None of a suite.
         match: what is adjusted so that points are equal in a count; None adjusts nothing.
         tolerance: by which share counts of two points may differ and be called equal.
         search: draws the points one after another; ``points`` are then the edges of what it draws
             from, to be checked and not trained.
+        models: that every point of a suite is tried on, as ``flexbert evaluate`` takes them; None
+            where the base is a recipe.
     """
 
     name: str
@@ -62,14 +66,16 @@ class Sweep:
     match: MatchRule | None = None
     tolerance: float = DEFAULT_TOLERANCE
     search: AdaptiveSearch | None = None
+    models: tuple[str, ...] | None = None
 
 
 def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
-    """A sweep's file, or a recipe with ``key=value,value`` for what varies.
+    """A sweep's file, or a recipe or suite with ``key=value,value`` for what varies.
 
     Args:
         given: of the command line. ``key=value`` of a sweep's file changes every run; of a recipe
-            one value does, and several are an axis.
+            one value does, and several are an axis. Where the base is a suite, what changes none of
+            its keys is a model.
 
     Raises:
         UserError: if a file cannot be read, or an override is none.
@@ -77,18 +83,25 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
     """
     tree = read_tree(path)
     if SWEEP_BASE not in tree:
-        return _of_recipe(path, given)
+        return _of_base(path, given, of_suite=is_suite(tree))
     for key in tree:
         if key not in _KEYS:
             raise ConfigError(str(key), f"unknown key; {did_you_mean(str(key), _KEYS)}")
     base = tree[SWEEP_BASE]
     if not isinstance(base, str):
         raise ConfigError(SWEEP_BASE, f"expected the file of a recipe, got {base!r}")
+    of_suite = is_suite(read_tree(path.parent / base))
+    models: Sequence[str] = ()
+    if of_suite:
+        check_suite_keys(tree)
+        models, given = models_among(given)
+    elif MODELS in tree:
+        raise ConfigError(MODELS, "the base is a recipe, which trains its own")
     own = _mapping(tree, "overrides")
     overrides = values_by_key(merge(own, overrides_tree(given)))
     points = _points(tree)
-    seeds = _seeds(tree.get("seeds", [17]))
-    measures = _measures(tree.get("measure", list(DEFAULT_MEASURES)))
+    seeds = _seeds(tree["seeds"] if "seeds" in tree else _default_seeds(of_suite))
+    measures = () if of_suite else _measures(tree.get("measure", list(DEFAULT_MEASURES)))
     search = None if tree.get(_SEARCH) is None else read_search(_mapping(tree, _SEARCH))
     if search is not None:
         check_halving(search, seeds, measures[0])
@@ -107,13 +120,17 @@ def read_sweep(path: Path, given: Sequence[str] = ()) -> Sweep:
         match=read_match(tree.get("match")),
         tolerance=read_tolerance(tree.get("tolerance", DEFAULT_TOLERANCE)),
         search=search,
+        models=all_models(tree, models) if of_suite else None,
     )
 
 
-def _of_recipe(path: Path, given: Sequence[str]) -> Sweep:
+def _of_base(path: Path, given: Sequence[str], *, of_suite: bool) -> Sweep:
     fixed: list[str] = []
     axes: list[Axis] = []
-    seeds: Sequence[Any] = [17]
+    seeds: Sequence[Any] | None = None
+    models: Sequence[str] = ()
+    if of_suite:
+        models, given = models_among(given)
     for text in given:
         key, _, values = text.partition("=")
         several = _several(values)
@@ -125,9 +142,10 @@ def _of_recipe(path: Path, given: Sequence[str]) -> Sweep:
         else:
             fixed.append(text)
     if not axes:
+        example = "defaults.pooling=cls,mean" if of_suite else "model.mlp.activation=gelu,silu"
         raise UserError(
-            f"{path}: nothing varies; give a key with several values (model.mlp.activation=gelu,"
-            "silu), or a sweep's file, which has a base"
+            f"{path}: nothing varies; give a key with several values ({example}), or a sweep's "
+            "file, which has a base"
         )
     points = grid_points(axes)
     return Sweep(
@@ -135,10 +153,15 @@ def _of_recipe(path: Path, given: Sequence[str]) -> Sweep:
         base=path,
         overrides=values_by_key(overrides_tree(fixed)),
         points=points,
-        seeds=_seeds(list(seeds)),
-        measures=DEFAULT_MEASURES,
+        seeds=_seeds(_default_seeds(of_suite) if seeds is None else list(seeds)),
+        measures=() if of_suite else DEFAULT_MEASURES,
         reference=points[0],
+        models=all_models({}, models) if of_suite else None,
     )
+
+
+def _default_seeds(of_suite: bool) -> list[int] | None:
+    return None if of_suite else [17]
 
 
 def _at(tree: Any, key: str) -> Any:
@@ -207,6 +230,8 @@ def _name(name: Any) -> str:
 
 
 def _seeds(seeds: Any) -> tuple[int, ...]:
+    if seeds is None:
+        return ()
     if not isinstance(seeds, list) or not seeds:
         raise ConfigError("seeds", f"expected a list of whole numbers, got {seeds!r}")
     for seed in seeds:

@@ -91,16 +91,29 @@ def prepare(request: SuiteRequest) -> Search:
         request.folder or Path("results") / suite.name,
         keeps_all=request.export is not None,
     )
-    for model in search.models:
+    check_models([search])
+    for model in search.models if request.export is not None else ():
         read = model.read()
         for name, task in suite.tasks.items():
-            examples = search.examples[name]
-            for length in {point.settings.max_length for point in task.points}:
-                check_model(examples, read.config, read.tokenizer, length, model.label)
-            for point in task.points if request.export is not None else ():
+            for point in task.points:
                 with user_errors_at(f"--export: {model.label}"):
-                    _check_export(read, point.settings, examples.names)
+                    _check_export(read, point.settings, search.examples[name].names)
     return search
+
+
+def check_models(searches: Sequence[Search]) -> None:
+    """See that the models of searches, which have the same ones, can be given their tasks.
+
+    Raises:
+        UserError: naming the model that cannot.
+    """
+    for model in searches[0].models:
+        read = model.read()
+        for search in searches:
+            for name, task in search.suite.tasks.items():
+                for length in {point.settings.max_length for point in task.points}:
+                    examples = search.examples[name]
+                    check_model(examples, read.config, read.tokenizer, length, model.label)
 
 
 def _check_export(read: ReadModel, settings: TaskConfig, names: tuple[str, ...]) -> None:
@@ -108,8 +121,8 @@ def _check_export(read: ReadModel, settings: TaskConfig, names: tuple[str, ...])
     check_export(read.config, read.tokenizer, head_of(settings, names, fields))
 
 
-def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchPlan:
-    """What the search will do and cost."""
+def plan(search: Search, design: str, device: torch.device) -> SearchPlan:
+    """What a search will do and cost, by the name of its design."""
     precision = next(iter(search.suite.tasks.values())).settings.precision
     if device.type == "cuda":
         name = next((name for name in GPUS if name in torch.cuda.get_device_name(device)), "GPU")
@@ -121,7 +134,7 @@ def plan(search: Search, request: SuiteRequest, device: torch.device) -> SearchP
     return plan_search(
         search.suite,
         search.models,
-        request.design,
+        design,
         search.examples,
         hardware,
         done.finished,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +35,10 @@ Precision = Literal["amp_bf16", "fp32"]
 FROM, FROM_TASK = "from", "from_task"
 # What a grid cannot vary: it says what the task is, and not how it is fitted.
 _NOT_IN_A_GRID = ("data", "kind", "metrics", FROM, "grid", "seeds", "probe")
-_TOP = ("suite", "defaults", "tasks")
+_TASKS = "tasks"
+_TOP = ("suite", "defaults", _TASKS)
+# A key of a suite, which no model's path begins with.
+_OVERRIDE = re.compile(rf"({'|'.join(_TOP)})(\.[^=/]+)?=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,6 +235,16 @@ class Suite:
         }
 
 
+def is_suite(tree: Mapping[str, Any]) -> bool:
+    """Whether what a YAML file says is a suite; a recipe has no tasks."""
+    return _TASKS in tree
+
+
+def changes_a_suite(text: str) -> bool:
+    """Whether a command's argument changes a key of a suite, and does not name a model."""
+    return _OVERRIDE.match(text) is not None
+
+
 def load_suite(
     path: Path, overrides: Sequence[str] = (), tasks: Sequence[str] | None = None
 ) -> Suite:
@@ -251,9 +265,9 @@ def load_suite(
     for name in tree:
         if name not in _TOP:
             raise ConfigError(str(name), f"unknown key; {did_you_mean(str(name), _TOP)}")
-    nodes = tree.get("tasks")
+    nodes = tree.get(_TASKS)
     if not isinstance(nodes, Mapping) or not nodes:
-        raise ConfigError("tasks", "expected a mapping of one task or more")
+        raise ConfigError(_TASKS, "expected a mapping of one task or more")
     defaults = tree.get("defaults") or {}
     if not isinstance(defaults, Mapping):
         raise ConfigError("defaults", "expected a mapping")

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
-from flexbert.commands import evaluate_suite, main
+from flexbert.commands import main
 from flexbert.errors import UserError
 from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import WEIGHTS, FitMaker, weights_path
@@ -299,10 +299,10 @@ def test_processes_that_share_a_cpu_share_its_cores(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("subprocess.Popen", Started)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(12)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    evaluate_suite._share_out(["cpu"] * 3)
+    fit_processes.share_fits(["cpu"] * 3)
     assert [env["OMP_NUM_THREADS"] for env in given] == ["4", "4", "4"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    evaluate_suite._share_out(["cpu"] * 2)
+    fit_processes.share_fits(["cpu"] * 2)
     assert [env["OMP_NUM_THREADS"] for env in given[3:]] == ["1", "1"]
 
 
