@@ -53,6 +53,8 @@ ALLOWED = {
     "sweeps/points.py random_points": "a sweep's tree, in part",
     "sweeps/points.py values_by_key": "a sweep's tree, in part",
     "sweeps/points.py labelled_points": "values of a recipe's keys",
+    "sweeps/suite_base.py all_models": "a sweep's tree, in part",
+    "sweeps/suite_base.py check_suite_keys": "a sweep's tree, in part",
     "sweeps/search_space.py read_search": "a sweep's tree, in part",
     "tasks/suite.py": "a suite's tree",
     "tasks/results.py fingerprint_of": "what a fit or a task is made of, whatever it is",

@@ -12,6 +12,9 @@ Training: ``running`` and ``launches``; ``sweep_parts`` and ``slurm_script`` for
 Of a search: ``search_space`` (what is drawn from), ``study`` (the trials, which Optuna draws),
 ``searching`` (their training) and ``search_table``.
 
+Over a suite: ``suite_base`` (models, and what such a sweep cannot have), ``suite_points`` (each a
+search of its own), ``suite_plan`` and ``suite_report``.
+
 What came of it: ``outcomes`` (of a run), ``sweep_cells`` (of a point), ``table_notes`` and
 ``sweep_table``, ``sweep_text`` (how it reads); ``sweep_curves`` and ``run_flops`` (what is drawn),
 ``point_looks``, ``curve_picture``, ``pareto_picture`` and ``label_places`` (how it looks);

@@ -67,24 +67,29 @@ def report_suite(
 
 
 def suite_tables_text(tables: Sequence[SuiteTable]) -> str:
-    """The tables for people: of the test splits, where there are any."""
+    """The tables for people: of the test splits alone, where every task has one."""
     parts = []
     for table in tables:
-        shown = comparison_text(table.tests or table.validation)
-        parts.append("\n\n".join([f"# {table.model}", shown, *map("\n".join, _notes(table))]))
+        shown = [comparison_text(each) for each in _shown(table)]
+        parts.append("\n\n".join([f"# {table.model}", *shown, *table.unfinished]))
     return "\n\n".join(parts)
+
+
+def _shown(table: SuiteTable) -> list[Comparison]:
+    if table.tests is None:
+        return [table.validation]
+    tested = {column.task for column in table.tests.columns}
+    every = tested == {column.task for column in table.validation.columns}
+    return [table.tests] if every else [table.validation, table.tests]
 
 
 def _markdown(table: SuiteTable) -> str:
     parts = [f"## {table.model}", "### Validation rows", comparison_markdown(table.validation)]
     if table.tests is not None:
         parts += ["### Test rows", comparison_markdown(table.tests)]
-    parts += ["\n".join(f"- {line}" for line in lines) for lines in _notes(table)]
+    if table.unfinished:
+        parts.append("\n".join(f"- {line}" for line in table.unfinished))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
-
-
-def _notes(table: SuiteTable) -> list[tuple[str, ...]]:
-    return [table.unfinished] if table.unfinished else []
 
 
 def _tables(points: Sequence[SuitePoint]) -> Iterator[SuiteTable]:

@@ -315,7 +315,7 @@ def test_the_page_shows_a_search(tmp_path: Path) -> None:
     blocks = [part.split("```")[0] for part in page.split("```yaml\n")[1:]]
     (block,) = [block for block in blocks if "search:" in block]
     path = tmp_path / "page.yaml"
-    path.write_text(block)
+    path.write_text(block.replace("../base.yaml", str(REPOSITORY / "yamls" / "base.yaml")))
     search = read_sweep(path).search
     assert search is not None
     assert (search.trials, [*search.spreads]) == (40, sorted(KEYS))

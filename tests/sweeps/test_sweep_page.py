@@ -20,5 +20,8 @@ def test_the_page_shows_some() -> None:
 
 @pytest.mark.parametrize("text", SHOWN)
 def test_a_sweep_of_the_page_can_be_read(text: str, tmp_path: Path) -> None:
-    (tmp_path / "shown.yaml").write_text(text)
-    assert read_sweep(tmp_path / "shown.yaml").points
+    (tmp_path / "yamls").symlink_to(REPOSITORY / "yamls")
+    # Bases are next to the file, so this one stands where the page's would.
+    (folder := tmp_path / "own").mkdir()
+    (folder / "shown.yaml").write_text(text.replace("base: ../", "base: ../yamls/"))
+    assert read_sweep(folder / "shown.yaml").points

@@ -18,7 +18,7 @@ import torch
 import transformers
 
 from flexbert.checkpoint.checkpoint_file import read_checkpoint
-from flexbert.commands import main
+from flexbert.commands import fit_processes, main
 from flexbert.errors import UserError
 from flexbert.tasks.designs import DESIGNS
 from flexbert.tasks.fits import WEIGHTS, FitMaker, weights_path
