@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="train the I-th of N parts alone, I from 1 to N, which cost about the same: for "
         "machines that do not share the folder",
     )
+    parser.add_argument("--tasks", metavar="NAME,...", help="of a suite: these alone")
     for option, what in (
         ("frozen", "of a suite: a linear probe in place of fine-tuning"),
         ("untrained", "of a suite: also each model's like with weights drawn anew"),

@@ -39,7 +39,13 @@ def run_suite_sweep(arguments: argparse.Namespace, sweep: Sweep, folder: Path) -
 
     _check(arguments)
     mode: Mode = "frozen" if arguments.frozen else "fine_tune"
-    points = suite_points(sweep, folder, mode, untrained=arguments.untrained)
+    points = suite_points(
+        sweep,
+        folder,
+        mode,
+        tasks=None if arguments.tasks is None else arguments.tasks.split(","),
+        untrained=arguments.untrained,
+    )
     for own, task, first in () if arguments.share else same_fits(points, mode):
         print(
             f"note: {own.point.label}: has the fits of {first} for {task}, which are made once",
@@ -63,7 +69,7 @@ def run_suite_sweep(arguments: argparse.Namespace, sweep: Sweep, folder: Path) -
 
 def refuse_for_recipes(arguments: argparse.Namespace) -> None:
     """Raises: UserError for an option that means something for suites alone."""
-    for option in ("frozen", "untrained"):
+    for option in ("tasks", "frozen", "untrained"):
         if getattr(arguments, option):
             raise UserError(f"--{option} is for suites of tasks, and the base is a recipe")
 

@@ -41,12 +41,18 @@ class SuitePoint:
 
 
 def suite_points(
-    sweep: Sweep, folder: Path, mode: Mode, *, untrained: bool = False
+    sweep: Sweep,
+    folder: Path,
+    mode: Mode,
+    *,
+    tasks: Sequence[str] | None = None,
+    untrained: bool = False,
 ) -> list[SuitePoint]:
     """Every point, everything checked that can be before the first fit.
 
     Args:
         folder: of the sweep; the points' folders lie below it.
+        tasks: names of those to take; None takes all.
         untrained: also each model's like with weights drawn anew.
 
     Raises:
@@ -58,7 +64,7 @@ def suite_points(
     suites: list[Suite] = []
     for number, point in enumerate(sweep.points, 1):
         try:
-            suites.append(_suite(sweep, point))
+            suites.append(_suite(sweep, point, tasks))
         except UserError as error:
             where = f"point {number} of {len(sweep.points)} ({point.label})"
             raise UserError(f"{where}: {error}") from None
@@ -111,16 +117,17 @@ def same_fits(points: Sequence[SuitePoint], mode: Mode) -> Iterator[tuple[SuiteP
                 yield each, name, first
 
 
-def _suite(sweep: Sweep, point: SweepPoint) -> Suite:
+def _suite(sweep: Sweep, point: SweepPoint, tasks: Sequence[str] | None) -> Suite:
     values = {**sweep.overrides, **point.values}
     if "suite" in values:
         raise ConfigError("suite", "is the suite's name, which the points have in common")
     if sweep.seeds:
         if given := [key for key in values if key.split(".")[-1] == _SEEDS]:
             raise ConfigError(given[0], "is the sweep's to give: seeds")
-        tasks = load_suite(sweep.base).tasks
-        values |= {f"tasks.{name}.{_SEEDS}": list(sweep.seeds) for name in tasks}
-    return load_suite(sweep.base, [f"{key}={value_text(one)}" for key, one in values.items()])
+        every = load_suite(sweep.base).tasks
+        values |= {f"tasks.{name}.{_SEEDS}": list(sweep.seeds) for name in every}
+    overrides = [f"{key}={value_text(one)}" for key, one in values.items()]
+    return load_suite(sweep.base, overrides, tasks)
 
 
 def _check_distinct(points: Sequence[SuitePoint], mode: Mode) -> None:
