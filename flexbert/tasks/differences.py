@@ -22,6 +22,8 @@ from flexbert.tasks.scoring import Scorer, higher_is_better
 
 # Below this the t interval is so wide that the examples say more.
 FEWEST_SEEDS = 3
+# Scores are means of at most millions of examples: what is smaller is how numbers are rounded.
+_NEXT_TO_NOTHING = 1e-12
 Basis = Literal["seeds", "examples"]
 Verdict = Literal["better", "worse", "no difference seen", "not known"]
 
@@ -53,7 +55,8 @@ class Difference:
 def difference_of(
     fits: Sequence[KeptFit], others: Sequence[KeptFit], split: str, metric: str
 ) -> Difference:
-    """``fits`` less ``others``, paired by seed, or by example where there are under three seeds.
+    """``fits`` less ``others``, paired by seed; by example where there are under three seeds, or
+    seeds change nothing, as of probes on a model's own weights.
 
     A floor has no seeds: it goes with each seed of a model.
     """
@@ -61,7 +64,7 @@ def difference_of(
     if not pairs:
         return Difference(estimate=None, count=0, problem="no seed in common")
     values = [one.value(split, metric) - other.value(split, metric) for one, other in pairs]
-    if len(pairs) >= FEWEST_SEEDS:
+    if len(pairs) >= FEWEST_SEEDS and not _all_the_same(values):
         return difference_by_seed(values, higher_is_better(metric))
     estimate = _finite(float(np.mean(values)))
     if estimate is None:
@@ -92,11 +95,19 @@ def difference_of(
 
 
 def difference_by_seed(values: Sequence[float], more_is_better: bool) -> Difference:
-    """What differences by seed say together, by the paired t interval; nothing under three."""
+    """What differences by seed say together, by the paired t interval.
+
+    Nothing under three, or where they are all the same: seeds then change nothing, and how often
+    they are repeated says nothing.
+    """
     estimate = _finite(float(np.mean(values)))
     interval = mean_interval(values) if len(values) >= FEWEST_SEEDS else None
-    if interval is None or estimate is None:
-        problem = "a score is no finite number" if estimate is None else "under three seeds"
+    if interval is None or estimate is None or _all_the_same(values):
+        problem = "seeds change nothing"
+        if estimate is None:
+            problem = "a score is no finite number"
+        elif len(values) < FEWEST_SEEDS:
+            problem = "under three seeds"
         return Difference(estimate=estimate, count=len(values), problem=problem)
     deviation = sample_deviation(values) or 0.0
     return Difference(
@@ -137,6 +148,10 @@ def _paired_scorers(
         if not np.array_equal(fit.predicted(split).labels, labels):
             raise UserError(f"fit {fit.record.fit}: its examples of {split} are others")
     return [(one.scorer(split, metric), other.scorer(split, metric)) for one, other in pairs]
+
+
+def _all_the_same(values: Sequence[float]) -> bool:
+    return max(values) - min(values) < _NEXT_TO_NOTHING
 
 
 def _finite(value: float) -> float | None:

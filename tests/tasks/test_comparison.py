@@ -134,7 +134,7 @@ def test_nothing_is_called_better_whose_interval_holds_zero() -> None:
 
 @pytest.mark.parametrize(("metric", "verdict"), [("accuracy", "better"), ("mse", "worse")])
 def test_better_is_more_of_a_score_and_less_of_an_error(metric: str, verdict: str) -> None:
-    records = seeds([0.1, 0.2, 0.3], metric) + seeds([0.6, 0.7, 0.8], metric, model="other")
+    records = seeds([0.1, 0.2, 0.3], metric) + seeds([0.6, 0.7, 0.81], metric, model="other")
     assert the_difference(compared(records)).verdict == verdict
 
 
@@ -167,6 +167,22 @@ def test_one_seed_is_compared_by_example_as_scipy_does(tmp_path: Path) -> None:
     ).confidence_interval
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
     assert (found.verdict, found.basis, found.count) == ("worse", "examples", 200)
+
+
+def test_seeds_that_change_nothing_are_no_evidence(tmp_path: Path) -> None:
+    """A probe on a model's own weights is the same with every seed."""
+    records = []
+    for model, right in (("base", 0.72), ("other", 0.68)):
+        for seed in (1, 2, 3):
+            record = fit(right, seed=seed, model=model)
+            # One drawing for all seeds of a model.
+            records.append(kept(tmp_path, record, right, seed=7 if model == "base" else 8))
+    found = the_difference(compared(records, tmp_path))
+    assert (found.basis, found.count) == ("examples", 200)
+    alone = the_difference(compared([records[0], records[3]], tmp_path))
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    without = the_difference(compared([*seeds([0.1] * 3), *seeds([0.9] * 3, model="other")]))
+    assert without.verdict == "not known"
 
 
 def test_best_fits_of_other_seeds_are_compared_by_example(tmp_path: Path) -> None:
