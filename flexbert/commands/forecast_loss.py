@@ -50,7 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the fit, for flexbert plan --forecast"
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw rungs, law and forecast")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help="draw rungs, law and forecast; or losses over rates",
+    )
     parser.add_argument(
         "--rates",
         action="store_true",
@@ -97,11 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _rates(arguments: argparse.Namespace, ladder: Ladder) -> int:
     from flexbert.forecast.learning_rates import RatesFound, rules_text, transfer_rules
+    from flexbert.forecast.rates_picture import draw_rates
 
-    for option in ("target", "out", "picture"):
+    for option in ("target", "out"):
         if getattr(arguments, option) is not None:
             raise UserError(f"--{option}: goes with a forecast, and not with --rates")
     found = RatesFound(rules=tuple(transfer_rules(ladder.rungs)), left_out=ladder.left_out)
+    if arguments.picture is not None:
+        draw_rates(found.rules, arguments.picture)
     return print_found(arguments, found, rules_text)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class TransferRule:
 
     Attributes:
         init: its settings.
+        losses: by width, pairs of a rate and a loss, from the smallest rate on.
         best: by width.
         unknown: widths that have no best rate, and why.
         exponent: s where the best rate is proportional to width^s; None below three widths.
@@ -50,6 +52,7 @@ class TransferRule:
     """
 
     init: str
+    losses: Mapping[int, tuple[tuple[float, float], ...]]
     best: tuple[BestRate, ...]
     unknown: Mapping[int, str]
     exponent: ConfidenceInterval | None
@@ -75,6 +78,7 @@ def transfer_rules(rungs: Sequence[LadderRung]) -> list[TransferRule]:
         UserError: if the runs differ in anything else that decides the loss.
     """
     groups: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    inits: dict[str, dict[str, Any]] = {}
     rest: dict[str, str] = {}
     for rung in rungs:
         settings = {key: json.loads(value) for key, value in rung.settings.items()}
@@ -83,9 +87,6 @@ def transfer_rules(rungs: Sequence[LadderRung]) -> list[TransferRule]:
             for key in list(settings)
             if key.startswith(_INIT)
         }
-        label = ", ".join(
-            str(value) if key == "name" else f"{key} {value}" for key, value in init.items()
-        )
         width, rate = settings.pop(_WIDTH), settings.pop(_RATE)
         # It may be tied to the width.
         settings.pop("model.mlp.intermediate_size", None)
@@ -93,8 +94,12 @@ def transfer_rules(rungs: Sequence[LadderRung]) -> list[TransferRule]:
         differing = [key for key in others if rest.setdefault(key, others[key]) != others[key]]
         if differing:
             raise UserError(f"{rung.name}: differs from other runs in {', '.join(differing)} too")
-        groups.setdefault(label, {}).setdefault(width, []).append((rate, rung.loss))
-    return [_rule(init, by_width) for init, by_width in groups.items()]
+        same = json.dumps(init, sort_keys=True)
+        inits[same] = init
+        groups.setdefault(same, {}).setdefault(width, []).append((rate, rung.loss))
+    return [
+        _rule(_label(inits[same], inits.values()), by_width) for same, by_width in groups.items()
+    ]
 
 
 def best_rate(width: int, losses: Sequence[tuple[float, float]]) -> BestRate:
@@ -181,6 +186,16 @@ def rules_text(found: RatesFound) -> str:
     return "\n\n".join(texts)
 
 
+def _label(init: Mapping[str, Any], inits: Collection[Mapping[str, Any]]) -> str:
+    """An init's name, and those of its settings that not all inits have."""
+    differing = [
+        f"{key} {value}"
+        for key, value in init.items()
+        if key != "name" and any(other.get(key) != value for other in inits)
+    ]
+    return ", ".join([str(init["name"]), *differing])
+
+
 def _rule(init: str, by_width: Mapping[int, Sequence[tuple[float, float]]]) -> TransferRule:
     best, unknown = [], {}
     for width, losses in sorted(by_width.items()):
@@ -195,7 +210,12 @@ def _rule(init: str, by_width: Mapping[int, Sequence[tuple[float, float]]]) -> T
         if exponent is not None and exponent.low <= slope <= exponent.high
     ]
     return TransferRule(
-        init=init, best=tuple(best), unknown=unknown, exponent=exponent, rules=tuple(held)
+        init=init,
+        losses={width: tuple(sorted(losses)) for width, losses in sorted(by_width.items())},
+        best=tuple(best),
+        unknown=unknown,
+        exponent=exponent,
+        rules=tuple(held),
     )
 
 

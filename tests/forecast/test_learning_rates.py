@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import scipy.stats
 from flexbert.errors import UserError
 from flexbert.forecast.laws import Scale
 from flexbert.forecast.learning_rates import BestRate, best_rate, exponent_of, transfer_rules
+from flexbert.forecast.rates_picture import draw_rates
 from flexbert.forecast.rungs import LadderRung
 
 RATES = [5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2]
@@ -117,6 +119,16 @@ def test_each_init_has_the_rule_that_made_its_losses(slope: float, expected: str
     assert first.init == "megatron"
     assert first.rules == (expected,)
     assert second.rules == ("the same rate at every width",)
+
+
+def test_rates_and_rules_are_drawn(tmp_path: Path) -> None:
+    rungs = [
+        rung(width, rate, parabola(rate, 0.2 / width), init)
+        for width, rate, init in itertools.product((64, 128, 256), RATES, ("megatron", "fan_in"))
+    ]
+    rules = transfer_rules(rungs)
+    assert rules[0].losses[64] == tuple((rate, parabola(rate, 0.2 / 64)) for rate in RATES)
+    assert draw_rates(rules, tmp_path / "rates.png").stat().st_size > 10_000
 
 
 def test_runs_that_differ_in_more_are_refused() -> None:
