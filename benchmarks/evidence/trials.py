@@ -14,7 +14,8 @@ from benchmarks.evidence.claims import LOSS, SPEED, Claim
 from benchmarks.evidence.verdicts import BySeed, Judged, judged
 from flexbert.errors import UserError
 from flexbert.recipes import load_recipe
-from flexbert.report.recorded_run import recorded_recipe
+from flexbert.report.recorded_run import read_run, recorded_recipe
+from flexbert.sweeps.condition_notes import held_conditions
 from flexbert.sweeps.launches import LOGS, Launched
 from flexbert.sweeps.outcomes import RunOutcome, read_outcome
 from flexbert.sweeps.running import check_begun, is_finished, train_runs
@@ -35,12 +36,16 @@ class Trial:
     Attributes:
         runs: that were trained for it.
         tokens: that the longest was trained on.
+        conditions: what was held equal, and what was not, in lines.
+        unigram_entropy: of the validation split, in nats a token.
     """
 
     claim: Claim
     judged: tuple[Judged, ...]
     runs: int
     tokens: int
+    conditions: tuple[str, ...] = ()
+    unigram_entropy: float = math.nan
 
 
 def tried(claim: Claim, folder: Path, at_once: int, tell: Callable[[Launched], None]) -> Trial:
@@ -72,7 +77,15 @@ def tried(claim: Claim, folder: Path, at_once: int, tell: Callable[[Launched], N
         ),
         runs=len(runs),
         tokens=max(outcome.tokens for outcome in outcomes),
+        conditions=_conditions(claim, runs),
+        unigram_entropy=read_run(runs[0].folder).manifest.unigram_entropy or math.nan,
     )
+
+
+def _conditions(claim: Claim, runs: Sequence[SweepRun]) -> tuple[str, ...]:
+    sweep = read_sweep(ABLATIONS / f"{claim.sweep}.yaml")
+    # The averages are of one run; nothing differs.
+    return tuple(held_conditions(sweep, runs, runs)) if len(sweep.points) > 1 else ()
 
 
 def _train(

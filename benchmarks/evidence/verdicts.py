@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
 from benchmarks.evidence.claims import Comparison
-from flexbert.statistics import mean_interval
+from flexbert.statistics import ConfidenceInterval, mean_interval
 
 Judgement = Literal["agrees", "disagrees", "not decided"]
 
@@ -22,6 +23,7 @@ class Judged:
     Attributes:
         point, reference: means over the seeds that both have.
         estimate, low, high: of the difference, with its 95 percent t interval by seed.
+        by_seed: values of the point and of the reference.
     """
 
     comparison: Comparison
@@ -30,8 +32,12 @@ class Judged:
     estimate: float
     low: float
     high: float
-    seeds: int
+    by_seed: Mapping[int, tuple[float, float]]
     judgement: Judgement
+
+    @property
+    def seeds(self) -> int:
+        return len(self.by_seed)
 
 
 def judged(comparison: Comparison, point: BySeed, reference: BySeed) -> Judged:
@@ -51,22 +57,15 @@ def judged(comparison: Comparison, point: BySeed, reference: BySeed) -> Judged:
         estimate=interval.estimate,
         low=interval.low,
         high=interval.high,
-        seeds=len(seeds),
-        judgement=_judgement(comparison, interval.low, interval.high),
+        by_seed={seed: (point[seed], reference[seed]) for seed in seeds},
+        judgement=_judgement(comparison, fmean([reference[seed] for seed in seeds]), interval),
     )
 
 
-def _judgement(comparison: Comparison, low: float, high: float) -> Judgement:
+def _judgement(comparison: Comparison, reference: float, interval: ConfidenceInterval) -> Judgement:
     """From an interval: a claim is decided where all of it lies on one side of what is claimed."""
-    least, most = comparison.bounds
-    if least < low and high < most:
+    least, most = comparison.bounds(reference)
+    if least < interval.low and interval.high < most:
         return "agrees"
-    return "disagrees" if low > most or high < least else "not decided"
-
-
-def in_all(judgements: list[Judgement]) -> str:
-    """Of a claim in several comparisons: what all say, or how many say what."""
-    kinds = dict.fromkeys(judgements)
-    if len(kinds) == 1:
-        return judgements[0]
-    return ", ".join(f"{kind} in {judgements.count(kind)}" for kind in kinds)
+    outside = interval.low > most or interval.high < least
+    return "disagrees" if outside else "not decided"

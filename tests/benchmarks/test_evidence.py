@@ -8,8 +8,8 @@ import yaml
 from scipy import stats
 
 from benchmarks.evidence import trials
-from benchmarks.evidence.claims import CLAIMS, NEGLIGIBLE, Claim, Comparison
-from benchmarks.evidence.page import page
+from benchmarks.evidence.claims import CLAIMS, NEGLIGIBLE, SPEED, Claim, Comparison
+from benchmarks.evidence.page import page, section
 from benchmarks.evidence.trials import ABLATIONS, AVERAGES, Trial
 from benchmarks.evidence.verdicts import judged
 from flexbert.sweeps.runs import resolve_runs
@@ -34,8 +34,7 @@ def test_a_claim_compares_points_of_its_sweep_by_what_that_measures(claim, tmp_p
         labels = {"last", "best three and last", "moving average"}
     for comparison in claim.comparisons:
         assert {comparison.point, comparison.reference} <= labels
-        is_by_margin = comparison.expected in ("same", "not lower", "not higher")
-        assert not is_by_margin or comparison.measure in NEGLIGIBLE
+        assert comparison.measure in {*NEGLIGIBLE, SPEED}
     assert len(sweep.seeds) >= 3
 
 
@@ -95,25 +94,41 @@ def test_what_is_no_worse_may_be_better(expected, differences, judgement):
     assert judged(one_sided, by_seed(*differences), by_seed(0, 0, 0)).judgement == judgement
 
 
-def test_the_page_has_every_claim_whatever_came_of_it():
-    claims = [
-        Claim(title=title, says="It is so.", sweep=title.lower(), comparisons=(LESS,))
-        for title in ("First", "Second")
-    ]
+def test_a_speed_is_the_same_within_a_share_of_it():
+    same = Comparison(point="one", reference="other", expected="same", measure=SPEED)
+    fast = by_seed(10_000, 10_100, 9_900)
+    for share, judgement in ((1.01, "agrees"), (1.2, "disagrees"), (0.8, "disagrees")):
+        point = {seed: share * speed for seed, speed in fast.items()}
+        assert judged(same, point, fast).judgement == judgement
+
+
+def trial(title, *values, **changes):
+    claim = Claim(title=title, says="It is so.", sweep=title.lower(), comparisons=(LESS,))
+    found = judged(LESS, by_seed(*values), by_seed(4.0, 4.0, 4.0))
+    return Trial(claim=claim, judged=(found,), runs=6, tokens=600_000, **changes)
+
+
+def test_the_page_has_every_claim_whatever_came_of_it_with_every_runs_value():
     trials = [
-        Trial(
-            claim=claim,
-            judged=(judged(LESS, by_seed(*values), by_seed(4.0, 4.0, 4.0)),),
-            runs=6,
-            tokens=600_000,
-        )
-        for claim, values in zip(claims, [(3.9, 3.91, 3.89), (4.1, 4.11, 4.09)], strict=True)
+        trial("First", 3.9, 3.91, 3.89, unigram_entropy=6.25),
+        trial("Second", 4.1, 4.11, 4.09, conditions=("one: 2 times as many updates",)),
     ]
-    text = page(trials, "one core", "What is tried.")
-    assert "| [First](#first) | agrees |" in text
-    assert "| [Second](#second) | disagrees |" in text
-    assert "one less other | loss in nats | 3.9000, 4.0000 | -0.1000 | -0.1248 to -0.0752" in text
+    text = page(trials, "one core", "Down from {entropy:.2f} to {loss:.2f}.")
+    assert "Down from 6.25 to 4.00." in text
+    assert "| [First](#first) | loss: agrees |" in text
+    assert "| [Second](#second) | loss: disagrees |" in text
+    assert "| one \N{MINUS SIGN} other | loss | -0.1000 | -0.1248 to -0.0752 | below 0 |" in text
+    assert "| one | loss | 3.9000 | 3.9100 | 3.8900 |" in text
+    assert "| other | loss | 4.0000 | 4.0000 | 4.0000 |" in text
+    assert "- one: 2 times as many updates" in text
     assert "$ python -m benchmarks.evidence second" in text
+
+
+def test_who_has_hardly_learned_is_named():
+    near = [*section(trial("Near", 4.1, 4.2, 4.0, unigram_entropy=5.05))]
+    assert any("Hardly trained: one (4.10)" in line and "5.05" in line for line in near)
+    far = [*section(trial("Far", 4.1, 4.2, 4.0, unigram_entropy=6.5))]
+    assert not any("Hardly trained" in line for line in far)
 
 
 def test_a_run_that_another_sweep_has_trained_is_not_trained_again(tmp_path, monkeypatch):
