@@ -222,8 +222,8 @@ CLAIMS: tuple[Claim, ...] = (
             *_than("wordpiece", "not lower", "bpe", measure=TOPIC),
         ),
         remark="The WordPiece tokenizer is trained on docstrings and other text, as BERT's was, "
-        "and the BPE one on code too. Both have 8,192 tokens, and both models see as many tokens of "
-        "the same documents. Losses over different tokens do not compare.",
+        "and the BPE one on code too. Both have 8,192 tokens, and both models see as many of them, "
+        "of the same documents. Losses over different tokens do not compare.",
     ),
     Claim(
         title="Deep and narrow",
