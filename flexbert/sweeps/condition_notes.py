@@ -145,10 +145,12 @@ def _lines(sweep: Sweep, planned: Planned, recorded: Recorded) -> Iterator[str]:
 
 
 def _shown(sweep: Sweep, labels: Sequence[str]) -> list[str]:
-    """Points by what they alone have in common, or one by one where that is nothing."""
+    """Points by what they alone have in common, by their names, or one by one."""
     others = [point for point in sweep.points if point.label in _others(sweep)]
     shared = shared_label(others, [point for point in others if point.label in labels])
-    return [*labels] if shared is None else [f"{shared} ({len(labels)} points)"]
+    if shared is not None:
+        return [f"{shared} ({len(labels)} points)"]
+    return [*labels] if any("=" in label for label in labels) else [", ".join(labels)]
 
 
 def _held_everywhere(planned: Planned, recorded: Recorded) -> list[str]:

@@ -193,8 +193,12 @@ def labelled_points(values: Sequence[Mapping[str, Any]]) -> tuple[SweepPoint, ..
 
 
 def shared_label(points: Sequence[SweepPoint], chosen: Sequence[SweepPoint]) -> str | None:
-    """The values that several chosen points have, and no other of ``points`` has; None if none."""
-    if len(chosen) < 2:
+    """The values that several chosen points have, and no other of ``points`` has.
+
+    None if they are none, or points have names, which say more.
+    """
+    names = short_names([key for point in points for key in point.values])
+    if len(chosen) < 2 or any(_label(each.values, names, _text) != each.label for each in chosen):
         return None
     first, *rest = (point.values for point in chosen)
     shared = {key: first[key] for key in first if all(_has(own, key, first[key]) for own in rest)}
@@ -203,9 +207,7 @@ def shared_label(points: Sequence[SweepPoint], chosen: Sequence[SweepPoint]) -> 
         for point in points
         if all(_has(point.values, key, value) for key, value in shared.items())
     ]
-    if not shared or len(having) > len(chosen):
-        return None
-    return _label(shared, short_names([key for point in points for key in point.values]), _text)
+    return _label(shared, names, _text) if shared and len(having) == len(chosen) else None
 
 
 def _has(values: Mapping[str, Any], key: str, value: Any) -> bool:

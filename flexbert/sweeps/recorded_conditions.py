@@ -23,6 +23,9 @@ from flexbert.train.run_folder import RunFolder
 PROCESSES, DEVICE, SOFTWARE = "processes", "device", "software"
 EVALUATED = "eval_masked_tokens"
 
+# What runs have recorded of a CPU before its threads were.
+_CPU = "cpu"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedConditions:
@@ -78,18 +81,24 @@ def compare_recorded(own: RecordedConditions, reference: RecordedConditions) -> 
         same = own.order == reference.order
         yield Finding(condition=ORDER, problem=None if same else "other rows were read")
     yield Finding(condition=EVALUATION, problem=_evaluation(own, reference))
+    processes = [{str(each.processes) for each in r.launches} for r in (own, reference)]
+    devices = _devices(own, reference)
     for condition, unit, values in (
-        (
-            PROCESSES,
-            " processes",
-            [{str(e.processes) for e in r.launches} for r in (own, reference)],
-        ),
-        (DEVICE, "", [{e.device for e in r.launches} for r in (own, reference)]),
+        (PROCESSES, " processes", processes),
+        (DEVICE, "", devices),
     ):
         ours, theirs = (", ".join(sorted(each)) or "unknown" for each in values)
         problem = None if ours == theirs else f"ran on {ours}{unit}, not {theirs}"
         yield Finding(condition=condition, problem=problem)
     yield Finding(condition=SOFTWARE, problem=_software(own.launches, reference.launches))
+
+
+def _devices(*both: RecordedConditions) -> list[set[str]]:
+    """Of each run; without a CPU's threads where one of them has not recorded any."""
+    devices = [{launch.device for launch in each.launches} for each in both]
+    if any(_CPU in each for each in devices):
+        return [{name.partition(",")[0] for name in each} for each in devices]
+    return devices
 
 
 def _order(folder: Path) -> tuple[Any, ...] | None:

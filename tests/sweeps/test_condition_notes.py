@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,14 @@ LAUNCH = Launch(
 )
 
 
-def swept(folder: Path, points: Sequence[dict[str, Any]]) -> tuple[Sweep, list[SweepRun]]:
+def swept(
+    folder: Path, points: Sequence[dict[str, Any]] | Mapping[str, dict[str, Any]]
+) -> tuple[Sweep, list[SweepRun]]:
     path = folder / "ablation.yaml"
     overrides = {"data.path": "/some/corpus"}
-    tree = {"base": str(TINY_RECIPE), "overrides": overrides, "list": list(points), "seeds": [1, 2]}
-    path.write_text(yaml.safe_dump(tree))
+    listed = dict(points) if isinstance(points, Mapping) else list(points)
+    tree = {"base": str(TINY_RECIPE), "overrides": overrides, "list": listed, "seeds": [1, 2]}
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
     sweep = read_sweep(path)
     return sweep, resolve_runs(sweep, folder / "sweep")
 
@@ -131,6 +134,27 @@ OTHER: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("software",),
     ),
 }
+
+
+def test_a_run_that_recorded_no_threads_of_its_cpu_is_compared_by_the_rest(tmp_path: Path) -> None:
+    sweep, runs = swept(tmp_path, [{}, {"model.mlp.activation": "silu"}])
+    for run in runs:
+        threads = "cpu" if run.point == sweep.reference else "cpu, 1 thread"
+        recorded(run, launch=replace(LAUNCH, device=threads))
+    assert held_conditions(sweep, runs, runs) == [EQUAL + RECORDED]
+
+
+def test_points_that_differ_in_the_same_way_share_a_line(tmp_path: Path) -> None:
+    amp, twice = {"precision": "amp_bf16"}, {"batch.size": 12}
+    wide = {"model.mlp.activation": "silu"}
+    *lines, _ = planned_conditions(*swept(tmp_path, [{}, amp, {**amp, **wide}, twice]))
+    assert lines == [
+        "precision=amp_bf16 (2 points): precision amp_bf16, not fp32",
+        "size=12: 2 times as many tokens",
+    ]
+    points = {"plain": {}, "half": amp, "half_silu": {**amp, **wide}}
+    *lines, _ = planned_conditions(*swept(tmp_path, points))
+    assert lines == ["half, half_silu: precision amp_bf16, not fp32"]
 
 
 @pytest.mark.parametrize("some", [True, False], ids=["one seed", "all seeds"])

@@ -9,7 +9,14 @@ import pytest
 import scipy.stats
 
 from flexbert.errors import ConfigError
-from flexbert.sweeps.points import Axis, grid_points, listed_points, random_points, short_names
+from flexbert.sweeps.points import (
+    Axis,
+    grid_points,
+    listed_points,
+    random_points,
+    shared_label,
+    short_names,
+)
 
 
 def test_a_grid_is_every_combination_named_by_what_differs() -> None:
@@ -105,3 +112,20 @@ def test_listed_points_may_have_names() -> None:
         listed_points({"wide": 3})
     with pytest.raises(ConfigError, match="in a list or by names, got 'wide'"):
         listed_points("wide")
+
+
+def test_a_value_that_is_a_mapping_reads_as_what_it_says() -> None:
+    points = grid_points(
+        [Axis(key="model.init", values=({"name": "megatron", "std": 0.02}, {"name": "fan_in"}))]
+    )
+    assert [point.label for point in points] == ["init=megatron std 0.02", "init=fan_in"]
+
+
+def test_points_are_called_by_what_they_alone_have() -> None:
+    points = grid_points([Axis(key="a.lr", values=(1, 2)), Axis(key="size", values=(3, 4))])
+    assert shared_label(points, [points[1], points[3]]) == "size=4"
+    assert shared_label(points, [points[0], points[3]]) is None, "they have nothing in common"
+    assert shared_label(points, points[1:]) is None
+    three = listed_points([{"lr": 1}, {"lr": 1, "size": 3}, {"lr": 2}])
+    assert shared_label(three, three[:2]) == "lr=1"
+    assert shared_label(three[1:], three[1:2]) is None, "one has a label"
