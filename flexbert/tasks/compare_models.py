@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from flexbert.errors import UserError, did_you_mean, shown
+from flexbert.errors import UserError, did_you_mean
 from flexbert.statistics import sample_deviation
 from flexbert.tasks.best_points import best_fit, best_point
 from flexbert.tasks.comparison import (
@@ -22,13 +22,11 @@ from flexbert.tasks.comparison import (
     TableRow,
 )
 from flexbert.tasks.comparison_notes import Cells, below_floor, notes_on, notes_on_differences
+from flexbert.tasks.comparison_rows import ComparisonRows, comparison_rows, new_label
 from flexbert.tasks.differences import Difference, difference_by_seed, difference_of
 from flexbert.tasks.kept_fits import KeptFit
 from flexbert.tasks.results import VALIDATION, Mode
 from flexbert.tasks.scoring import higher_is_better, require_metrics
-
-# Of a row or a column, in characters: it stands in tables.
-_LONGEST_LABEL = 60
 
 
 def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison:
@@ -37,11 +35,11 @@ def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison
     Raises:
         UserError: for an unknown reference, task or metric, or where a metric cannot be had.
     """
-    rows = _rows(fits)
+    rows = comparison_rows(fits)
     # A fine-tuned model before a probe, and a floor last.
-    by_mode = sorted(rows.values(), key=lambda row: (row.is_floor, row.mode != "fine_tune"))
+    by_mode = sorted(rows.rows, key=lambda row: (row.is_floor, row.mode != "fine_tune"))
     reference = request.reference or by_mode[0].label
-    if reference not in (labels := [row.label for row in rows.values()]):
+    if reference not in (labels := [row.label for row in rows.rows]):
         raise UserError(f"--reference {reference}: no such row; {did_you_mean(reference, labels)}")
     columns = _columns(fits, request)
     if not columns:
@@ -60,7 +58,7 @@ def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison
                     here, column, found.num_fits, is_behind=label in behind
                 )
     means = {} if request.best else _means(entries, columns)
-    ordered = sorted(rows.values(), key=lambda row: row.is_floor)
+    ordered = sorted(rows.rows, key=lambda row: row.is_floor)
     present = [row for row in ordered if row.label in entries]
     differences = tuple(_differences(present, columns, chosen, reference, means))
     notes = (*notes_on(fits, columns, entries, request), *notes_on_differences(differences))
@@ -76,38 +74,6 @@ def compare_fits(fits: Sequence[KeptFit], request: CompareRequest) -> Comparison
         below_floor=tuple(below_floor(present, columns, chosen, entries)),
         notes=notes,
     )
-
-
-def _rows(fits: Sequence[KeptFit]) -> dict[tuple[str, str, Mode], TableRow]:
-    """Every row by what tells it from others; two models of one name are two rows."""
-    keys = list(dict.fromkeys(map(_row_key, fits)))
-    count = Counter((model, mode) for model, _, mode in keys)
-    rows: dict[tuple[str, str, Mode], TableRow] = {}
-    labels: set[str] = set()
-    for model, fingerprint, mode in keys:
-        label = model if count[model, mode] == 1 else f"{model} {fingerprint[:8]}"
-        label = _new_label(label + (" (frozen)" if mode == "frozen" else ""), labels)
-        rows[model, fingerprint, mode] = TableRow(
-            label=label, model=model, mode=mode, fingerprint=fingerprint
-        )
-    return rows
-
-
-def _new_label(name: str, labels: set[str]) -> str:
-    """A name that has room in a table and that no other row or column has."""
-    short = label = shown(name, _LONGEST_LABEL)
-    number = 1
-    while label in labels:
-        number += 1
-        label = f"{short} ({number})"
-    labels.add(label)
-    return label
-
-
-def _row_key(fit: KeptFit) -> tuple[str, str, Mode]:
-    record = fit.record
-    is_floor = record.mode == "floor"
-    return record.model, "" if is_floor else record.model_fingerprint, record.mode
 
 
 def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[TableColumn]:
@@ -131,7 +97,7 @@ def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[TableColu
         for split in tests if request.tests else (VALIDATION,):
             columns.append(
                 TableColumn(
-                    label=_new_label(f"{name}:{split}" if request.tests else name, labels),
+                    label=new_label(f"{name}:{split}" if request.tests else name, labels),
                     suite=suite,
                     task=task,
                     split=split,
@@ -142,20 +108,18 @@ def _columns(fits: Sequence[KeptFit], request: CompareRequest) -> list[TableColu
 
 
 def _by_row(
-    fits: Sequence[KeptFit], rows: Mapping[tuple[str, str, Mode], TableRow], column: TableColumn
+    fits: Sequence[KeptFit], rows: ComparisonRows, column: TableColumn
 ) -> dict[str, list[KeptFit]]:
     groups: dict[str, list[KeptFit]] = {}
     for fit in fits:
         if (fit.record.suite, fit.record.task) == (column.suite, column.task):
-            groups.setdefault(rows[_row_key(fit)].label, []).append(fit)
+            groups.setdefault(rows.row_of(fit).label, []).append(fit)
     return groups
 
 
-def _behind(
-    groups: Mapping[str, Sequence[KeptFit]], rows: Mapping[tuple[str, str, Mode], TableRow]
-) -> set[str]:
+def _behind(groups: Mapping[str, Sequence[KeptFit]], rows: ComparisonRows) -> set[str]:
     """The rows with fewer fits of a task than another of their mode."""
-    modes = {row.label: row.mode for row in rows.values()}
+    modes = {row.label: row.mode for row in rows.rows}
     most: Counter[Mode] = Counter()
     for label, group in groups.items():
         most[modes[label]] = max(most[modes[label]], len(group))

@@ -96,7 +96,8 @@ def fit_settings(settings: TaskConfig, mode: Mode) -> dict[str, Any]:
 def of_a_fit(settings: Mapping[str, Any], mode: Mode) -> dict[str, Any]:
     """Of a task's settings, as they are written, what a fit of a mode depends on."""
     if mode == "frozen":
-        return {key: settings[key] for key in ("kind", "max_length", "precision", "probe")}
+        kept = ("kind", "max_length", "precision", "probe")
+        return {key: value for key, value in settings.items() if key in kept}
     return {
         key: value for key, value in settings.items() if key not in (*NOT_OF_A_FIT, "probe", "grid")
     }

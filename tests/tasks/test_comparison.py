@@ -235,6 +235,22 @@ def test_two_models_of_one_name_are_two_rows() -> None:
     assert labels == ["base aaaaaaaa", "base bb", "base (frozen)"]
 
 
+def test_one_model_in_results_with_other_settings_is_two_rows(tmp_path: Path) -> None:
+    def found(*pooling: str, grid: bool = False) -> list[str]:
+        fits = []
+        for name, own in zip(("one", "two"), pooling, strict=True):
+            settings = {"kind": {"name": "classification"}, "metrics": ["accuracy"]}
+            settings |= {"pooling": own, "seeds": [1, 2]}
+            point = {"pooling": own} if grid else {}
+            for record in seeds([0.5, 0.6], settings=settings, point=point, start=name):
+                fits.append(KeptFit(record=record, folder=tmp_path / name))
+        return [row.label for row in compare_fits(fits, CompareRequest()).rows]
+
+    assert found("cls", "mean") == ["base (one)", "base (two)"]
+    assert found("cls", "cls") == ["base"], "two machines have shared a search"
+    assert found("cls", "mean", grid=True) == ["base"], "a search has varied it"
+
+
 def test_a_model_that_is_named_as_a_floor_or_as_another_row_has_a_row_of_its_own() -> None:
     records = [*seeds([0.9], model=MAJORITY), floor(0.2, MAJORITY)]
     records += [*seeds([0.3], mode="frozen"), *seeds([0.4], model="base (frozen)")]
