@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from flexbert.config.encode import encode
 from flexbert.config.model import ModelConfig
 from flexbert.config.recipe_files import LoadedRecipe
-from flexbert.config.tree import changed_keys, flatten
+from flexbert.config.tree import flatten
 from flexbert.schedule.stages import all_stages
 from flexbert.sweeps.counts import KnownCorpora, RecipeCounts, counts_of
 from flexbert.sweeps.data_conditions import (
@@ -17,6 +17,7 @@ from flexbert.sweeps.data_conditions import (
     evaluation_mask_conditions,
     evaluation_text_conditions,
     mask_conditions,
+    names_of_changed,
     order_conditions,
 )
 from flexbert.sweeps.initial_weights import shared_weights
@@ -26,8 +27,6 @@ ORDER, MASKS, EVALUATION = "data order", "training masks", "evaluation"
 WEIGHTS, PARAMETERS = "initial weights", "parameters"
 FLOPS, ALL_FLOPS = "FLOPs a token", "FLOPs in all"
 PRECISION = "precision"
-# Keys that a message shows of those that differ.
-_MOST_KEYS = 3
 # Of the reference's weights: fewer than that are biases and norms.
 _FEW = 0.05
 
@@ -59,6 +58,10 @@ class RunLength:
         return self.tokens * self.flops_per_token
 
 
+# By the stage's name.
+ByStage: TypeAlias = Mapping[str, Conditions]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PointConditions:
     """What is known of a point, with one seed, before it is trained.
@@ -72,13 +75,13 @@ class PointConditions:
     """
 
     counts: RecipeCounts
-    order: Conditions
-    masks: Conditions
+    order: ByStage
+    masks: ByStage
     texts: Conditions
     evaluation_masks: Conditions
     model: ModelConfig
     begins_from: Mapping[str, Any]
-    arithmetic: Mapping[str, str]
+    arithmetic: ByStage
 
 
 def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointConditions:
@@ -90,21 +93,10 @@ def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointCondition
     stages = all_stages(loaded.stages)
     first, last = stages[0].recipe, stages[-1].recipe
 
-    def by_stage(conditions: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
-        if len(stages) == 1:
-            return conditions[0]
-        return {
-            f"stages.{stage.name}.{name}": value
-            for stage, own in zip(stages, conditions, strict=True)
-            for name, value in own.items()
-        }
-
     return PointConditions(
         counts=counts_of(loaded, corpora),
-        order=by_stage(
-            [order_conditions(s, corpora.splits(s.recipe.data, "train")) for s in stages]
-        ),
-        masks=by_stage([mask_conditions(stage) for stage in stages]),
+        order={s.name: order_conditions(s, corpora.splits(s.recipe.data, "train")) for s in stages},
+        masks={stage.name: mask_conditions(stage) for stage in stages},
         texts=evaluation_text_conditions(
             last,
             corpora.splits(last.data, "train"),
@@ -115,12 +107,13 @@ def conditions_of(loaded: LoadedRecipe, corpora: KnownCorpora) -> PointCondition
         begins_from=flatten(
             {"init_from": encode(first.init_from), "start_from": encode(first.start_from)}
         ),
-        arithmetic=by_stage(
-            [
-                {"precision": s.recipe.precision, "deterministic": str(s.recipe.deterministic)}
-                for s in stages
-            ]
-        ),
+        arithmetic={
+            s.name: {
+                "precision": s.recipe.precision,
+                "deterministic": str(s.recipe.deterministic),
+            }
+            for s in stages
+        },
     )
 
 
@@ -139,9 +132,9 @@ def compare_conditions(
         for counts in (own.counts, reference.counts)
     ]
     yield from compare_lengths(lengths[0], lengths[1], tolerance)
-    order = _changed(own.order, reference.order)
+    order = _changed_by_stage(own.order, reference.order)
     yield Finding(condition=ORDER, problem=order and f"another data order ({order})")
-    masks = _changed(own.masks, reference.masks)
+    masks = _changed_by_stage(own.masks, reference.masks)
     other_masks = masks and f"other masks in training ({masks})"
     # Other rows have other masks, which goes without saying.
     yield Finding(condition=MASKS, problem=other_masks if order is None else "")
@@ -156,9 +149,8 @@ def compare_conditions(
             own.counts.flops_per_token, reference.counts.flops_per_token, FLOPS, tolerance
         ),
     )
-    arithmetic = changed_keys(dict(reference.arithmetic), dict(own.arithmetic))
-    shown = ", ".join(f"{key} {now}, not {was}" for key, (was, now) in arithmetic.items())
-    yield Finding(condition=PRECISION, problem=shown or None)
+    arithmetic = _arithmetic(own.arithmetic, reference.arithmetic)
+    yield Finding(condition=PRECISION, problem=", ".join(arithmetic) or None)
 
 
 def compare_lengths(own: RunLength, reference: RunLength, tolerance: float) -> Iterator[Finding]:
@@ -203,16 +195,47 @@ def _parameters(own: RecipeCounts, reference: RecipeCounts, tolerance: float) ->
     return whole or encoder
 
 
+def _changed_by_stage(own: ByStage, reference: ByStage) -> str | None:
+    """The names of what differs in stages that both have, and of stages that one lacks."""
+    return names_of_changed(_next_to(own, reference), _next_to(reference, own))
+
+
+def _next_to(own: ByStage, other: ByStage) -> Conditions:
+    """The conditions of all stages by name, to be held against the other's."""
+    if len(own) == len(other) == 1:
+        return next(iter(own.values()))
+    found: dict[str, str] = {}
+    for stage, conditions in own.items():
+        if stage in other:
+            found |= {f"stages.{stage}.{name}": value for name, value in conditions.items()}
+        else:
+            found[f"stages.{stage}"] = "there"
+    return found
+
+
+def _arithmetic(own: ByStage, reference: ByStage) -> list[str]:
+    """What differs, each once; a stage that one lacks is held against that one's last stage."""
+    single = len(own) == len(reference) == 1
+    found: dict[str, None] = {}
+    for stage in {**reference, **own}:
+        now, was = (each.get(stage, list(each.values())[-1]) for each in (own, reference))
+        for name, value in now.items():
+            if value != was[name]:
+                key = name if single else f"stages.{stage}.{name}"
+                found[f"{key} {value}, not {was[name]}"] = None
+    return list(found)
+
+
 def _evaluation(own: PointConditions, reference: PointConditions) -> str | None:
-    texts = _changed(own.texts, reference.texts)
-    masks = _changed(own.evaluation_masks, reference.evaluation_masks)
+    texts = names_of_changed(own.texts, reference.texts)
+    masks = names_of_changed(own.evaluation_masks, reference.evaluation_masks)
     if texts is None:
         return masks and f"evaluated with other masks ({masks})"
     return "evaluated on other texts" + (f", with other masks ({masks})" if masks else "")
 
 
 def _weights(own: PointConditions, reference: PointConditions) -> str | None:
-    changed = _changed(own.begins_from, reference.begins_from)
+    changed = names_of_changed(own.begins_from, reference.begins_from)
     if changed is not None:
         return f"begins from other weights ({changed})"
     if own.model == reference.model:
@@ -223,10 +246,3 @@ def _weights(own: PointConditions, reference: PointConditions) -> str | None:
     if shared.equal == shared.count:
         return None
     return f"{shared.equal / shared.count:.0%} of the weights that both have begin equal"
-
-
-def _changed(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
-    """The names of what differs."""
-    changed = [name for name in {**reference, **own} if own.get(name) != reference.get(name)]
-    more = f" and {len(changed) - _MOST_KEYS} more" if len(changed) > _MOST_KEYS else ""
-    return ", ".join(changed[:_MOST_KEYS]) + more if changed else None

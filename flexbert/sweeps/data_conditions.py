@@ -28,6 +28,8 @@ from flexbert.schedule.stages import Stage
 
 # Keys of ``data`` that decide masks and not rows.
 _MASKS = ("data.mask_rate", "data.masking", "data.mask_split")
+# Of what differs, in a message.
+_MOST_NAMES = 3
 # Each value as text.
 Conditions: TypeAlias = Mapping[str, str]
 
@@ -71,12 +73,9 @@ def evaluation_text_conditions(
         train, validation: of each source. Where they are there, the chunks themselves count, not
             how they came to be chosen.
     """
-    data, rows = recipe.data, recipe.evaluation.rows
+    data = recipe.data
     if validation is None or train is None:
-        cut = {key: getattr(data, key) for key in ("max_length", "merge_below")}
-        packed = {key: getattr(data, key) for key in ("row_length", "packing_window")}
-        # All of a split is the same in any rows.
-        return _texts({**cut, **(packed if rows else {}), "rows": rows, **_places(recipe)})
+        return {**evaluation_cut(recipe), **_texts(_places(recipe))}
     shares = sampling_stream(train, data).mixture.source_shares
     described: dict[str, Any] = {}
     for name, split in validation.items():
@@ -84,6 +83,15 @@ def evaluation_text_conditions(
         described[f"{name}.shards"] = split.fingerprint
         described[f"{name}.chunks"] = _chunks(split, data, recipe.evaluation.rows_of(shares[name]))
     return _texts(described)
+
+
+def evaluation_cut(recipe: Recipe) -> Conditions:
+    """Keys that decide which chunks of a corpus a stage's evaluations read."""
+    data, rows = recipe.data, recipe.evaluation.rows
+    cut = {f"data.{key}": getattr(data, key) for key in ("max_length", "merge_below")}
+    packed = {f"data.{key}": getattr(data, key) for key in ("row_length", "packing_window")}
+    # All of a split is the same in any rows.
+    return _texts({**cut, **(packed if rows else {}), "evaluation.rows": rows})
 
 
 def evaluation_mask_conditions(recipe: Recipe) -> Conditions:
@@ -98,6 +106,13 @@ def evaluation_mask_conditions(recipe: Recipe) -> Conditions:
             "evaluation.masking": encode(recipe.evaluation.masking_of(recipe.data)),
         }
     )
+
+
+def names_of_changed(own: Mapping[str, Any], reference: Mapping[str, Any]) -> str | None:
+    """The names of what differs, the first few of many; None where nothing does."""
+    changed = [name for name in {**reference, **own} if own.get(name) != reference.get(name)]
+    more = f" and {len(changed) - _MOST_NAMES} more" if len(changed) > _MOST_NAMES else ""
+    return ", ".join(changed[:_MOST_NAMES]) + more if changed else None
 
 
 def _chunks(split: Split, data: DataConfig, rows: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Protocol
 from flexbert.checkpoint.run_metric import find_metric, lower_is_better
 from flexbert.config.by_metric import is_own_metric
 from flexbert.errors import UserError, user_errors_at
+from flexbert.manifest_file import Manifest
 from flexbert.metrics_file import Record, read_metrics
 from flexbert.sweeps.points import SweepPoint
 from flexbert.task_metrics_file import TaskMetrics, read_task_metrics
@@ -47,12 +49,14 @@ class RunOutcome:
     Attributes:
         tokens, updates: that it was trained on, and for.
         values: by the name of a measure; nan where it is no finite number.
+        unigram_entropy: of the validation split, in nats a token; None where it is not known.
     """
 
     run: TrainedRun
     tokens: int
     updates: int
     values: dict[str, float]
+    unigram_entropy: float | None = None
 
 
 def read_outcome(run: TrainedRun, measures: Sequence[str]) -> RunOutcome:
@@ -73,6 +77,7 @@ def read_outcome(run: TrainedRun, measures: Sequence[str]) -> RunOutcome:
         tokens=last.tokens,
         updates=last.step,
         values=values,
+        unigram_entropy=_unigram_entropy(run.folder),
     )
 
 
@@ -90,6 +95,13 @@ def more_is_better(measure: str) -> bool:
     own = is_own_metric(measure)
     kind = measure.partition(".")[0] if own else measure.rpartition(".")[2]
     return not lower_is_better(kind) and kind != _MEMORY
+
+
+def _unigram_entropy(folder: Path) -> float | None:
+    # A run without a manifest has its numbers all the same.
+    with contextlib.suppress(UserError):
+        return Manifest.read(folder).unigram_entropy
+    return None
 
 
 def _value(

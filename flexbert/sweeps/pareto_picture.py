@@ -16,6 +16,7 @@ from flexbert.statistics import sample_deviation
 from flexbert.sweeps.label_places import place_labels
 from flexbert.sweeps.outcomes import COSTS, more_is_better
 from flexbert.sweeps.point_looks import head, point_looks
+from flexbert.sweeps.sweep_cells import INCOMPARABLE
 from flexbert.sweeps.sweep_curves import DrawnRun
 from flexbert.sweeps.sweep_table import SweepTable
 from flexbert.text_tables import label_lines
@@ -46,6 +47,8 @@ class SpeedAndScore:
 
 def draw_pareto(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -> Path | None:
     """Draw the first measure that is no cost against speed; None without one, or without speeds.
+
+    Points whose measure does not compare with the reference's are left out.
 
     Args:
         path: of the picture; its suffix decides the format.
@@ -91,7 +94,7 @@ def draw_pareto(table: SweepTable, runs: Sequence[DrawnRun], path: Path) -> Path
         head(
             figure,
             f"{table.name}: {measure} against speed",
-            "; ".join(filter(None, (looks.caption, _caption(places)))),
+            "; ".join(filter(None, (looks.caption, _caption(places, front)))),
         )
         outstanding = {*looks.named, *(place.label for place in front)}
         labelled = [
@@ -127,7 +130,7 @@ def _places(table: SweepTable, measure: str, runs: Sequence[DrawnRun]) -> list[S
         cell = row[measure]
         speeds = [_speed(run) for run in runs if run.label == label and run.counts]
         known = [speed for speed in speeds if math.isfinite(speed)]
-        if cell.mean is not None and known:
+        if cell.mean is not None and known and cell.verdict != INCOMPARABLE:
             found.append(
                 SpeedAndScore(
                     label=label,
@@ -156,10 +159,12 @@ def _drawn_over(
             )
 
 
-def _caption(places: Sequence[SpeedAndScore]) -> str:
-    bars = "bars: standard deviation over seeds; "
+def _caption(places: Sequence[SpeedAndScore], front: Sequence[SpeedAndScore]) -> str:
     has_bars = any(place.score_spread or place.speed_spread for place in places)
-    return f"{bars if has_bars else ''}dashed: what no other point beats in both"
+    said = ["bars: standard deviation over seeds"] if has_bars else []
+    # A single point has no line.
+    said += ["dashed: what no other point beats in both"] if len(front) > 1 else []
+    return "; ".join(said)
 
 
 def _speed(run: DrawnRun) -> float:

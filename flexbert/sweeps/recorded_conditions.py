@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from flexbert.sweeps.conditions import (
     Finding,
     RunLength,
 )
+from flexbert.sweeps.evaluated_tokens import EvaluatedTokens, other_corpus, other_count
 from flexbert.train.run_folder import RunFolder
 
 PROCESSES, DEVICE, SOFTWARE = "processes", "device", "software"
-EVALUATED = "eval_masked_tokens"
 
 # What runs have recorded of a CPU before its threads were.
 _CPU = "cpu"
@@ -34,15 +33,13 @@ class RecordedConditions:
     Attributes:
         order: of each of its run segments, in order, with how many rows were passed over; None
             where that cannot be read.
-        validation: fingerprint of each source's validation split, by stage.
-        evaluated: masked tokens of the last evaluation; None where that is not recorded.
+        evaluated: what the last evaluation was over.
     """
 
     tokens: int
     updates: int
     order: tuple[Any, ...] | None
-    validation: Mapping[str, Any]
-    evaluated: float | None
+    evaluated: EvaluatedTokens
     launches: tuple[Launch, ...]
 
     def length(self, flops_per_token: float) -> RunLength:
@@ -58,17 +55,11 @@ def read_conditions(folder: Path) -> RecordedConditions:
     """
     records = read_metrics(folder)
     manifest = Manifest.read(folder)
-    counts = [each.numbers[EVALUATED] for each in records if EVALUATED in each.numbers]
     return RecordedConditions(
         tokens=records[-1].tokens,
         updates=records[-1].step,
         order=_order(folder),
-        validation={
-            f"{stage}.{source}": corpus.splits.get("validation")
-            for stage, record in manifest.stages.items()
-            for source, corpus in record.corpora.items()
-        },
-        evaluated=counts[-1] if counts and math.isfinite(counts[-1]) else None,
+        evaluated=EvaluatedTokens.of(records, manifest),
         launches=manifest.launches,
     )
 
@@ -80,7 +71,10 @@ def compare_recorded(own: RecordedConditions, reference: RecordedConditions) -> 
     else:
         same = own.order == reference.order
         yield Finding(condition=ORDER, problem=None if same else "other rows were read")
-    yield Finding(condition=EVALUATION, problem=_evaluation(own, reference))
+    evaluated = other_corpus(own.evaluated, reference.evaluated) or other_count(
+        own.evaluated, reference.evaluated
+    )
+    yield Finding(condition=EVALUATION, problem=evaluated and f"evaluated {evaluated}")
     processes = [{str(each.processes) for each in r.launches} for r in (own, reference)]
     devices = _devices(own, reference)
     for condition, unit, values in (
@@ -107,15 +101,6 @@ def _order(folder: Path) -> tuple[Any, ...] | None:
     except UserError:
         return None
     return tuple((each.stage, each.generation, each.order, each.skipped_rows) for each in read)
-
-
-def _evaluation(own: RecordedConditions, reference: RecordedConditions) -> str | None:
-    if own.validation != reference.validation:
-        return "evaluated on another corpus"
-    counts = own.evaluated, reference.evaluated
-    if None in counts or own.evaluated == reference.evaluated:
-        return None
-    return f"evaluated over {own.evaluated:,.0f} masked tokens, not {reference.evaluated:,.0f}"
 
 
 def _software(own: tuple[Launch, ...], reference: tuple[Launch, ...]) -> str | None:

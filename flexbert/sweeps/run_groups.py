@@ -10,7 +10,9 @@ from typing import Any
 from flexbert.config.tree import flatten
 from flexbert.errors import UserError, did_you_mean
 from flexbert.report.recorded_run import recorded_recipe
+from flexbert.sweeps.group_names import group_names
 from flexbert.sweeps.points import SweepPoint, listed_points
+from flexbert.sweeps.sweep_file import DEFAULT_TOLERANCE
 
 _SEED = "seed"
 # What a run has of its own, and what changes no number that it records.
@@ -35,6 +37,7 @@ class RunGroups:
 
     Attributes:
         seeds: that any run has.
+        tolerance: by which share two counts may differ and be called equal.
         notes: what points differ in, where their names do not say it.
     """
 
@@ -45,6 +48,7 @@ class RunGroups:
     measures: tuple[str, ...]
     reference: SweepPoint
     notes: tuple[str, ...]
+    tolerance: float = DEFAULT_TOLERANCE
 
 
 def group_runs(
@@ -70,8 +74,10 @@ def group_runs(
             raise UserError(f"{same} and {folder} have one recipe and one seed; give one of them")
     if len(shapes) == 1:
         raise UserError("the runs differ in nothing but their seeds: there is nothing to compare")
-    # Of each the first one's.
-    names = {shape: _name(folder) for (shape, _), folder in reversed(recorded.items())}
+    own = {
+        shape: [_name(at) for (of, _), at in recorded.items() if of == shape] for shape in shapes
+    }
+    names = dict(zip(own, group_names(list(own.values())), strict=True))
     points, notes = _points(shapes, names)
     runs = tuple(
         GroupedRun(name=_name(folder), point=points[shape], seed=seed, folder=folder)
@@ -107,7 +113,7 @@ def _seed_and_values(folder: Path) -> tuple[int, dict[str, Any]]:
 def _points(
     shapes: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
 ) -> tuple[dict[str, SweepPoint], list[str]]:
-    """The point of each shape, named by what differs or, where that is long, by its first run."""
+    """The point of each shape, named by what differs or, where that is long, by its runs."""
     keys = _differing(list(shapes.values()))
     own = [{key: shape[key] for key in keys if key in shape} for shape in shapes.values()]
     points = listed_points(own)

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flexbert.config.by_metric import is_own_metric
 from flexbert.config.clock import StageClock
 from flexbert.config.encode import encode
 from flexbert.config.fields import OPERATIONAL
 from flexbert.config.keys import role_of
 from flexbert.config.layer_plan import layer_plan
+from flexbert.config.layer_windows import Window
 from flexbert.config.recipe import Recipe
 from flexbert.config.tree import changed_keys, flatten
 from flexbert.errors import ConfigError
@@ -24,10 +26,11 @@ from flexbert.sweeps.sweep_file import Sweep
 # Operational, since a resumed run may have other paths of the same; another corpus or other code is
 # another training.
 _PATHS = ("path", "remote")
+_OF_WINDOWS = ("model.attention.windows", "model.attention.rope.theta")
 # Nodes that stand for what they come to: the curves, the batches, the plan of layers.
 _REPLACED = (
     *("schedule", "weight_decay_schedule", "mask_rate_schedule", "batch.warmup"),
-    *("model.attention.windows", "model.attention.rope.theta"),
+    *_OF_WINDOWS,
 )
 _WHERE_IT_STOPS = ("evaluation", "checkpoints.interval")
 # A stage of up to twice as many updates is compared at each of them; of a longer one so many at its
@@ -62,16 +65,27 @@ def same_trainings(sweep: Sweep, runs: Sequence[SweepRun]) -> Iterator[str]:
             alike.append((run, curves))
             continue
         changed = tuple(_changed(before, run))
-        if (note := _judged(sweep, before.point, run.point, changed)) and changed not in noted:
+        other_windows = _windows(before) != _windows(run)
+        note = _judged(sweep, before.point, run.point, changed, other_windows=other_windows)
+        if note and changed not in noted:
             noted.add(changed)
             yield note
 
 
-def _judged(sweep: Sweep, one: SweepPoint, other: SweepPoint, changed: Sequence[str]) -> str:
+def _judged(
+    sweep: Sweep,
+    one: SweepPoint,
+    other: SweepPoint,
+    changed: Sequence[str],
+    *,
+    other_windows: bool,
+) -> str:
     """The note on two points that train the same.
 
     Args:
         changed: keys of their recipes.
+        other_windows: whether their layers have other windows, which all see whole sequences: one
+            may be faster, and see less of a task's longer texts.
     """
     keys = ", ".join(_given(one, other)) or "list"
     points = f"{one.label} and {other.label}"
@@ -79,16 +93,21 @@ def _judged(sweep: Sweep, one: SweepPoint, other: SweepPoint, changed: Sequence[
         raise ConfigError("random.count", f"{one.label} is drawn twice; draw fewer points")
     if not changed:
         raise ConfigError(keys, f"changes nothing: {points} are the same recipe")
-    if not all(role_of(Recipe, key) is OPERATIONAL for key in changed):
+    if not all(
+        role_of(Recipe, key) is OPERATIONAL or (other_windows and _is_below(key, _OF_WINDOWS))
+        for key in changed
+    ):
         raise ConfigError(keys, f"changes nothing: {points} train the same, update by update")
     of_evaluation = any(key.startswith("evaluation.") for key in changed)
-    if not of_evaluation and not any(map(is_speed, sweep.measures)):
+    of_tasks = other_windows and any(map(_is_of_a_task, sweep.measures))
+    if not of_evaluation and not of_tasks and not any(map(is_speed, sweep.measures)):
+        why = ", since their windows reach over whole sequences" if other_windows else ""
         raise ConfigError(
             keys,
-            f"changes nothing of {', '.join(sweep.measures)}: {points} train the same; to compare "
-            "their speed or memory, measure tokens_per_second or peak_memory",
+            f"changes nothing of {', '.join(sweep.measures)}: {points} train the same{why}; to "
+            "compare their speed or memory, measure tokens_per_second or peak_memory",
         )
-    what = "what is measured" if of_evaluation else "speed and memory"
+    what = "what is measured" if of_evaluation or of_tasks else "speed and memory"
     return f"note: {keys} changes {what}, and nothing of the training"
 
 
@@ -100,9 +119,28 @@ def _training(run: SweepRun) -> str:
         stops = recipe.evaluation.early_stopping is not None
         values = flatten(encode(recipe)).items()
         kept = sorted((key, value) for key, value in values if _decides(key, stops))
-        layers = [(layer.window, layer.theta) for layer in layer_plan(recipe.model)]
+        longest = recipe.data.max_length
+        layers = [
+            (None if _sees_all(layer.window, longest) else layer.window, layer.theta)
+            for layer in layer_plan(recipe.model)
+        ]
         parts.append((stage.name, kept, layers, stage.batches))
     return repr(parts)
+
+
+def _sees_all(window: Window, longest: int) -> bool:
+    """Whether a window, half of it to each side, reaches from one end of a sequence to the other.
+
+    Args:
+        longest: tokens of the longest sequence.
+    """
+    return window is None or window // 2 >= longest - 1
+
+
+def _windows(run: SweepRun) -> list[Window]:
+    """Of every layer of every stage."""
+    stages = all_stages(run.recipe.stages)
+    return [layer.window for stage in stages for layer in layer_plan(stage.recipe.model)]
 
 
 def _curves(run: SweepRun) -> list[Any]:
@@ -139,6 +177,10 @@ def _decides(key: str, stops: bool) -> bool:
     if stops and _is_below(key, _WHERE_IT_STOPS):
         return True
     return _is_below(key, ("data",)) and key.rpartition(".")[2] in _PATHS
+
+
+def _is_of_a_task(measure: str) -> bool:
+    return "." in measure and not is_own_metric(measure) and not is_speed(measure)
 
 
 def _is_below(key: str, nodes: Sequence[str]) -> bool:

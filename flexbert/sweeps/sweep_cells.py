@@ -12,7 +12,10 @@ from flexbert.sweeps.outcomes import RunOutcome, more_is_better
 from flexbert.sweeps.points import SweepPoint
 from flexbert.tasks.differences import Difference, Verdict, difference_by_seed
 
-PointVerdict = Verdict | Literal["better by itself", "worse by itself"]
+PointVerdict = Verdict | Literal["better by itself", "worse by itself", "does not compare"]
+INCOMPARABLE: PointVerdict = "does not compare"
+# Why a number does not compare with the reference's, by point's label and measure.
+Incomparable = Mapping[tuple[str, str], str]
 
 
 class ComparedPoints(Protocol):
@@ -28,6 +31,8 @@ class ComparedPoints(Protocol):
     def measures(self) -> tuple[str, ...]: ...
     @property
     def reference(self) -> SweepPoint: ...
+    @property
+    def tolerance(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,8 @@ class SweepCell:
         holm: the same by Holm's method, over all differences of this measure.
         verdict: what may be said of the difference, given all others of this measure. ``by itself``
             is one whose interval leaves out zero while Holm's method does not reject it. None is
-            called better, or worse, because runs that diverged are left out of a mean.
+            called better, or worse, because runs that diverged are left out of a mean. None is
+            called either where its number is not over the same as the reference's.
     """
 
     mean: float | None
@@ -61,7 +67,9 @@ class SweepCell:
 Cells = dict[str, dict[str, SweepCell]]
 
 
-def sweep_cells(sweep: ComparedPoints, outcomes: Sequence[RunOutcome]) -> Cells:
+def sweep_cells(
+    sweep: ComparedPoints, outcomes: Sequence[RunOutcome], incomparable: Incomparable
+) -> Cells:
     """The cells of all points of which at least one run is finished, in the points' order."""
     of_point = {
         point.label: [each for each in outcomes if each.run.point.label == point.label]
@@ -71,7 +79,9 @@ def sweep_cells(sweep: ComparedPoints, outcomes: Sequence[RunOutcome]) -> Cells:
     cells: Cells = {label: {} for label, own in of_point.items() if own}
     for measure in sweep.measures:
         column = {
-            label: _cell(
+            label: _incomparable(_cell(of_point[label], None, measure))
+            if (label, measure) in incomparable
+            else _cell(
                 of_point[label], None if label == reference else of_point[reference], measure
             )
             for label in cells
@@ -82,12 +92,14 @@ def sweep_cells(sweep: ComparedPoints, outcomes: Sequence[RunOutcome]) -> Cells:
 
 
 def best_first(cells: Mapping[str, Mapping[str, SweepCell]], measure: str) -> list[str]:
-    """Labels by their means, those that have none last."""
+    """Labels by their means, those that have none, or do not compare, last."""
     sign = -1 if more_is_better(measure) else 1
 
     def place(label: str) -> float:
-        mean = cells[label][measure].mean
-        return math.inf if mean is None else sign * mean
+        cell = cells[label][measure]
+        if cell.mean is None or cell.verdict == INCOMPARABLE:
+            return math.inf
+        return sign * cell.mean
 
     return sorted(cells, key=place)
 
@@ -114,6 +126,11 @@ def _cell(own: Sequence[RunOutcome], base: Sequence[RunOutcome] | None, measure:
     return replace(cell, difference=difference, p=p)
 
 
+def _incomparable(cell: SweepCell) -> SweepCell:
+    nothing = Difference(estimate=None, count=0)
+    return replace(cell, difference=nothing, verdict=INCOMPARABLE)
+
+
 def _judged(column: Mapping[str, SweepCell], reference: str) -> dict[str, SweepCell]:
     """The cells of one measure, each with its verdict among all."""
     tested = {label: cell.p for label, cell in column.items() if cell.p is not None}
@@ -121,7 +138,7 @@ def _judged(column: Mapping[str, SweepCell], reference: str) -> dict[str, SweepC
     base = column.get(reference)
     judged = {}
     for label, cell in column.items():
-        if cell.difference is None:
+        if cell.difference is None or cell.verdict == INCOMPARABLE:
             judged[label] = cell
             continue
         adjusted = holm.get(label)

@@ -15,6 +15,7 @@ from flexbert.files.file_lock import file_lock
 from flexbert.report.recorded_run import read_run
 from flexbert.sweeps.condition_notes import held_conditions
 from flexbert.sweeps.curve_picture import draw_sweep_curves
+from flexbert.sweeps.evaluated_tokens import incomparable_cells
 from flexbert.sweeps.outcomes import RunOutcome, TrainedRun, read_outcome, unfinished_state
 from flexbert.sweeps.pareto_picture import draw_pareto
 from flexbert.sweeps.run_groups import RunGroups
@@ -48,7 +49,8 @@ def report_sweep(sweep: Sweep, runs: Sequence[SweepRun], folder: Path) -> SweepT
             if run not in finished
         }
         conditions = held_conditions(sweep, runs, finished)
-        table = sweep_table(sweep, outcomes, unfinished, conditions)
+        incomparable = incomparable_cells(sweep, outcomes)
+        table = sweep_table(sweep, outcomes, unfinished, conditions, incomparable)
         write_table(table, runs, outcomes, folder)
     return table
 
@@ -60,7 +62,7 @@ def groups_table(groups: RunGroups) -> tuple[SweepTable, list[RunOutcome]]:
         UserError: if a run lacks a measure.
     """
     outcomes = [read_outcome(run, groups.measures) for run in groups.runs]
-    table = sweep_table(groups, outcomes)
+    table = sweep_table(groups, outcomes, incomparable=incomparable_cells(groups, outcomes))
     return replace(table, total=None, notes=(*table.notes, *groups.notes)), outcomes
 
 

@@ -6,8 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flexbert.sweeps.outcomes import RunOutcome
-from flexbert.sweeps.sweep_cells import Cells, ComparedPoints, best_first, sweep_cells
-from flexbert.sweeps.table_notes import length_note, table_notes
+from flexbert.sweeps.sweep_cells import (
+    Cells,
+    ComparedPoints,
+    Incomparable,
+    best_first,
+    sweep_cells,
+)
+from flexbert.sweeps.table_notes import incomparable_notes, length_note, table_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +45,16 @@ def sweep_table(
     outcomes: Sequence[RunOutcome],
     unfinished: Mapping[tuple[str, int], str] | None = None,
     conditions: Sequence[str] = (),
+    incomparable: Incomparable | None = None,
 ) -> SweepTable:
     """The table of what the finished runs have come to.
 
     Args:
         unfinished: what is known of the other runs, by point's label and seed.
         conditions: what was held equal, and what was not, a line each.
+        incomparable: what does not compare with the reference's, and why.
     """
-    cells = sweep_cells(sweep, outcomes)
+    cells = sweep_cells(sweep, outcomes, incomparable or {})
     return SweepTable(
         name=sweep.name,
         reference=sweep.reference.label,
@@ -58,6 +66,7 @@ def sweep_table(
         num_seeds=len(sweep.seeds),
         notes=(
             *table_notes(sweep, cells, outcomes, unfinished or {}),
-            *(conditions or length_note(outcomes)),
+            *incomparable_notes(sweep, incomparable or {}),
+            *(conditions or length_note(sweep, outcomes)),
         ),
     )

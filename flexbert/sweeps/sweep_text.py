@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from flexbert.sweeps.sweep_cells import SweepCell
+from flexbert.sweeps.sweep_cells import INCOMPARABLE, SweepCell
 from flexbert.sweeps.sweep_table import SweepTable
 from flexbert.text_tables import (
     PLUS_MINUS,
@@ -69,11 +69,16 @@ def _difference_table(table: SweepTable, measure: str) -> TextTable | None:
     header = ("point", "difference", "95% interval", "seeds", p, "needs", "")
     title = f"{measure}: differences to {table.reference}, paired by seed"
     if all(table.cells[label][measure].p is None for label, *_ in rows):
-        # Nothing is known of any but the estimate, and from how many seeds.
-        kept = [(label, estimate, seeds) for label, estimate, _, seeds, *_ in rows]
-        header_kept = (header[0], header[1], header[3])
+        # Nothing is known of any but the estimate, from how many seeds, and what does not compare.
+        says = any(verdict == INCOMPARABLE for *_, verdict in rows)
+        columns = (0, 1, 3, 6) if says else (0, 1, 3)
+        header_kept, *kept = (tuple(row[i] for i in columns) for row in (header, *rows))
         return TextTable(
-            title=title, header=(header_kept,), groups=(tuple(kept),), wraps_labels=True
+            title=title,
+            header=(header_kept,),
+            groups=(tuple(kept),),
+            num_words=int(says),
+            wraps_labels=True,
         )
     return TextTable(
         title=title,
@@ -95,7 +100,7 @@ def _mean(cell: SweepCell) -> str:
 def _difference(cell: SweepCell) -> tuple[str, ...]:
     found = cell.difference
     if found is None or found.estimate is None:
-        return (*[_NONE] * 5, "not known")
+        return (*[_NONE] * 5, str(cell.verdict))
     if found.low is None or found.high is None:
         return f"{found.estimate:+.4g}", _NONE, str(found.count), _NONE, _NONE, str(cell.verdict)
     reach = found.high - found.estimate

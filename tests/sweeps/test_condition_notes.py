@@ -16,7 +16,7 @@ from flexbert.provenance.order_log import OrderLog, RunSegment
 from flexbert.sweeps.condition_notes import held_conditions, planned_conditions
 from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import Sweep, read_sweep
-from tests.conftest import TINY_RECIPE
+from tests.conftest import REPOSITORY, TINY_RECIPE
 
 EQUAL = "equal (counts within 1 percent): "
 PLANNED = "tokens, updates, FLOPs in all, data order, training masks, evaluation, initial weights, "
@@ -99,6 +99,44 @@ def test_a_plan_says_what_differs_by_point_and_what_is_equal_in_all(tmp_path: Pa
     assert equal == EQUAL + PLANNED.replace("tokens, ", "", 1).replace(
         "FLOPs in all, ", ""
     ).replace(", precision", "")
+
+
+def test_recipes_of_other_stages_are_compared_stage_by_stage(tmp_path: Path) -> None:
+    path = REPOSITORY / "yamls" / "ablations" / "schedules.yaml"
+    sweep = read_sweep(path, ["data.path=/some/corpus"])
+    *lines, equal = planned_conditions(sweep, resolve_runs(sweep, tmp_path / "sweep"))
+    # A second stage has an order of its own, and nothing else differs.
+    assert lines == [
+        f"{label}: another data order (stages.further)"
+        for label in ("trapezoid_continued", "cosine_continued")
+    ]
+    assert equal == EQUAL + PLANNED.replace("data order, training masks, ", "")
+
+
+def test_what_differs_in_one_stage_is_said_with_its_name(tmp_path: Path) -> None:
+    points = {
+        "one": {"stages": {"first": {"duration": "24ba"}}},
+        "same": {"stages": {"first": {"duration": "12ba"}, "second": {"duration": "12ba"}}},
+        "other": {
+            "stages": {
+                "first": {"duration": "12ba", "data.packing_window": 64},
+                "second": {"duration": "12ba", "precision": "amp_bf16"},
+            }
+        },
+    }
+    base, path = tmp_path / "base.yaml", tmp_path / "ablation.yaml"
+    # Each stage has its own.
+    own = {"duration": None, "evaluation.rows": None}
+    base.write_text(yaml.safe_dump({"include": [str(TINY_RECIPE)], **own}))
+    tree = {"base": str(base), "overrides": {"data.path": "/some/corpus"}, "list": points}
+    path.write_text(yaml.safe_dump(tree))
+    sweep = read_sweep(path)
+    *lines, _ = planned_conditions(sweep, resolve_runs(sweep, tmp_path / "sweep"))
+    assert lines == [
+        "other: another data order (stages.first.data.packing_window, stages.second); "
+        "stages.second.precision amp_bf16, not fp32",
+        "same: another data order (stages.second)",
+    ]
 
 
 def test_finished_runs_that_recorded_the_same_are_said_to_be_equal(tmp_path: Path) -> None:

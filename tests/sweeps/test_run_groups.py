@@ -70,8 +70,10 @@ def test_points_that_differ_in_much_have_their_runs_names_and_a_list_of_it(tmp_p
     one = {f"model.part_{number}.value_of_something_long": number for number in range(4)}
     other = {key: value + 1 for key, value in one.items()}
     groups = grouped(tmp_path, (one, 1), (one, 2), (other, 1))
-    assert seeds_of(groups) == {"run-0": [1, 2], "run-2": [1]}
-    assert groups.notes[0] == "model.part_0.value_of_something_long: 0 (run-0); 1 (run-2)"
+    assert seeds_of(groups) == {"run-0 and 1 more": [1, 2], "run-2": [1]}
+    assert groups.notes[0] == (
+        "model.part_0.value_of_something_long: 0 (run-0 and 1 more); 1 (run-2)"
+    )
     assert len(groups.notes) == 4
 
 

@@ -11,13 +11,14 @@ import pytest
 from matplotlib.text import Text
 
 from flexbert.pictures import COLORS, GREY, picture
-from flexbert.sweeps import sweep_report
+from flexbert.sweeps import pareto_picture, sweep_report
 from flexbert.sweeps.label_places import place_labels
-from flexbert.sweeps.pareto_picture import SpeedAndScore, pareto_front
+from flexbert.sweeps.pareto_picture import SpeedAndScore, draw_pareto, pareto_front
 from flexbert.sweeps.point_looks import point_looks
+from flexbert.sweeps.run_groups import group_runs
 from flexbert.sweeps.runs import SweepRun, resolve_runs
 from flexbert.sweeps.sweep_file import Sweep, read_sweep
-from flexbert.sweeps.sweep_report import report_sweep
+from flexbert.sweeps.sweep_report import groups_table, report_sweep
 from tests.conftest import TINY_RECIPE
 from tests.sweeps.recorded_runs import Recorded
 
@@ -62,6 +63,24 @@ def test_the_front_is_what_no_other_point_beats_in_both(upwards: bool) -> None:
         found = pareto_front(places, upwards)
         assert {(place.speed, place.score) for place in found} == expected
         assert [place.speed for place in found] == sorted({s for s, _ in expected}, reverse=True)
+
+
+@pytest.mark.parametrize("slower_is_better", [True, False])
+def test_a_caption_explains_a_dashed_line_only_where_there_is_one(
+    slower_is_better: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = []
+    monkeypatch.setattr(pareto_picture, "head", lambda _, title, caption: captions.append(caption))
+    folders = []
+    for name, speed, floor in (("gelu", 40_000.0, 2.0), ("silu", 20_000.0, 1.5)):
+        loss = floor if slower_is_better else 4 - floor
+        run = Recorded(values={"kind": name}, seed=1, updates=40, speed=speed, floor=loss)
+        folders.append(run.write(tmp_path / name))
+    groups = group_runs(folders, ["eval_loss"])
+    table, outcomes = groups_table(groups)
+    drawn = sweep_report._drawn(table, groups.runs, outcomes)
+    draw_pareto(table, drawn, tmp_path / "pareto.png")
+    assert ["dashed" in caption for caption in captions] == [slower_is_better]
 
 
 def test_labels_lie_on_no_other_and_on_nothing_that_is_drawn(tmp_path: Path) -> None:

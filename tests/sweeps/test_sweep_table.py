@@ -219,10 +219,30 @@ def test_runs_of_other_lengths_are_noted(sweep: Sweep, runs: list[SweepRun]) -> 
     whole = outcomes_of(runs)
     assert not [note for note in sweep_table(sweep, whole).notes if "tokens" in note]
     shorter = [*whole[:-1], replace(whole[-1], tokens=500)]
+    # What a sweep calls equal is no difference here.
+    about = [*whole[:-1], replace(whole[-1], tokens=991)]
+    assert not [note for note in sweep_table(sweep, about).notes if "tokens" in note]
     (note,) = [note for note in sweep_table(sweep, shorter).notes if "tokens" in note]
     assert note.startswith(
         "runs were trained on 500 to 1,000 tokens, activation=relu with seed 3 on the fewest"
     )
+
+
+def test_a_point_that_comes_to_the_same_in_every_seed_is_noted(
+    sweep: Sweep, runs: list[SweepRun]
+) -> None:
+    same = with_losses(outcomes_of(runs), {**LOSSES, "silu": LOSSES["gelu"]})
+    notes = sweep_table(sweep, same).notes
+    said = "activation=silu: the same eval_loss as activation=gelu in every seed: what differs "
+    assert f"{said}changes nothing that is measured" in notes
+    assert not [note for note in notes if "no interval" in note]
+    # Differences of one size that is not zero are none of that.
+    shifted = [loss + 0.5 for loss in LOSSES["gelu"]]
+    other = sweep_table(sweep, with_losses(same, {**LOSSES, "silu": shifted})).notes
+    # Nor is what one seed has in common.
+    one = [LOSSES["gelu"][0], 3.0, 3.1]
+    third = sweep_table(sweep, with_losses(same, {**LOSSES, "silu": one})).notes
+    assert not [note for note in (*other, *third) if "in every seed" in note]
 
 
 def test_what_was_held_equal_is_told_last(sweep: Sweep, runs: list[SweepRun]) -> None:
