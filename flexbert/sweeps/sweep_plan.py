@@ -18,6 +18,10 @@ from flexbert.sweeps.runs import SweepRun
 from flexbert.sweeps.study import Trial
 from flexbert.text_tables import TextTable, plain_table
 
+# Seen on two cores, without torch.compile. A run does not record what comes before its manifest,
+# most of which is imports.
+_START = "some 10 to 20"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
@@ -152,7 +156,8 @@ def sweep_sums_text(plan: SweepPlan) -> str:
     lines = [
         f"{plan.name}: {len(plan.runs)}{part} runs, {finished} of them finished; left: "
         f"{_hours(plan.gpu_hours_left)} {unit}-hours at {plan.hardware.rate_text}, "
-        f"{clock_text(plan.clock_hours)} by the clock, without starts and evaluations",
+        f"{clock_text(plan.clock_hours)} by the clock, without evaluations and without starts"
+        + (f", each of which takes {_START} seconds more" if finished < len(plan.runs) else ""),
         f"checkpoints take up to {bytes_text(plan.checkpoint_bytes)}",
     ]
     unknown = sum(run.price.steps_are != "exact" for run in plan.runs)
