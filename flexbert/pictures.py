@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexbert.errors import UserError
-from flexbert.files.durable import make_folder, write_durably
+from flexbert.files.durable import check_writable, write_durably
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,20 +47,25 @@ def picture(path: Path, width: float, height: float) -> Iterator[Figure]:
     """
     # Imported late, as most commands draw nothing; without a screen, and without pyplot's state.
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    check_picture(path)
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        formats = FigureCanvasAgg(figure).get_supported_filetypes()
-        if path.suffix.removeprefix(".") not in formats:
-            raise UserError(f"{path}: not a kind of picture; give .png, .svg or .pdf")
         yield figure
-        make_folder(path.parent)
         with write_durably(path) as file:
             # Without the version of matplotlib: the same picture is the same file.
             metadata = {"Software": None} if path.suffix == ".png" else None
             figure.savefig(file, format=path.suffix.removeprefix("."), dpi=130, metadata=metadata)
+
+
+def check_picture(path: Path) -> None:
+    """Raises UserError where :func:`picture` could not save as ``path``, before it is worth it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    if path.suffix.removeprefix(".") not in FigureCanvasAgg.get_supported_filetypes():
+        raise UserError(f"{path}: not a kind of picture; give .png, .svg or .pdf")
+    check_writable(path)
 
 
 def as_count(value: float, position: float = 0) -> str:

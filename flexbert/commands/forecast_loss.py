@@ -72,11 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     from flexbert.forecast.rungs import read_ladder
     from flexbert.forecast.target import forecast
 
-    ladder = read_ladder(arguments.ladder)
+    _check_options(arguments)
     if arguments.rates:
-        return _rates(arguments, ladder)
-    found = fit_ladder(ladder)
+        return _rates(arguments, read_ladder(arguments.ladder))
     target = None if arguments.target is None else _target(arguments.target)
+    found = fit_ladder(read_ladder(arguments.ladder))
     expected = None if target is None else forecast(found, target)
     if arguments.out is not None:
         write_forecast(found, arguments.out)
@@ -100,13 +100,24 @@ def run(arguments: argparse.Namespace) -> int:
     return print_found(arguments, printed, as_text)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises UserError for what would be refused after the rungs are read and fitted."""
+    from flexbert.files.durable import check_writable
+    from flexbert.pictures import check_picture
+
+    for option in ("target", "out") if arguments.rates else ():
+        if getattr(arguments, option) is not None:
+            raise UserError(f"--{option}: goes with a forecast, and not with --rates")
+    if arguments.out is not None:
+        check_writable(arguments.out)
+    if arguments.picture is not None:
+        check_picture(arguments.picture)
+
+
 def _rates(arguments: argparse.Namespace, ladder: Ladder) -> int:
     from flexbert.forecast.learning_rates import RatesFound, rules_text, transfer_rules
     from flexbert.forecast.rates_picture import draw_rates
 
-    for option in ("target", "out"):
-        if getattr(arguments, option) is not None:
-            raise UserError(f"--{option}: goes with a forecast, and not with --rates")
     found = RatesFound(rules=tuple(transfer_rules(ladder.rungs)), left_out=ladder.left_out)
     if arguments.picture is not None:
         draw_rates(found.rules, arguments.picture)

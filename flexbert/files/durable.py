@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -141,6 +142,21 @@ def make_folder(path: Path) -> None:
         raise WriteError(
             f"{path}: cannot be made: {error.strerror or first_line(error)}"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before what stands in it is computed.
+
+    The folder that it lies in is made where it is missing.
+
+    Raises:
+        WriteError: if the folder cannot be made, takes no file, or has a folder of this name.
+    """
+    make_folder(path.parent)
+    if path.is_dir():
+        raise WriteError(f"{path}: is a folder; give a file")
+    with write_errors(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 @contextlib.contextmanager

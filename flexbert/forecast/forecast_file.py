@@ -41,10 +41,9 @@ def fit_ladder(ladder: Ladder) -> LadderFit:
     """
     scales = [rung.scale for rung in ladder.rungs]
     losses = [rung.loss for rung in ladder.rungs]
-    numbers = ladder.numbered()
     try:
-        law, why = identified_law(list(dict(zip(numbers, scales, strict=True)).values()))
-        fitted = fit_law(law, scales, losses, numbers)
+        law, why = identified_law(scales)
+        fitted = fit_law(law, scales, losses, ladder.numbered())
     except ValueError as error:
         raise UserError(f"no forecast: {error}") from None
     return LadderFit(ladder=ladder, fitted=fitted, why=why)

@@ -167,7 +167,7 @@ def identified_law(scales: Sequence[Scale]) -> tuple[Law, str]:
     """The law with the most constants that different rungs determine, with two rungs to spare.
 
     Args:
-        scales: one of each rung.
+        scales: of each run; those of the same scale are one rung.
 
     Returns:
         the law, and why it is this one.
@@ -175,14 +175,18 @@ def identified_law(scales: Sequence[Scale]) -> tuple[Law, str]:
     Raises:
         ValueError: if there are fewer than four different rungs, or all are about one size.
     """
-    count = len(set(scales))
-    log_n = np.log([scale.parameters for scale in scales])
-    log_d = np.log([scale.tokens for scale in scales])
-    log_c = np.log([scale.flops for scale in scales])
+    rungs = list(dict.fromkeys(scales))
+    count = len(rungs)
+    log_n = np.log([rung.parameters for rung in rungs])
+    log_d = np.log([rung.tokens for rung in rungs])
+    log_c = np.log([rung.flops for rung in rungs])
     least = math.log(_LEAST_FACTOR)
     spare = 2
     if count < COMPUTE_ALONE.num_constants + spare:
-        raise ValueError(f"{count} different rungs are too few: a forecast takes four")
+        raise ValueError(
+            f"{len(scales)} runs are {count} rung{'' if count == 1 else 's'}, and a forecast takes "
+            "four: runs of the same parameters and tokens are one rung"
+        )
     if np.ptp(log_c) < least:
         raise ValueError("the rungs are about one size: a forecast takes different ones")
     simpler = f"{count} different rungs"

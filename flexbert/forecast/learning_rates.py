@@ -120,6 +120,8 @@ def best_rate(width: int, losses: Sequence[tuple[float, float]]) -> BestRate:
     rates = sorted({rate for rate, _ in losses})
     means = {rate: float(np.mean([one for at, one in losses if at == rate])) for rate in rates}
     best = min(rates, key=lambda rate: means[rate])
+    if len(rates) == 1:
+        raise ValueError(f"{best:g} is one rate alone: try smaller and larger ones")
     if best in (rates[0], rates[-1]):
         side = "smaller" if best == rates[0] else "larger"
         raise ValueError(f"{best:g} is best, the last of its side: try {side} ones")

@@ -30,6 +30,7 @@ _MEASURED_BY = ("evaluation.mask_rate", "evaluation.rows")
 # Which of two runs of one rung it is.
 _SEED = "seed"
 CORPUS = "corpus"
+_RECIPES = (".yaml", ".yml")
 # Of a fingerprint's characters, enough to tell corpora apart.
 _PRINT = 12
 
@@ -108,6 +109,9 @@ def read_rung(folder: Path) -> LadderRung | None:
     Raises:
         UserError: if it is no run, its recipe cannot be read, or it began with trained weights.
     """
+    if folder.is_file():
+        kind = "is a recipe, or a sweep's file" if folder.suffix in _RECIPES else "is a file"
+        raise UserError(f"{folder}: {kind}; give the folder of its runs, such as sweeps/NAME")
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder}: no run; give runs/NAME, or the folder of a sweep")
     if not run_is_finished(folder):

@@ -36,9 +36,10 @@ srun --kill-on-bad-exit=0 {command} --shard "$SLURM_ARRAY_TASK_ID/{tasks}"
 code=$?
 
 # 75: stopped on request and saved. 71: a process was lost. 137, 143: killed, without saving. The
-# same command goes on.
+# same command goes on. The plain SLURM_JOB_ID of one task is that of the whole array, and would
+# begin all tasks again.
 case "$code" in 71 | 75 | 137 | 143)
-    scontrol requeue "$SLURM_JOB_ID" ;;
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" ;;
 esac
 exit "$code"
 """

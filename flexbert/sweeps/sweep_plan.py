@@ -18,6 +18,10 @@ from flexbert.sweeps.runs import SweepRun
 from flexbert.sweeps.study import Trial
 from flexbert.text_tables import TextTable, plain_table
 
+# Seen on two cores, without torch.compile. A run does not record what comes before its manifest,
+# most of which is imports.
+_START = "some 10 to 20"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
@@ -149,10 +153,11 @@ def sweep_sums_text(plan: SweepPlan) -> str:
     """What is left of the sweep, in a few lines."""
     unit, finished = plan.hardware.unit, sum(run.finished for run in plan.runs)
     part = f" of {plan.total}" if len(plan.runs) < plan.total else ""
+    starts = f"; each start takes {_START} seconds more" if finished < len(plan.runs) else ""
     lines = [
         f"{plan.name}: {len(plan.runs)}{part} runs, {finished} of them finished; left: "
         f"{_hours(plan.gpu_hours_left)} {unit}-hours at {plan.hardware.rate_text}, "
-        f"{clock_text(plan.clock_hours)} by the clock, without starts and evaluations",
+        f"{clock_text(plan.clock_hours)} by the clock without evaluations{starts}",
         f"checkpoints take up to {bytes_text(plan.checkpoint_bytes)}",
     ]
     unknown = sum(run.price.steps_are != "exact" for run in plan.runs)

@@ -15,7 +15,13 @@ from flexbert.checkpoint.checkpoint import Checkpoint
 from flexbert.checkpoint.checkpoint_file import read_checkpoint, write_checkpoint
 from flexbert.checkpoint.checkpoint_names import checkpoint_name, list_checkpoints
 from flexbert.errors import UserError
-from flexbert.files.durable import WriteError, new_folder, write_durably, write_text
+from flexbert.files.durable import (
+    WriteError,
+    check_writable,
+    new_folder,
+    write_durably,
+    write_text,
+)
 from flexbert.files.set_aside import make_way, set_aside
 from flexbert.metrics_file import MetricsWriter, read_metrics
 
@@ -125,6 +131,16 @@ def test_what_is_refused_is_told_and_other_errors_are_left(tmp_path: Path) -> No
     ):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_a_file_that_could_not_be_written_is_refused_beforehand(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+    with pytest.raises(WriteError, match=r"new: is a folder; give a file"):
+        check_writable(tmp_path / "new")
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file: cannot be made"):
+        check_writable(tmp_path / "file" / "below")
 
 
 def test_nothing_is_written_through_a_planted_link(tmp_path: Path) -> None:

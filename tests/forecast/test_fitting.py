@@ -189,8 +189,15 @@ def test_rungs_that_grow_together_are_said_to() -> None:
     "rungs", [PATH[:3], [PATH[0]] * 9, [scale(1e6, 1e8 + i) for i in range(9)]]
 )
 def test_too_few_rungs_are_refused(rungs: list[Scale]) -> None:
-    with pytest.raises(ValueError, match=r"too few|one size"):
+    with pytest.raises(ValueError, match=r"a forecast takes (four|different ones)"):
         identified_law(rungs)
+
+
+def test_runs_of_one_scale_are_one_rung() -> None:
+    with pytest.raises(ValueError, match=r"12 runs are 1 rung, and a forecast takes four"):
+        identified_law([PATH[0]] * 12)
+    # Seeds weigh a rung no more than another.
+    assert identified_law([*GRID, *GRID[:2] * 9]) == identified_law(GRID)
 
 
 def test_an_exponent_that_the_rungs_do_not_determine_is_said_to_be_none() -> None:

@@ -114,7 +114,7 @@ def test_a_file_that_is_no_forecast_is_refused(
 def test_too_few_rungs_are_refused(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(make_run(f"rung-{index}", 32, 100_000 * 2**index)) for index in range(3)]
     assert main(["forecast", *runs]) == 2
-    assert "3 different rungs are too few: a forecast takes four" in capsys.readouterr().err
+    assert "3 runs are 3 rungs, and a forecast takes four" in capsys.readouterr().err
     assert main(["forecast", *runs, runs[0]]) == 2
     assert "a run is given twice" in capsys.readouterr().err
 
@@ -155,3 +155,42 @@ def test_what_is_no_finished_run_is_no_target(
     assert "no run; give runs/NAME" in capsys.readouterr().err
     assert main(["forecast", str(tmp_path / "nothing")]) == 2
     assert "no run; give runs/NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--target", "{}/nosuch.yaml"], "nosuch.yaml: no such"),
+        (["--out", "{}/file/forecast.json"], "/file: cannot be made: "),
+        (["--out", "{}/folder"], "/folder: is a folder; give a file"),
+        (["--picture", "{}/forecast.doc"], "forecast.doc: not a kind of picture; give .png"),
+        (["--picture", "{}/file/forecast.png"], "/file: cannot be made: "),
+        (["--rates", "--picture", "{}/rates.doc"], "rates.doc: not a kind of picture"),
+        (["--rates", "--target", "{}/file"], "--target: goes with a forecast"),
+    ],
+)
+def test_an_option_is_refused_before_any_rung_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], expected: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    given = [option.format(tmp_path) for option in options]
+    # What is given for a ladder would be refused too, and is not reached.
+    assert main(["forecast", str(tmp_path / "nothing"), *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ladder.yaml", "is a recipe, or a sweep's file; give the folder of its runs"),
+        ("forecast.json", "is a file; give the folder of its runs, such as sweeps/NAME"),
+    ],
+)
+def test_a_file_is_no_rung(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, expected: str
+) -> None:
+    (tmp_path / name).write_text("base: base.yaml\n")
+    assert main(["forecast", str(tmp_path / name)]) == 2
+    assert f"{name}: {expected}" in capsys.readouterr().err

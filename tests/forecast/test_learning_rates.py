@@ -86,6 +86,11 @@ def test_a_best_rate_at_the_end_of_those_tried_is_none(best: float) -> None:
         best_rate(64, [(rate, parabola(rate, best)) for rate in RATES])
 
 
+def test_one_rate_is_the_last_of_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"0\.003 is one rate alone: try smaller and larger ones"):
+        best_rate(64, [(3e-3, 4.1), (3e-3, 4.2)])
+
+
 def test_the_exponent_is_scipys() -> None:
     widths, rates = [64, 128, 256, 512], [4.1e-3, 2.0e-3, 1.1e-3, 4.8e-4]
     best = [

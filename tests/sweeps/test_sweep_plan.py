@@ -51,11 +51,21 @@ def test_what_is_trained_already_is_marked_and_not_counted_as_left(
     assert plan.clock_hours == pytest.approx(left / 4)
     assert plan.updates == sum(each.steps for each in plans) == 43
     assert plan.checkpoint_bytes == sum(each.checkpoints.total_bytes for each in plans)
-    header, _, *rows = sweep_plan_text(plan).splitlines()
+    text = sweep_plan_text(plan)
+    assert "by the clock without evaluations; each start takes some 10 to 20 seconds more" in text
+    header, _, *rows = text.splitlines()
     assert header.split() == ["run", "tokens", "updates", "parameters", "GPU-hours", "disk"]
     assert [row.split()[-1] for row in rows[:2]] == ["finished", "25%"]
     assert rows[5].split()[:3] == ["all", f"{plan.tokens:,}", "43"]
     assert encode(plan)["runs"][3]["price"]["updates"] == 16
+
+
+def test_a_sweep_that_is_finished_starts_nothing(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_plan, "is_finished", lambda run: True)
+    runs = runs_of(tmp_path, corpus, list=[{"duration": "8ba"}])
+    assert "seconds more" not in sweep_plan_text(plan_sweep("tiny", tmp_path, runs, HARDWARE))
 
 
 def test_the_longest_run_is_what_the_clock_waits_for(tmp_path: Path, corpus: Path) -> None:
