@@ -53,6 +53,7 @@ ALLOWED = {
     "sweeps/points.py random_points": "a sweep's tree, in part",
     "sweeps/points.py values_by_key": "a sweep's tree, in part",
     "sweeps/points.py labelled_points": "values of a recipe's keys",
+    "sweeps/data_conditions.py names_of_changed": "what an order or masks follow from",
     "sweeps/suite_base.py all_models": "a sweep's tree, in part",
     "sweeps/suite_base.py check_suite_keys": "a sweep's tree, in part",
     "sweeps/search_space.py read_search": "a sweep's tree, in part",
