@@ -48,11 +48,11 @@ class EvaluatedTokens:
 
     @classmethod
     def of(
-        cls, records: Sequence[Record], manifest: Manifest, recipe: Recipe | None = None
+        cls, records: Sequence[Record], manifest: Manifest | None, recipe: Recipe | None = None
     ) -> EvaluatedTokens:
-        """What a run has recorded of it."""
+        """What a run has recorded of it; one without a manifest has its numbers all the same."""
         counts = [each.numbers[COUNTED] for each in records if COUNTED in each.numbers]
-        stage = manifest.stages.get(evaluated_stage(records))
+        stage = None if manifest is None else manifest.stages.get(evaluated_stage(records))
         corpora = [] if stage is None else list(stage.corpora.values())
         return cls(
             tokenizers=tuple(sorted(each.tokenizer_sha256 for each in corpora)),
@@ -96,9 +96,6 @@ def incomparable_cells(sweep: ComparedPoints, outcomes: Sequence[RunOutcome]) ->
 
     Of losses and accuracies of the run's own evaluations: with another tokenizer, or over other
     tokens. Of the training loss: with another tokenizer. Tasks' metrics and speeds compare.
-
-    Raises:
-        UserError: if a run's manifest cannot be read.
     """
     measures = [each for each in sweep.measures if is_own_metric(each) or each == _TRAINING_LOSS]
     base = [each for each in outcomes if each.run.point.label == sweep.reference.label]
@@ -126,11 +123,13 @@ def incomparable_cells(sweep: ComparedPoints, outcomes: Sequence[RunOutcome]) ->
 def _read(folder: Path) -> EvaluatedTokens:
     records = read_metrics(folder)
     _, resolved = recorded_recipe(folder)
-    recipe = None
+    recipe = manifest = None
+    with contextlib.suppress(UserError):
+        manifest = Manifest.read(folder)
     # One with a plugin, or of another version, cannot be read here; the rest is compared.
     with contextlib.suppress(UserError):
         recipe = decode_resolved(resolved).get(evaluated_stage(records)) if resolved else None
-    return EvaluatedTokens.of(records, Manifest.read(folder), recipe)
+    return EvaluatedTokens.of(records, manifest, recipe)
 
 
 def _evaluated_otherwise(
