@@ -255,7 +255,9 @@ def _lines(rule: TransferRule) -> list[str]:
         f"rule        best rate ~ width^{found.estimate:.2f}, {found.low:.2f} to {found.high:.2f}"
     )
     if len(rule.rules) == 1:
-        lines.append(f"            which is {rule.rules[0]}, and no other of {', '.join(RULES)}")
+        (only,) = rule.rules
+        others = " nor ".join(name for name in RULES if name != only)
+        lines.append(f"            which is {only}, and neither {others}")
     elif rule.rules:
         lines.append(f"            not decided between {', '.join(rule.rules)}")
     else:
