@@ -26,7 +26,8 @@ from flexbert.tasks.fits import Fit, fit_settings, weights_path
 from flexbert.tasks.models import find_models
 from flexbert.tasks.results import FitRecord, Mode, append_result
 from flexbert.tasks.search import Search, SearchProgress, finished_fits, make_search
-from flexbert.tasks.suite import Suite, load_suite
+from flexbert.tasks.suite import Suite, Task, load_suite
+from flexbert.tasks.task_data import TaskExamples, read_task
 
 POINTS = "points"
 _SEEDS = "seeds"
@@ -69,10 +70,18 @@ def suite_points(
             where = f"point {number} of {len(sweep.points)} ({point.label})"
             raise UserError(f"{where}: {error}") from None
     models = find_models(sweep.models, untrained=untrained)
+    rows = _Rows()
     found = [
         SuitePoint(
             point=point,
-            search=make_search(suite, models, mode, DESIGNS["full"], folder / POINTS / name),
+            search=make_search(
+                suite,
+                models,
+                mode,
+                DESIGNS["full"],
+                folder / POINTS / name,
+                examples={task.name: rows.of(task) for task in suite.tasks.values()},
+            ),
         )
         for point, suite, name in zip(sweep.points, suites, names, strict=True)
     ]
@@ -115,6 +124,21 @@ def same_fits(points: Sequence[SuitePoint], mode: Mode) -> Iterator[tuple[SuiteP
             )
             if first != each.point.label:
                 yield each, name, first
+
+
+class _Rows:
+    """Tasks' rows, which most points have in common: read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, TaskExamples] = {}
+
+    def of(self, task: Task) -> TaskExamples:
+        """Raises: UserError, as :func:`~flexbert.tasks.task_data.read_task`."""
+        written = task.settings.written
+        key = repr([task.name, *(written[name] for name in ("data", "kind", "metrics"))])
+        if key not in self._read:
+            self._read[key] = read_task(task)
+        return self._read[key]
 
 
 def _suite(sweep: Sweep, point: SweepPoint, tasks: Sequence[str] | None) -> Suite:

@@ -12,8 +12,10 @@ import scipy.stats
 import yaml
 
 from flexbert.commands import main
+from flexbert.sweeps import suite_points
 from flexbert.tasks.results import FitRecord
 from flexbert.tasks.search import finished_fits
+from flexbert.tasks.task_data import read_task
 from tests.conftest import TINY_RECIPE
 from tests.tasks.cases import (
     rows_of,
@@ -106,13 +108,21 @@ def test_the_same_command_makes_no_fit_twice(
 
 
 def test_a_task_that_a_point_leaves_as_it_is_is_fitted_once(
-    given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    given: Given,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "sweep"
+    read: list[str] = []
+    monkeypatch.setattr(
+        suite_points, "read_task", lambda task: read.append(task.name) or read_task(task)
+    )
     assert given.sweep(folder, "tasks.pairs.epochs=1,2") == 0
     said = capsys.readouterr().err
     assert "epochs=2: has the fits of epochs=1 for words" in said
     assert said.count(" words ") == 1
+    assert read == ["pairs", "words"], "rows too"
     one, two = (finished_fits(folder / "points" / f"epochs-{n}") for n in (1, 2))
     shared = {fit for fit in one if one[fit].mode == "fine_tune"} & {*two}
     assert [one[fit].task for fit in shared] == ["words"]
