@@ -34,9 +34,9 @@ def page(trials: Sequence[Trial], environment: str, introduction: str) -> str:
         "",
         introduction.strip(),
         "",
-        "| claim | in miniature |",
-        "| --- | --- |",
-        *(f"| [{t.claim.title}](#{_anchor(t.claim.title)}) | {summary(t)} |" for t in trials),
+        "| claim | | | in miniature |",
+        "| --- | --- | --- | --- |",
+        *(row for trial in trials for row in summary(trial)),
         "",
         environment,
     ]
@@ -73,16 +73,12 @@ def section(trial: Trial) -> Iterator[str]:
         yield from (f"- {line}" for line in trial.conditions)
 
 
-def summary(trial: Trial) -> str:
-    """The verdict of each row, by what it is about."""
-    several = len({(each.comparison.point, each.comparison.reference) for each in trial.judged}) > 1
-    texts = []
+def summary(trial: Trial) -> Iterator[str]:
+    """The verdict of each comparison; the claim stands next to the first."""
+    claim = f"[{trial.claim.title}](#{_anchor(trial.claim.title)})"
     for each in trial.judged:
-        about = _difference(each) if several else _measure(each)
-        if several and each.comparison.measure != LOSS:
-            about += f", {_measure(each)}"
-        texts.append(f"{about}: {each.judgement}")
-    return "<br>".join(texts)
+        yield f"| {claim} | {_difference(each)} | {_measure(each)} | {each.judgement} |"
+        claim = ""
 
 
 def _row(judged: Judged) -> str:

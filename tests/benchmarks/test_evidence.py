@@ -115,8 +115,8 @@ def test_the_page_has_every_claim_whatever_came_of_it_with_every_runs_value():
     ]
     text = page(trials, "one core", "Down from {entropy:.2f} to {loss:.2f}.")
     assert "Down from 6.25 to 4.00." in text
-    assert "| [First](#first) | loss: agrees |" in text
-    assert "| [Second](#second) | loss: disagrees |" in text
+    assert "| [First](#first) | one \N{MINUS SIGN} other | loss | agrees |" in text
+    assert "| [Second](#second) | one \N{MINUS SIGN} other | loss | disagrees |" in text
     assert "| one \N{MINUS SIGN} other | loss | -0.1000 | -0.1248 to -0.0752 | below 0 |" in text
     assert "| one | loss | 3.9000 | 3.9100 | 3.8900 |" in text
     assert "| other | loss | 4.0000 | 4.0000 | 4.0000 |" in text
