@@ -95,6 +95,7 @@ def test_the_page_has_an_example_for_each_change() -> None:
     assert EXAMPLES.keys() == CHANGES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", CHANGES)
 def test_a_file_outside_is_a_new_block(outside: Path, file: str) -> None:
     trained = run(outside, "-c", TRAIN, "recipe.yaml", *CHANGES[file])

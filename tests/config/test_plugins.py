@@ -229,6 +229,7 @@ def unpickled_name(data: bytes) -> str:
     return type(pickle.loads(data)).__name__
 
 
+@pytest.mark.slow
 def test_a_spawned_process_finds_the_file_again(tmp_path: Path) -> None:
     import_plugins([write_file(tmp_path)])
     data = pickle.dumps(members("sampler")["mine_order"]())

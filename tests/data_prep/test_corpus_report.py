@@ -52,6 +52,7 @@ def rows() -> list[dict[str, Any]]:
     return [{"text": f"text {n} " + "word " * n, "quality": LABELS[n % 4]} for n in numbers]
 
 
+@pytest.mark.slow
 def test_labels_stay_with_their_documents_whatever_the_parts(
     tokenizer: Path, tmp_path: Path, rows: list[dict[str, Any]]
 ) -> None:

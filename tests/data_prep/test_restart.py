@@ -228,6 +228,7 @@ def test_a_merge_of_tasks_that_do_not_fit_is_refused(
     assert not (tmp_path / "merged" / "corpus.json").exists()
 
 
+@pytest.mark.slow
 def test_there_may_be_more_machines_than_parts(rows: Path, tokenizer: Path, tmp_path: Path) -> None:
     options = ("--tokenizer", tokenizer, "--quiet")
     run_data_prep("corpus", *options, "--out", tmp_path / "whole", rows)

@@ -140,6 +140,7 @@ def test_corpora_lengths_and_rates_may_be_others_and_sources_add_up(
     assert found["score"]["loss"] == pytest.approx(total / count, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pseudo_perplexity_masks_each_token_alone(
     model: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_straight_lines_interval_is_the_textbooks() -> None:
     np.testing.assert_allclose([found.low, found.estimate, found.high], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "rungs", "truth", "ladders"),
     [

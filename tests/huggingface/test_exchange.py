@@ -348,6 +348,7 @@ def test_commands_print_what_they_did(
     assert "no checkpoint in it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_loading_a_checkpoint_imports_no_transformers(
     tmp_path: Path, word_tokenizer: dict[str, str]
 ) -> None:
@@ -382,6 +383,7 @@ def test_a_name_on_the_hub_is_downloaded_without_code(
         import_folder("other/model", tmp_path / "b.pt")
 
 
+@pytest.mark.slow
 def test_weights_written_by_hand_have_transformers_names(
     tmp_path: Path, word_tokenizer: dict[str, str]
 ) -> None:

@@ -131,6 +131,7 @@ def graphs() -> int:
     return counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_batches_of_varying_documents_need_no_second_compilation(
     name: str, microbatches: Iterator[dict[str, Any]]
@@ -163,11 +164,13 @@ def assert_equals_eager(
             assert_same(actual, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS.keys())
 def test_compiled_equals_eager(config: ModelConfig, microbatches: Iterator[dict[str, Any]]) -> None:
     assert_equals_eager(build_model(config).eval(), traced(config).eval(), microbatches)
 
 
+@pytest.mark.slow
 def test_layers_that_differ_in_weights_alone_share_a_graph(
     microbatches: Iterator[dict[str, Any]],
 ) -> None:
@@ -183,6 +186,7 @@ def test_layers_that_differ_in_weights_alone_share_a_graph(
     assert counts == [6, 6]
 
 
+@pytest.mark.slow
 def test_evaluation_adds_its_own_graphs_once(
     corpus: Path, microbatches: Iterator[dict[str, Any]]
 ) -> None:
@@ -322,6 +326,7 @@ def test_the_trial_touches_no_gpu_but_the_models(monkeypatch: pytest.MonkeyPatch
     assert not touched
 
 
+@pytest.mark.slow
 def test_compiled_code_is_kept_by_the_number_of_threads() -> None:
     """What is in torch's config is in the key under which it keeps code; its default of -1 is not
     the number."""

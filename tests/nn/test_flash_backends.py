@@ -406,6 +406,7 @@ def test_an_optional_package_that_is_absent_or_broken_is_a_reason(
     assert re.search(reason, problem)
 
 
+@pytest.mark.slow
 def test_broken_packages_do_not_break_the_import_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "flash_attn.py").write_text("raise OSError('built for another torch')")
     (tmp_path / "flash_attn_3").mkdir()

@@ -178,6 +178,7 @@ def first_microbatch(rows: int | None, **hardware: float) -> MicrobatchPlan:
     return plan(BASE, given, processes=8, **hardware).stages[0].microbatch
 
 
+@pytest.mark.slow
 def test_micro_batches_left_open_are_as_large_as_fit() -> None:
     left_open = first_microbatch(None)
     one_more = first_microbatch(left_open.rows + 1)

@@ -104,6 +104,7 @@ def test_a_vocabulary_far_larger_than_the_tokenizers_is_remarked(whole: Override
     assert "512 would do" in found
 
 
+@pytest.mark.slow
 def test_checkpoints_that_no_average_can_choose_from_are_remarked() -> None:
     decay = "stages.decay"
     assert remarks(BASE, f"{decay}.evaluation.interval=250ba") == []

@@ -58,6 +58,7 @@ def test_a_card_has_the_numbers_of_its_checkpoint(hub: LoopbackHub, run: Written
         assert f"| `{revision(step)}` | {5 - step / 10:.4f} | {step / 100:.4f} |" in whole
 
 
+@pytest.mark.slow
 def test_front_matter_claims_no_more_than_is_known(hub: LoopbackHub, run: WrittenRun) -> None:
     assert front_matter(published(hub, run)["main"]["README.md"]) == {
         "library_name": "transformers",
@@ -92,6 +93,7 @@ def test_the_recipe_trains_again_once_it_has_its_corpus(
     assert stages["decay"].optimizer.lr == 0.005
 
 
+@pytest.mark.slow
 def test_metrics_of_tasks_are_in_the_card_and_late_ones_are_added(
     hub: LoopbackHub, run: WrittenRun
 ) -> None:
@@ -124,6 +126,7 @@ def test_metrics_of_tasks_are_in_the_card_and_late_ones_are_added(
     assert hub.uploads == uploads
 
 
+@pytest.mark.slow
 def test_text_of_ones_own_comes_first_and_its_front_matter_wins(
     hub: LoopbackHub, run: WrittenRun, tmp_path: Path
 ) -> None:

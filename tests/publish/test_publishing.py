@@ -60,6 +60,7 @@ def assert_revisions_give_our_logits(run: WrittenRun, cache: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_every_checkpoint_is_a_revision_that_loads_in_transformers(
     hub: LoopbackHub, run: WrittenRun, tmp_path: Path, capsys: Output
 ) -> None:
@@ -137,6 +138,7 @@ def start(hub: LoopbackHub, cache: Path, run: WrittenRun) -> BaseProcess:
     return process
 
 
+@pytest.mark.slow
 def test_killed_at_every_kind_of_moment_the_same_command_goes_on(
     hub: LoopbackHub, run: WrittenRun, tmp_path: Path
 ) -> None:
@@ -285,6 +287,7 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be_uploaded(
     assert not (run.folder / "publish").exists()
 
 
+@pytest.mark.slow
 def test_a_revision_that_is_taken_is_not_written_over(
     hub: LoopbackHub, run: WrittenRun, capsys: Output
 ) -> None:
@@ -300,6 +303,7 @@ def test_a_revision_that_is_taken_is_not_written_over(
     assert "vocab_size" in hub.repositories[NAME].files(revision(6))["config.json"].decode()
 
 
+@pytest.mark.slow
 def test_another_checkpoint_of_the_same_name_is_not_written_over(
     hub: LoopbackHub, run: WrittenRun, capsys: Output
 ) -> None:
@@ -317,6 +321,7 @@ def test_another_checkpoint_of_the_same_name_is_not_written_over(
     assert len(hub.repositories[NAME].history(revision(12))) == 3
 
 
+@pytest.mark.slow
 def test_a_card_that_was_changed_there_is_kept(
     hub: LoopbackHub, run: WrittenRun, capsys: Output
 ) -> None:
@@ -379,6 +384,7 @@ def test_two_commands_do_not_publish_one_run_at_once(
     assert "another process is publishing it" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line(
     hub: LoopbackHub, run: WrittenRun, small_disk: Path, capsys: Output
 ) -> None:

@@ -109,6 +109,7 @@ def runs_in(folder: Path) -> list[str]:
     return [path.name for path in (folder / "sweep" / "runs").iterdir()]
 
 
+@pytest.mark.slow
 def test_processes_share_a_search_and_go_on_with_the_trial_of_one_that_is_killed(
     tmp_path: Path,
 ) -> None:

@@ -79,6 +79,7 @@ def _table(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_point_has_the_fits_that_evaluate_makes_and_scipys_interval(
     given: Given, swept: Path, tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_what_is_not_finished_is_named(
     assert next(iter(_table(folder)["validation"]["entries"])) == "pooling=mean"
 
 
+@pytest.mark.slow
 def test_a_file_names_models_and_a_reference(given: Given, tmp_path: Path) -> None:
     tree = {
         "base": str(given.suite),

@@ -263,6 +263,7 @@ def test_a_plan_says_what_checkpoints_will_be_tried_on(
     assert "did you mean 'toy'" in line
 
 
+@pytest.mark.slow
 def test_a_run_knows_one_task_by_a_name(run: Path, suite: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     rows = task_node(tmp_path / "more", "classification", train=48)["data"]["train"]

@@ -220,6 +220,7 @@ def test_a_stage_ends_early_and_the_next_goes_on_from_it(
     assert "is finished" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("scripted")
 def test_the_next_stage_goes_on_from_the_best_weights_and_optimizer(tiny: Overrides) -> None:
     weights = Weights()
@@ -372,6 +373,7 @@ def test_what_decides_may_not_change_in_a_resume(tiny: Overrides) -> None:
     shutil.rmtree(loaded.first.run_folder)
 
 
+@pytest.mark.slow
 def test_a_task_measured_while_training_waits_decides(
     tiny: Overrides, monkeypatch: pytest.MonkeyPatch
 ) -> None:

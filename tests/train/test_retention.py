@@ -224,6 +224,7 @@ def test_a_source_that_is_none_is_named() -> None:
         load_recipe(TINY_RECIPE, [sources, best % "wed"])
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_its_best_and_its_newest(tiny: Overrides) -> None:
     settings = ("evaluation.interval=1ba", "optimizer.lr=0.3", "compile=never")
     checkpoints = "checkpoints={interval: 1ba, keep: 1, keep_best: {count: 2}}"

@@ -221,6 +221,7 @@ def test_batches_are_tensors_of_the_stated_types(
     }
 
 
+@pytest.mark.slow
 def test_workers_that_are_spawned_make_the_same_batches(
     train_split: Split, small_config: DataConfig
 ) -> None:
@@ -273,6 +274,7 @@ def rows_of(batches: Sequence[Batch], row_length: int) -> Counter[SeenRow]:
     return Counter(row for batch in batches for row in seen_rows(batch, row_length))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world_size", "microbatch_rows"), [(1, 3), (2, 4), (3, 100), (3, 1)])
 @pytest.mark.parametrize("max_rows", [None, 1, 7])
 def test_evaluation_sees_the_same_rows_on_any_number_of_processes(

@@ -41,6 +41,7 @@ def kept_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in (folder / "train").glob("*.mds"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_bounded_cache_changes_nothing_in_the_batches(
     small_config: DataConfig, remote: Path, tmp_path: Path, num_workers: int

@@ -48,6 +48,7 @@ def draw(shares: Shares, streams: list[np.ndarray], count: int, at_a_time: int) 
 mixtures = st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=3), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @given(mixtures, st.integers(0, 2**32), st.sampled_from([1, 30, 1000]))
 def test_every_share_is_kept_within_one_chunk_after_every_chunk(
     weights: Weights, seed: int, longest: int

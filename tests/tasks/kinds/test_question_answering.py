@@ -231,6 +231,7 @@ def searched(
     return search, records[0]
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_to_answer_with_the_word_behind_a_mark(
     tmp_path: Path, pair_tokenizer: dict[str, str]
 ) -> None:
@@ -255,6 +256,7 @@ def test_a_tiny_model_learns_to_answer_with_the_word_behind_a_mark(
     assert len(finished_fits(search.folder)) == 3
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_that_there_is_no_answer(
     tmp_path: Path, pair_tokenizer: dict[str, str]
 ) -> None:

@@ -69,6 +69,7 @@ def test_a_second_launch_is_refused_and_told_who_holds_the_folder(tmp_path: Path
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_of_many_that_find_a_stale_lock_one_takes_it(tmp_path: Path) -> None:
     mine = Holder.this_process()
     write_lock(tmp_path / "run", replace(mine, pid=2**22 + 1, key="gone"), silent_seconds=0)
@@ -91,6 +92,7 @@ def test_on_another_host_silence_tells(tmp_path: Path, monkeypatch: pytest.Monke
         assert 1 < time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_on_another_host_a_touch_is_a_sign_of_life(tmp_path: Path) -> None:
     elsewhere = replace(Holder.this_process(), host="node7/pid:[1]", key="other")
     write_lock(tmp_path / "run", elsewhere, silent_seconds=10)

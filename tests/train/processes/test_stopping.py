@@ -43,6 +43,7 @@ def hanging() -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_process_that_hangs_and_the_firsts_echo_does_not() -> None:
     process = hanging()
     process.send_signal(signal.SIGTERM)
