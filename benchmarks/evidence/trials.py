@@ -14,7 +14,7 @@ from benchmarks.evidence.claims import LOSS, SPEED, Claim
 from benchmarks.evidence.verdicts import BySeed, Judged, judged
 from flexbert.errors import UserError
 from flexbert.recipes import load_recipe
-from flexbert.report.recorded_run import read_run, recorded_recipe
+from flexbert.report.recorded_run import recorded_recipe
 from flexbert.sweeps.condition_notes import held_conditions
 from flexbert.sweeps.launches import LOGS, Launched
 from flexbert.sweeps.outcomes import RunOutcome, read_outcome
@@ -78,7 +78,7 @@ def tried(claim: Claim, folder: Path, at_once: int, tell: Callable[[Launched], N
         runs=len(runs),
         tokens=max(outcome.tokens for outcome in outcomes),
         conditions=_conditions(claim, runs),
-        unigram_entropy=read_run(runs[0].folder).manifest.unigram_entropy or math.nan,
+        unigram_entropy=outcomes[0].unigram_entropy or math.nan,
     )
 
 

@@ -46,7 +46,7 @@ def run_suite_sweep(arguments: argparse.Namespace, sweep: Sweep, folder: Path) -
         tasks=None if arguments.tasks is None else arguments.tasks.split(","),
         untrained=arguments.untrained,
     )
-    for own, task, first in () if arguments.share else same_fits(points, mode):
+    for own, task, first in () if arguments.share else same_fits(points):
         print(
             f"note: {own.point.label}: has the fits of {first} for {task}, which are made once",
             file=sys.stderr,

@@ -86,7 +86,7 @@ def suite_points(
         for point, suite, name in zip(sweep.points, suites, names, strict=True)
     ]
     check_models([each.search for each in found])
-    _check_distinct(found, mode)
+    _check_distinct(found)
     return found
 
 
@@ -114,14 +114,13 @@ def fit_points(
         evaluate_suite(own.search, device, told)
 
 
-def same_fits(points: Sequence[SuitePoint], mode: Mode) -> Iterator[tuple[SuitePoint, str, str]]:
+def same_fits(points: Sequence[SuitePoint]) -> Iterator[tuple[SuitePoint, str, str]]:
     """A point, a task and the first point that has the same fits of it, for each that there is."""
     seen: dict[tuple[str, str], str] = {}
     for each in points:
         for name in each.search.suite.tasks:
-            first = seen.setdefault(
-                (name, repr(_fits_of(each.search, name, mode))), each.point.label
-            )
+            made_of = name, repr(_fits_of(each.search, name))
+            first = seen.setdefault(made_of, each.point.label)
             if first != each.point.label:
                 yield each, name, first
 
@@ -154,31 +153,32 @@ def _suite(sweep: Sweep, point: SweepPoint, tasks: Sequence[str] | None) -> Suit
     return load_suite(sweep.base, overrides, tasks)
 
 
-def _check_distinct(points: Sequence[SuitePoint], mode: Mode) -> None:
+def _check_distinct(points: Sequence[SuitePoint]) -> None:
     """Raises UserError if a point asks for the fits of another, of every task."""
-    same: dict[tuple[str, str], int] = {}
-    for own, _, first in same_fits(points, mode):
-        key = own.point.label, first
-        same[key] = same.get(key, 0) + 1
-        if same[key] == len(own.search.suite.tasks):
-            of_mode = "of a frozen encoder" if mode == "frozen" else "of fine-tuning"
+    seen: dict[str, str] = {}
+    for each in points:
+        made_of = repr([_fits_of(each.search, name) for name in each.search.suite.tasks])
+        first = seen.setdefault(made_of, each.point.label)
+        if first != each.point.label:
+            of_mode = "of a frozen encoder" if each.search.mode == "frozen" else "of fine-tuning"
             raise UserError(
-                f"{own.point.label}: has the same fits as {first}: what differs changes nothing "
+                f"{each.point.label}: has the same fits as {first}: what differs changes nothing "
                 f"{of_mode}, or is said otherwise by every task or its grid"
             )
 
 
-def _fits_of(search: Search, name: str, mode: Mode) -> Any:
+def _fits_of(search: Search, name: str) -> Any:
     """All that the fits of a task depend on, but for the models."""
     task = search.suite.tasks[name]
-    start = task.settings.from_task if mode == "fine_tune" else None
+    is_fitted = search.mode == "fine_tune"
+    start = task.settings.from_task if is_fitted else None
     # A probe has no grid.
-    points = task.points if mode == "fine_tune" else task.points[:1]
+    points = task.points if is_fitted else task.points[:1]
     return (
-        [fit_settings(point.settings, mode) for point in points],
+        [fit_settings(point.settings, search.mode) for point in points],
         task.settings.seeds,
         [(split, data.fingerprint) for split, data in search.examples[name].data.items()],
-        None if start is None else (start, _fits_of(search, start, mode)),
+        None if start is None else (start, _fits_of(search, start)),
     )
 
 

@@ -20,7 +20,6 @@ from flexbert.tasks.comparison_picture import draw_comparison
 from flexbert.tasks.comparison_text import comparison_markdown, comparison_text
 from flexbert.tasks.floor_fits import make_floors
 from flexbert.tasks.kept_fits import KeptFit
-from flexbert.tasks.models import TaskModel
 from flexbert.tasks.search import finished_fits
 
 MARKDOWN, JSON = "table.md", "table.json"
@@ -94,29 +93,28 @@ def _markdown(table: SuiteTable) -> str:
 
 def _tables(points: Sequence[SuitePoint]) -> Iterator[SuiteTable]:
     """Of each model that has a finished fit."""
-    floors = [fit for fit in _kept(points[0]) if fit.record.mode == "floor"]
+    kept = [_kept(each) for each in points]
+    floors = [fit for fit in kept[0] if fit.record.mode == "floor"]
+    unfinished = tuple(_unfinished(points))
     for model in points[0].search.models:
-        own = [fit for each in points for fit in _fits_of(each, model)]
+        own = [
+            # Under the point's name: the model is the table's.
+            replace(fit, record=replace(fit.record, model=each.point.label))
+            for each, fits in zip(points, kept, strict=True)
+            for fit in fits
+            if fit.record.model_fingerprint == model.fingerprint
+            and fit.record.mode == each.search.mode
+        ]
         if not own:
             continue
-        fits = [*own, *floors]
+        compared = [*own, *floors]
         has_tests = any(fit.record.tests for fit in own)
         yield SuiteTable(
             model=model.label,
-            validation=compare_fits(fits, CompareRequest()),
-            tests=compare_fits(fits, CompareRequest(tests=True)) if has_tests else None,
-            unfinished=tuple(_unfinished(points)),
+            validation=compare_fits(compared, CompareRequest()),
+            tests=compare_fits(compared, CompareRequest(tests=True)) if has_tests else None,
+            unfinished=unfinished,
         )
-
-
-def _fits_of(point: SuitePoint, model: TaskModel) -> list[KeptFit]:
-    """A model's finished fits, under the point's name."""
-    return [
-        replace(fit, record=replace(fit.record, model=point.point.label))
-        for fit in _kept(point)
-        if fit.record.model_fingerprint == model.fingerprint
-        and fit.record.mode == point.search.mode
-    ]
 
 
 def _kept(point: SuitePoint) -> list[KeptFit]:

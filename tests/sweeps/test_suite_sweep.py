@@ -133,6 +133,21 @@ def test_a_task_that_a_point_leaves_as_it_is_is_fitted_once(
         assert copy.read_bytes() == first.read_bytes()
 
 
+def test_a_point_that_shares_its_tasks_with_several_is_refused_for_the_one_it_is_like(
+    given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = {
+        "first": {},
+        "second": {"tasks.words.epochs": 2},
+        # Its pairs are the first one's already, and its words the second one's.
+        "third": {"tasks.words.epochs": 2, "defaults.probe.layers": "last"},
+    }
+    tree = {"base": str(given.suite), "models": [str(given.model)], "list": points}
+    (path := tmp_path / "sweep.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    assert main(["sweep", str(path), "--out", str(tmp_path / "sweep")]) == 2
+    assert "third: has the same fits as second" in capsys.readouterr().err
+
+
 def test_what_is_not_finished_is_named(
     given: Given, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
