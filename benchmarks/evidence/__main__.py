@@ -37,9 +37,10 @@ percent t interval of these differences. What is *expected* follows from the pap
 miniature *agrees* where the whole interval lies in what is expected, *disagrees* where all of it
 lies outside, and decides nothing otherwise: three seeds have wide intervals. Where the paper found
 no difference, one that nobody would choose by is allowed: 0.02 nats, 0.01 of a score, 5 percent of
-a speed. The sentences were held against the paper's text once more after the runs, and six of them
-(rotary positions, LayerNorm, sequential blocks, decay, trapezoid, StableAdamW) were corrected then,
-with what is expected.
+a speed. The sentences were held against the paper's text once more after the runs, and eight of
+them (rotary positions, LayerNorm, sequential blocks, alternating attention, decay, trapezoid,
+StableAdamW, starting large from small) were corrected then, with what is expected. Probes were
+added to five.
 
 How far this carries:
 
